@@ -1,1 +1,5 @@
-//! The log and its answers.
+//! The log of a migration, its proof and its answers.
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod domain;

@@ -1,0 +1,7 @@
+//! Canonical bytes, hashes and their checking: what an auditor needs and nothing else. Pure: no I/O, no clock, no randomness.
+
+pub mod canonical;
+pub mod entry;
+pub mod merkle;
+pub mod plan;
+pub mod verify;

@@ -1,0 +1,446 @@
+//! Checks a ledger row by row, in one pass and constant memory, and names what is wrong, and where: one edit, one entry.
+//!
+//! Three witnesses speak for the content of entry n: its bytes, its hash column, and `prev` in entry n+1 (for the last
+//! entry, the head). Whichever of them stands alone is what was edited.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::entry::{Entry, EntryError, Hash, PLAIN, commitment_of_salted, leaf_hash, stored};
+use crate::domain::id::{LedgerId, RunId, Timestamp};
+
+/// Broken entries that are listed one by one; those beyond are only counted, so that memory stays flat.
+pub const LISTED_MAX: usize = 1_000;
+
+/// One row of the log as it lies in the database.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub struct StoredEntry<'a> {
+    pub seq: i64,
+    pub id: Uuid,
+    pub key: &'a str,
+    pub event_type: &'a str,
+    pub subject: &'a str,
+    pub run: Option<Uuid>,
+    /// Microseconds since 1970.
+    pub recorded_at: i64,
+    pub hash: &'a [u8],
+    pub bytes: &'a [u8],
+}
+
+/// One row of the payload table.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub struct StoredPayload<'a> {
+    pub algorithm: &'a str,
+    pub key_id: &'a str,
+    pub nonce: &'a [u8],
+    pub bytes: &'a [u8],
+}
+
+/// What became of opening a sealed payload.
+#[derive(Debug)]
+pub enum Opened {
+    /// Salt ‖ payload.
+    Salted(Vec<u8>),
+    /// The key that wraps the owner's key is not here; the commitment stays unchecked.
+    NoKey,
+    /// The owner's key is here and does not open the payload, or is itself damaged.
+    Refused(String),
+}
+
+/// How an entry is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum How {
+    /// No row of this number, though the chain goes on behind it or the head counts it.
+    Missing,
+    /// A second row of this number.
+    Repeated,
+    /// A row behind the head: it never came through `ledger.append`.
+    BeyondHead,
+    /// The bytes are not a canonical entry.
+    Unreadable(String),
+    /// The bytes are those of another place or ledger.
+    Misplaced(String),
+    /// Bytes or hash were edited: they no longer belong together.
+    HashMismatch,
+    /// Bytes and hash agree with each other, and the next entry links to something else.
+    Rewritten,
+    /// A column differs from the hashed bytes.
+    ColumnAltered(&'static str),
+    /// Recorded before the entry in front of it.
+    TimeReversed,
+    /// No payload row, and no entry says that it was erased.
+    PayloadMissing,
+    /// The payload row is not what was stored.
+    PayloadAltered,
+    /// The payload opens and is not what was committed to.
+    CommitmentBroken,
+    /// The payload cannot be opened although its bytes are as stored.
+    KeyAltered(String),
+    /// The head row does not describe this last entry.
+    HeadAltered(String),
+    /// The ledger does not hold what a saved head or receipt says.
+    NotAsAnchored(String),
+    /// A payload row whose entry does not exist.
+    PayloadOrphan,
+    /// The row that ties the subject to its natural id is not the one that the log knows.
+    IdentityAltered(String),
+}
+
+impl How {
+    fn displaced(row: i64) -> Self {
+        Self::Misplaced(format!("its row says number {row}"))
+    }
+
+    fn unreadable(error: &EntryError) -> Self {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        Self::Unreadable(format!("{error}{}", cause.unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("entry is missing"),
+            Self::Repeated => f.write_str("a second entry of this number"),
+            Self::BeyondHead => f.write_str("entry stands behind the head: it was not appended"),
+            Self::Unreadable(why) => write!(f, "bytes are not an entry: {why}"),
+            Self::Misplaced(why) => write!(f, "entry is in the wrong place: {why}"),
+            Self::HashMismatch => f.write_str("bytes do not match their hash"),
+            Self::Rewritten => f.write_str("entry was rewritten: the next link is to another hash"),
+            Self::ColumnAltered(column) => write!(f, "column {column} differs from the entry"),
+            Self::TimeReversed => f.write_str("recorded before the entry in front of it"),
+            Self::PayloadMissing => f.write_str("payload is gone and no entry says it was erased"),
+            Self::PayloadAltered => f.write_str("payload is not what was stored"),
+            Self::CommitmentBroken => f.write_str("payload does not match its commitment"),
+            Self::KeyAltered(why) => write!(f, "payload's key is altered: {why}"),
+            Self::HeadAltered(why) => write!(f, "head does not match the last entry: {why}"),
+            Self::NotAsAnchored(why) => f.write_str(why),
+            Self::PayloadOrphan => f.write_str("a payload without its entry"),
+            Self::IdentityAltered(why) => write!(f, "identity of the subject is altered: {why}"),
+        }
+    }
+}
+
+/// One broken entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its number.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub how: How,
+}
+
+/// Head of the ledger as its row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Number of entries.
+    pub size: u64,
+    /// Hash of the last one.
+    pub hash: Hash,
+    /// When it was recorded, in microseconds since 1970; `None` while there is none.
+    pub recorded_at: Option<i64>,
+}
+
+/// What a pass found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    broken: BTreeMap<u64, How>,
+    unlisted: u64,
+    /// Payloads whose commitment could not be checked for want of a key.
+    pub sealed_unchecked: u64,
+    /// Entries seen.
+    pub entries: u64,
+}
+
+impl Findings {
+    /// Names one broken entry; an entry is named once, by what was found first.
+    pub fn name(&mut self, seq: u64, how: How) {
+        if self.broken.contains_key(&seq) {
+            return;
+        }
+        if self.broken.len() < LISTED_MAX {
+            self.broken.insert(seq, how);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    fn name_missing(&mut self, from: u64, to: u64, displaced: &BTreeMap<u64, i64>) {
+        for seq in from..=to {
+            if self.broken.len() >= LISTED_MAX {
+                self.unlisted += to - seq + 1;
+                return;
+            }
+            self.name(seq, displaced.get(&seq).map_or(How::Missing, |row| How::displaced(*row)));
+        }
+    }
+
+    /// The first [`LISTED_MAX`] broken entries that were found, in order of their number.
+    pub fn broken(&self) -> impl Iterator<Item = Broken> + '_ {
+        self.broken.iter().map(|(seq, how)| Broken { seq: *seq, how: how.clone() })
+    }
+
+    /// All broken entries, listed or not.
+    pub fn broken_count(&self) -> u64 {
+        self.broken.len() as u64 + self.unlisted
+    }
+
+    /// How the entry of this number is broken, if it is listed.
+    pub fn how(&self, seq: u64) -> Option<&How> {
+        self.broken.get(&seq)
+    }
+}
+
+/// A row as the next one, or the head, will look back at it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    seq: u64,
+    hash: Hash,
+    computed: Hash,
+    named: bool,
+    recorded_at: Option<Timestamp>,
+    /// Its own `prev` does not match the row in front, and neither is otherwise at fault.
+    link_in_doubt: bool,
+}
+
+/// The pass over one ledger. Feed every row in order of `seq`, then [`Verifier::finish`].
+#[derive(Debug)]
+pub struct Verifier {
+    ledger: LedgerId,
+    head: Head,
+    previous: Option<Seen>,
+    at_head: Option<Seen>,
+    /// Sound rows behind the head: either they or the head are wrong, which the last of them shows.
+    beyond: Vec<u64>,
+    /// Rows whose number was changed, by the number in their bytes.
+    displaced: BTreeMap<u64, i64>,
+    findings: Findings,
+    last_seen: u64,
+}
+
+impl Verifier {
+    /// Starts before entry 1.
+    pub fn new(ledger: LedgerId, head: Head) -> Self {
+        Self {
+            ledger,
+            head,
+            previous: None,
+            at_head: None,
+            beyond: Vec::new(),
+            displaced: BTreeMap::new(),
+            findings: Findings::default(),
+            last_seen: 0,
+        }
+    }
+
+    /// Checks one row with its payload and returns the entry where it could be read.
+    pub fn row(
+        &mut self,
+        row: &StoredEntry<'_>,
+        payload: Option<(&StoredPayload<'_>, Opened)>,
+    ) -> Option<Entry> {
+        self.findings.entries += 1;
+        let parsed = Entry::from_bytes(row.bytes);
+        let expected = self.last_seen + 1;
+        let seq = match u64::try_from(row.seq) {
+            Ok(seq) if seq == expected => seq,
+            Ok(seq) if seq > 0 && seq < expected => {
+                self.findings.name(seq, How::Repeated);
+                return None;
+            }
+            // A row that left its place leaves a gap there: both are one edit of one entry.
+            numbered => match (&parsed, numbered) {
+                (Ok(entry), _) if Ok(entry.seq) != numbered => {
+                    self.displace(entry.seq, row.seq);
+                    return None;
+                }
+                (_, Ok(seq)) if seq > 0 => {
+                    self.settle(true);
+                    self.findings.name_missing(expected, seq - 1, &self.displaced);
+                    self.previous = None;
+                    seq
+                }
+                _ => {
+                    self.findings.name(0, How::displaced(row.seq));
+                    return None;
+                }
+            },
+        };
+        self.last_seen = seq;
+
+        let computed = leaf_hash(row.bytes);
+        let hash = Hash::from_slice(row.hash).unwrap_or(Hash::ZERO);
+        let link_in_doubt = self.link(parsed.as_ref().ok());
+        let fault = match &parsed {
+            Err(error) => Some(How::unreadable(error)),
+            Ok(entry) => self
+                .entry_fault(row, entry, hash == computed)
+                // Where the entry itself is sound, its payload may not be.
+                .or_else(|| self.payload_fault(entry, payload)),
+        };
+        let seen = Seen {
+            seq,
+            hash,
+            computed,
+            named: fault.is_some(),
+            recorded_at: parsed.as_ref().ok().map(|entry| entry.recorded_at),
+            link_in_doubt: link_in_doubt && fault.is_none(),
+        };
+        if let Some(how) = fault {
+            self.findings.name(seq, how);
+        } else if seq > self.head.size && self.beyond.len() < LISTED_MAX {
+            self.beyond.push(seq);
+        }
+        if seq == self.head.size {
+            self.at_head = Some(seen);
+        }
+        self.previous = Some(seen);
+        parsed.ok()
+    }
+
+    /// Compares with the head and names what is missing at the end.
+    pub fn finish(mut self) -> Findings {
+        let head = self.head;
+        let last = self.previous;
+        if let Some(last) = last.filter(|last| last.seq > head.size) {
+            self.settle(true);
+            if head.hash == last.hash || head.hash == last.computed {
+                let why = format!("it counts {} entries of {}", head.size, last.seq);
+                self.findings.name(last.seq, How::HeadAltered(why));
+                return self.findings;
+            }
+            for seq in std::mem::take(&mut self.beyond) {
+                self.findings.name(seq, How::BeyondHead);
+            }
+        }
+        if head.size > self.last_seen {
+            self.settle(true);
+            self.findings.name_missing(self.last_seen + 1, head.size, &self.displaced);
+        } else if let Some(seen) = self.at_head {
+            self.compare_with_head(seen);
+        }
+        self.findings
+    }
+
+    fn compare_with_head(&mut self, seen: Seen) {
+        let linked = self.head.hash == seen.hash || self.head.hash == seen.computed;
+        self.settle(linked);
+        if seen.named || self.findings.how(seen.seq).is_some() {
+            return;
+        }
+        if !linked {
+            let why = "its hash is another".to_owned();
+            self.findings.name(seen.seq, How::HeadAltered(why));
+        } else if seen.recorded_at.map(Timestamp::micros) != self.head.recorded_at {
+            let why = "its time is another".to_owned();
+            self.findings.name(seen.seq, How::HeadAltered(why));
+        }
+    }
+
+    fn displace(&mut self, belongs: u64, found_at: i64) {
+        if belongs <= self.last_seen {
+            if let Some(how) = self.findings.broken.get_mut(&belongs) {
+                if *how == How::Missing {
+                    *how = How::displaced(found_at);
+                }
+            } else {
+                self.findings.name(belongs, How::Repeated);
+            }
+        } else if self.displaced.len() < LISTED_MAX {
+            self.displaced.insert(belongs, found_at);
+        }
+    }
+
+    /// Decides who is to blame for the last link in doubt, once it is known whether what follows vouches for its holder.
+    fn settle(&mut self, vouched: bool) {
+        let Some(previous) = self.previous.as_mut().filter(|previous| previous.link_in_doubt) else {
+            return;
+        };
+        previous.link_in_doubt = false;
+        previous.named |= !vouched;
+        let seq = if vouched { previous.seq - 1 } else { previous.seq };
+        self.findings.name(seq, How::Rewritten);
+    }
+
+    /// Checks the link to the row in front; true where it fails and neither side is known to be at fault.
+    fn link(&mut self, entry: Option<&Entry>) -> bool {
+        let (Some(entry), Some(previous)) = (entry, self.previous) else {
+            self.settle(true);
+            return false;
+        };
+        let holds = entry.prev == previous.hash || entry.prev == previous.computed;
+        let doubted = previous.link_in_doubt;
+        self.settle(holds);
+        // Two doubtful links around one entry are one edit, of that entry.
+        !holds && !previous.named && !doubted
+    }
+
+    fn entry_fault(&self, row: &StoredEntry<'_>, entry: &Entry, hashes: bool) -> Option<How> {
+        if Ok(entry.seq) != u64::try_from(row.seq) {
+            return Some(How::Misplaced(format!("its bytes say number {}", entry.seq)));
+        }
+        if entry.ledger != self.ledger {
+            return Some(How::Misplaced(format!("its bytes say ledger {}", entry.ledger)));
+        }
+        if !hashes {
+            return Some(How::HashMismatch);
+        }
+        let first = entry.prev == Hash::ZERO && entry.event_type.as_str() == "ledger.created";
+        if (entry.seq == 1) != first {
+            return Some(How::Misplaced("`ledger.created` and it alone is entry 1".to_owned()));
+        }
+        if let Some(column) = altered_column(row, entry) {
+            return Some(How::ColumnAltered(column));
+        }
+        let before = self.previous.filter(|previous| !previous.named);
+        let reversed =
+            before.and_then(|p| p.recorded_at).is_some_and(|time| time > entry.recorded_at);
+        reversed.then_some(How::TimeReversed)
+    }
+
+    fn payload_fault(
+        &mut self,
+        entry: &Entry,
+        payload: Option<(&StoredPayload<'_>, Opened)>,
+    ) -> Option<How> {
+        let Some((row, opened)) = payload else {
+            return Some(How::PayloadMissing);
+        };
+        if stored(row.algorithm, row.key_id, row.nonce, row.bytes) != entry.stored {
+            return Some(How::PayloadAltered);
+        }
+        let committed = match &opened {
+            _ if row.algorithm == PLAIN => commitment_of_salted(row.bytes),
+            Opened::Salted(salted) => commitment_of_salted(salted),
+            Opened::NoKey => {
+                self.findings.sealed_unchecked += 1;
+                return None;
+            }
+            Opened::Refused(why) => return Some(How::KeyAltered(why.clone())),
+        };
+        (committed != Some(entry.commitment)).then_some(How::CommitmentBroken)
+    }
+}
+
+/// The column that no longer repeats what the entry's bytes say.
+fn altered_column(row: &StoredEntry<'_>, entry: &Entry) -> Option<&'static str> {
+    [
+        ("id", row.id == entry.id.uuid()),
+        ("key", row.key == entry.key.as_str()),
+        ("type", row.event_type == entry.event_type.as_str()),
+        ("subject", row.subject == entry.subject.to_string()),
+        ("run", row.run == entry.run.map(RunId::uuid)),
+        ("recorded_at", row.recorded_at == entry.recorded_at.micros()),
+    ]
+    .into_iter()
+    .find_map(|(column, same)| (!same).then_some(column))
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
