@@ -3,3 +3,5 @@
 
 pub mod chain;
 pub mod domain;
+#[cfg(feature = "store")]
+pub mod store;

@@ -69,14 +69,18 @@ impl<'de> Visitor<'de> for Strict {
         if (-INTEGER_MAX..=INTEGER_MAX).contains(&value) {
             Ok(value.into())
         } else {
-            Err(E::custom("an integer beyond 2^53-1 is not exact everywhere: send it as a string"))
+            Err(E::custom(
+                "an integer beyond 2^53-1 is not exact everywhere: send it as a string",
+            ))
         }
     }
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
         self.visit_i64(i64::try_from(value).unwrap_or(i64::MAX))
     }
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
-        Err(E::custom("a number with a fraction or exponent has many texts: send it as a string"))
+        Err(E::custom(
+            "a number with a fraction or exponent has many texts: send it as a string",
+        ))
     }
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
         Ok(value.into())
@@ -119,7 +123,9 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Number(number) => {
-            let integer = number.as_i64().filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n));
+            let integer = number
+                .as_i64()
+                .filter(|n| (-INTEGER_MAX..=INTEGER_MAX).contains(n));
             let integer = integer.ok_or_else(|| CanonicalError {
                 source: de::Error::custom("a number outside ±(2^53-1) or with a fraction"),
             })?;
@@ -200,14 +206,19 @@ mod tests {
             "099601b171cafed97c333f8878d68e7f8c8f795412adb34b2fdcf0e7c7beac42"
         );
         assert_eq!(
-            hex::encode(Sha256::digest(canonical(r#"{"Unnormalized Unicode":"A\u030a"}"#))),
+            hex::encode(Sha256::digest(canonical(
+                r#"{"Unnormalized Unicode":"A\u030a"}"#
+            ))),
             "0d99aad92a125196ff887876643fd3206786a84ddce2cee52ba4ad256d2381d3"
         );
         assert_eq!(
             canonical(r#"{"\ufb33":1,"\ud83d\ude02":2}"#),
             "{\"\u{1f602}\":2,\"\u{fb33}\":1}"
         );
-        assert_eq!(canonical(r#""\u0000\u001f\u007f\/\u20ac""#), "\"\\u0000\\u001f\u{7f}/€\"");
+        assert_eq!(
+            canonical(r#""\u0000\u001f\u007f\/\u20ac""#),
+            "\"\\u0000\\u001f\u{7f}/€\""
+        );
     }
 
     #[test]

@@ -215,7 +215,13 @@ impl Entry {
 
 /// RFC 6962 leaf hash, `SHA-256(0x00 ‖ bytes)`: one hash serves the chain and the tree.
 pub fn leaf_hash(bytes: &[u8]) -> Hash {
-    Hash(Sha256::new().chain_update([0]).chain_update(bytes).finalize().into())
+    Hash(
+        Sha256::new()
+            .chain_update([0])
+            .chain_update(bytes)
+            .finalize()
+            .into(),
+    )
 }
 
 /// Ties an entry to its payload without revealing it: `SHA-256("ledger-payload-v1\0" ‖ salt ‖ payload)`.
@@ -326,7 +332,10 @@ pub(crate) mod tests {
             assert!(Entry::from_bytes(other.as_bytes()).is_err(), "{other}");
         }
         let newer = text.replace("\"v\":1", "\"v\":2");
-        assert!(matches!(Entry::from_bytes(newer.as_bytes()), Err(EntryError::Format(2))));
+        assert!(matches!(
+            Entry::from_bytes(newer.as_bytes()),
+            Err(EntryError::Format(2))
+        ));
     }
 
     fn fixed() -> Entry {
@@ -344,7 +353,9 @@ pub(crate) mod tests {
             schema: 1,
             seq: 7,
             stored: stored(PLAIN, "", &[], &[&[7; 32][..], b"{}"].concat()),
-            subject: "service:0197f1c2-0000-7000-8000-00000000000a".parse().unwrap(),
+            subject: "service:0197f1c2-0000-7000-8000-00000000000a"
+                .parse()
+                .unwrap(),
             event_type: "service.scaled_down".parse().unwrap(),
             v: FORMAT,
         }
@@ -353,7 +364,10 @@ pub(crate) mod tests {
     /// What is hashed can never change: this text and hash were written on the first day.
     #[test]
     fn the_format_is_frozen() {
-        insta::assert_snapshot!("entry_bytes", String::from_utf8(fixed().to_bytes()).unwrap());
+        insta::assert_snapshot!(
+            "entry_bytes",
+            String::from_utf8(fixed().to_bytes()).unwrap()
+        );
         insta::assert_snapshot!("entry_hash", fixed().hash());
     }
 }

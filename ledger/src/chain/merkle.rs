@@ -6,7 +6,10 @@ use super::entry::Hash;
 
 /// RFC 6962 interior node, `SHA-256(0x01 ‖ left ‖ right)`.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    let digest = Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0);
+    let digest = Sha256::new()
+        .chain_update([1])
+        .chain_update(left.0)
+        .chain_update(right.0);
     Hash(digest.finalize().into())
 }
 
@@ -88,7 +91,11 @@ mod tests {
             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
         ];
         for (size, root) in roots.iter().enumerate() {
-            assert_eq!(root_of(leaves[..size].iter().copied()).to_string(), *root, "size {size}");
+            assert_eq!(
+                root_of(leaves[..size].iter().copied()).to_string(),
+                *root,
+                "size {size}"
+            );
         }
     }
 
@@ -96,6 +103,9 @@ mod tests {
     fn a_leaf_of_64_bytes_is_not_a_node() {
         let (left, right) = (Hash([1; 32]), Hash([2; 32]));
         let both = [left.0, right.0].concat();
-        assert_ne!(super::super::entry::leaf_hash(&both), node_hash(&left, &right));
+        assert_ne!(
+            super::super::entry::leaf_hash(&both),
+            node_hash(&left, &right)
+        );
     }
 }

@@ -38,9 +38,14 @@ impl PlanItem {
 /// The header holds a float or an integer beyond 2^53-1.
 pub fn plan_hash(header: &Value, items: &[PlanItem]) -> Result<Hash, CanonicalError> {
     let header = canonical::to_bytes(header)?;
-    let mut lines = items.iter().map(PlanItem::to_bytes).collect::<Result<Vec<_>, _>>()?;
+    let mut lines = items
+        .iter()
+        .map(PlanItem::to_bytes)
+        .collect::<Result<Vec<_>, _>>()?;
     lines.sort_unstable();
-    Ok(root_of(std::iter::once(&header).chain(&lines).map(Vec::as_slice)))
+    Ok(root_of(
+        std::iter::once(&header).chain(&lines).map(Vec::as_slice),
+    ))
 }
 
 #[cfg(test)]
@@ -64,10 +69,19 @@ mod tests {
         let hash = |header: &Value, items: &[PlanItem]| plan_hash(header, items).unwrap();
         let one = hash(&header, &[item(1, "\"a\""), item(2, "\"b\"")]);
         assert_eq!(one, hash(&header, &[item(2, "\"b\""), item(1, "\"a\"")]));
-        assert_ne!(one, hash(&json!({"policy": "cd"}), &[item(1, "\"a\""), item(2, "\"b\"")]));
+        assert_ne!(
+            one,
+            hash(
+                &json!({"policy": "cd"}),
+                &[item(1, "\"a\""), item(2, "\"b\"")]
+            )
+        );
         assert_ne!(one, hash(&header, &[item(1, "\"a\"")]));
         assert_ne!(one, hash(&header, &[item(1, "\"a\""), item(2, "\"c\"")]));
-        let held = PlanItem { disposition: "hold".to_owned(), ..item(2, "\"b\"") };
+        let held = PlanItem {
+            disposition: "hold".to_owned(),
+            ..item(2, "\"b\"")
+        };
         assert_ne!(one, hash(&header, &[item(1, "\"a\""), held]));
         assert_eq!(
             one.to_string(),

@@ -176,13 +176,21 @@ impl Findings {
                 self.unlisted += to - seq + 1;
                 return;
             }
-            self.name(seq, displaced.get(&seq).map_or(How::Missing, |row| How::displaced(*row)));
+            self.name(
+                seq,
+                displaced
+                    .get(&seq)
+                    .map_or(How::Missing, |row| How::displaced(*row)),
+            );
         }
     }
 
     /// The first [`LISTED_MAX`] broken entries that were found, in order of their number.
     pub fn broken(&self) -> impl Iterator<Item = Broken> + '_ {
-        self.broken.iter().map(|(seq, how)| Broken { seq: *seq, how: how.clone() })
+        self.broken.iter().map(|(seq, how)| Broken {
+            seq: *seq,
+            how: how.clone(),
+        })
     }
 
     /// All broken entries, listed or not.
@@ -261,7 +269,8 @@ impl Verifier {
                 }
                 (_, Ok(seq)) if seq > 0 => {
                     self.settle(true);
-                    self.findings.name_missing(expected, seq - 1, &self.displaced);
+                    self.findings
+                        .name_missing(expected, seq - 1, &self.displaced);
                     self.previous = None;
                     seq
                 }
@@ -320,7 +329,8 @@ impl Verifier {
         }
         if head.size > self.last_seen {
             self.settle(true);
-            self.findings.name_missing(self.last_seen + 1, head.size, &self.displaced);
+            self.findings
+                .name_missing(self.last_seen + 1, head.size, &self.displaced);
         } else if let Some(seen) = self.at_head {
             self.compare_with_head(seen);
         }
@@ -358,12 +368,20 @@ impl Verifier {
 
     /// Decides who is to blame for the last link in doubt, once it is known whether what follows vouches for its holder.
     fn settle(&mut self, vouched: bool) {
-        let Some(previous) = self.previous.as_mut().filter(|previous| previous.link_in_doubt) else {
+        let Some(previous) = self
+            .previous
+            .as_mut()
+            .filter(|previous| previous.link_in_doubt)
+        else {
             return;
         };
         previous.link_in_doubt = false;
         previous.named |= !vouched;
-        let seq = if vouched { previous.seq - 1 } else { previous.seq };
+        let seq = if vouched {
+            previous.seq - 1
+        } else {
+            previous.seq
+        };
         self.findings.name(seq, How::Rewritten);
     }
 
@@ -382,24 +400,33 @@ impl Verifier {
 
     fn entry_fault(&self, row: &StoredEntry<'_>, entry: &Entry, hashes: bool) -> Option<How> {
         if Ok(entry.seq) != u64::try_from(row.seq) {
-            return Some(How::Misplaced(format!("its bytes say number {}", entry.seq)));
+            return Some(How::Misplaced(format!(
+                "its bytes say number {}",
+                entry.seq
+            )));
         }
         if entry.ledger != self.ledger {
-            return Some(How::Misplaced(format!("its bytes say ledger {}", entry.ledger)));
+            return Some(How::Misplaced(format!(
+                "its bytes say ledger {}",
+                entry.ledger
+            )));
         }
         if !hashes {
             return Some(How::HashMismatch);
         }
         let first = entry.prev == Hash::ZERO && entry.event_type.as_str() == "ledger.created";
         if (entry.seq == 1) != first {
-            return Some(How::Misplaced("`ledger.created` and it alone is entry 1".to_owned()));
+            return Some(How::Misplaced(
+                "`ledger.created` and it alone is entry 1".to_owned(),
+            ));
         }
         if let Some(column) = altered_column(row, entry) {
             return Some(How::ColumnAltered(column));
         }
         let before = self.previous.filter(|previous| !previous.named);
-        let reversed =
-            before.and_then(|p| p.recorded_at).is_some_and(|time| time > entry.recorded_at);
+        let reversed = before
+            .and_then(|p| p.recorded_at)
+            .is_some_and(|time| time > entry.recorded_at);
         reversed.then_some(How::TimeReversed)
     }
 

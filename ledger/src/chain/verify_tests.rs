@@ -47,7 +47,11 @@ fn chain(size: u64) -> (Vec<Row>, Head) {
     for seq in 1..=size {
         let payload = [&[9; SALT_BYTES][..], format!("{{\"n\":{seq}}}").as_bytes()].concat();
         let id = crate::domain::id::EntryId::new(Uuid::from_u128(1000 + u128::from(seq)));
-        let event_type = if seq == 1 { "ledger.created" } else { "item.found" };
+        let event_type = if seq == 1 {
+            "ledger.created"
+        } else {
+            "item.found"
+        };
         let entry = Entry {
             actor: Actor::system(),
             cause: None,
@@ -57,7 +61,8 @@ fn chain(size: u64) -> (Vec<Row>, Head) {
             ledger: LEDGER,
             occurred_at: Timestamp::from_micros(5).unwrap(),
             prev,
-            recorded_at: Timestamp::from_micros(1_000_000 + i64::try_from(seq / 3).unwrap()).unwrap(),
+            recorded_at: Timestamp::from_micros(1_000_000 + i64::try_from(seq / 3).unwrap())
+                .unwrap(),
             run: None,
             schema: 1,
             seq,
@@ -70,17 +75,26 @@ fn chain(size: u64) -> (Vec<Row>, Head) {
         rows.push(Row::of(&entry, payload));
     }
     let recorded_at = rows.last().map(|row| row.recorded_at);
-    (rows, Head { size, hash: prev, recorded_at })
+    (
+        rows,
+        Head {
+            size,
+            hash: prev,
+            recorded_at,
+        },
+    )
 }
 
 fn verify(mut rows: Vec<Row>, head: Head) -> Vec<Broken> {
     rows.sort_by_key(|row| row.seq);
     let mut verifier = Verifier::new(LEDGER, head);
     for row in &rows {
-        let payload = row
-            .payload
-            .as_ref()
-            .map(|bytes| StoredPayload { algorithm: PLAIN, key_id: "", nonce: &[], bytes });
+        let payload = row.payload.as_ref().map(|bytes| StoredPayload {
+            algorithm: PLAIN,
+            key_id: "",
+            nonce: &[],
+            bytes,
+        });
         verifier.row(
             &StoredEntry {
                 seq: row.seq,
@@ -181,7 +195,11 @@ const EDITS: [Edit; 18] = [
 fn one_edit_names_one_entry_and_it_is_the_edited_one() {
     for size in [2, 3, 9] {
         let (rows, head) = chain(size);
-        assert_eq!(verify(rows.clone(), head), [], "a healthy ledger is never accused");
+        assert_eq!(
+            verify(rows.clone(), head),
+            [],
+            "a healthy ledger is never accused"
+        );
         for at in 1..rows.len() {
             for edit in EDITS {
                 let mut edited = rows.clone();
@@ -216,7 +234,13 @@ fn swapped_entries_are_both_named() {
 fn an_entry_that_was_not_appended_is_named() {
     let (rows, _) = chain(9);
     let (_, head) = chain(8);
-    assert_eq!(verify(rows, head), [Broken { seq: 9, how: How::BeyondHead }]);
+    assert_eq!(
+        verify(rows, head),
+        [Broken {
+            seq: 9,
+            how: How::BeyondHead
+        }]
+    );
 }
 
 #[test]
@@ -224,8 +248,14 @@ fn edits_of_the_head_are_named_once() {
     let (rows, head) = chain(9);
     let edits = [
         Head { size: 7, ..head },
-        Head { hash: Hash([1; 32]), ..head },
-        Head { recorded_at: Some(3), ..head },
+        Head {
+            hash: Hash([1; 32]),
+            ..head
+        },
+        Head {
+            recorded_at: Some(3),
+            ..head
+        },
         Head { size: 10, ..head },
     ];
     for edited in edits {
@@ -237,7 +267,13 @@ fn edits_of_the_head_are_named_once() {
 #[test]
 fn a_huge_gap_is_counted_and_not_walked() {
     let (rows, head) = chain(3);
-    let mut verifier = Verifier::new(LEDGER, Head { size: 1 << 50, ..head });
+    let mut verifier = Verifier::new(
+        LEDGER,
+        Head {
+            size: 1 << 50,
+            ..head
+        },
+    );
     let row = &rows[0];
     verifier.row(
         &StoredEntry {
@@ -255,7 +291,11 @@ fn a_huge_gap_is_counted_and_not_walked() {
     );
     let findings = verifier.finish();
     assert_eq!(findings.broken().count(), LISTED_MAX);
-    assert_eq!(findings.broken_count(), 1 << 50, "the payload of 1 and all entries behind");
+    assert_eq!(
+        findings.broken_count(),
+        1 << 50,
+        "the payload of 1 and all entries behind"
+    );
 }
 
 proptest! {

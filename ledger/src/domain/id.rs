@@ -46,7 +46,11 @@ pub enum NameError {
 
 fn checked(what: &'static str, max: usize, text: &str) -> Result<(), NameError> {
     if text.is_empty() || text.len() > max {
-        return Err(NameError::Length { what, max, len: text.len() });
+        return Err(NameError::Length {
+            what,
+            max,
+            len: text.len(),
+        });
     }
     let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'/' | b'-');
     match text.bytes().position(|b| !allowed(b)) {
@@ -185,7 +189,10 @@ text_id!(
 );
 
 impl IdempotencyKey {
-    #[expect(clippy::unnecessary_wraps, reason = "the shape of each name's check is the same")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the shape of each name's check is the same"
+    )]
     fn check_shape(_: &str) -> Result<(), NameError> {
         Ok(())
     }
@@ -195,12 +202,17 @@ impl EventType {
     fn check_shape(text: &str) -> Result<(), NameError> {
         let word = |part: &str| {
             !part.is_empty()
-                && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+                && part
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
         };
         if text.split('.').count() >= 2 && text.split('.').all(word) {
             Ok(())
         } else {
-            Err(NameError::Shape { what: "an event type", shape: "thing.happened" })
+            Err(NameError::Shape {
+                what: "an event type",
+                shape: "thing.happened",
+            })
         }
     }
 }
@@ -222,9 +234,10 @@ impl Actor {
     }
 
     fn check_shape(text: &str) -> Result<(), NameError> {
-        let named = ["person:", "worker:"]
-            .iter()
-            .any(|prefix| text.strip_prefix(prefix).is_some_and(|name| !name.is_empty()));
+        let named = ["person:", "worker:"].iter().any(|prefix| {
+            text.strip_prefix(prefix)
+                .is_some_and(|name| !name.is_empty())
+        });
         if named || text == "system" {
             Ok(())
         } else {
@@ -247,7 +260,10 @@ impl Subject {
     /// A subject of this kind (`[a-z0-9-]`, starting with a letter).
     pub fn new(kind: &str, uuid: Uuid) -> Result<Self, NameError> {
         check_kind(kind)?;
-        Ok(Self { kind: kind.to_owned(), uuid })
+        Ok(Self {
+            kind: kind.to_owned(),
+            uuid,
+        })
     }
 
     /// The kind, `calendar-event`.
@@ -265,11 +281,16 @@ impl Subject {
 pub fn check_kind(kind: &str) -> Result<(), NameError> {
     checked("a subject kind", 64, kind)?;
     let good = kind.starts_with(|c: char| c.is_ascii_lowercase())
-        && kind.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        && kind
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if good {
         Ok(())
     } else {
-        Err(NameError::Shape { what: "a subject kind", shape: "calendar-event" })
+        Err(NameError::Shape {
+            what: "a subject kind",
+            shape: "calendar-event",
+        })
     }
 }
 
@@ -282,8 +303,10 @@ impl fmt::Display for Subject {
 impl FromStr for Subject {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let shape =
-            NameError::Shape { what: "a subject", shape: "<kind>:<uuid>, calendar-event:0197…" };
+        let shape = NameError::Shape {
+            what: "a subject",
+            shape: "<kind>:<uuid>, calendar-event:0197…",
+        };
         let (kind, id) = text.split_once(':').ok_or(shape)?;
         Self::new(kind, parse_uuid("a subject's id", id)?)
     }
@@ -298,17 +321,26 @@ impl Timestamp {
     /// Cuts the instant to microseconds. Years outside 1 to 9999 have no text of fixed width and are refused.
     pub fn new(instant: DateTime<Utc>) -> Result<Self, NameError> {
         if !(1..=9999).contains(&instant.year()) {
-            return Err(NameError::Shape { what: "a time", shape: "a year from 0001 to 9999" });
+            return Err(NameError::Shape {
+                what: "a time",
+                shape: "a year from 0001 to 9999",
+            });
         }
         DateTime::from_timestamp_micros(instant.timestamp_micros())
             .map(Self)
-            .ok_or(NameError::Shape { what: "a time", shape: "a year from 0001 to 9999" })
+            .ok_or(NameError::Shape {
+                what: "a time",
+                shape: "a year from 0001 to 9999",
+            })
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z, as an instant.
     pub fn from_micros(micros: i64) -> Result<Self, NameError> {
         DateTime::from_timestamp_micros(micros)
-            .ok_or(NameError::Shape { what: "a time", shape: "a year from 0001 to 9999" })
+            .ok_or(NameError::Shape {
+                what: "a time",
+                shape: "a year from 0001 to 9999",
+            })
             .and_then(Self::new)
     }
 
@@ -333,7 +365,10 @@ impl Timestamp {
         {
             return Self::new(start.and_utc());
         }
-        Err(NameError::Shape { what: "a time", shape: "2026-01-15T09:30:00Z or 2026-01-15" })
+        Err(NameError::Shape {
+            what: "a time",
+            shape: "2026-01-15T09:30:00Z or 2026-01-15",
+        })
     }
 }
 
@@ -348,12 +383,19 @@ impl FromStr for Timestamp {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         const SHAPE: &str = "2026-01-15T09:30:00.000000Z";
-        let wrong = NameError::Shape { what: "a time", shape: SHAPE };
+        let wrong = NameError::Shape {
+            what: "a time",
+            shape: SHAPE,
+        };
         let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.6fZ")
             .map_err(|_| wrong.clone())?;
         let time = Self::new(parsed.and_utc())?;
         // chrono reads shorter fractions and leap seconds too; one instant has one text.
-        if time.to_string() == text { Ok(time) } else { Err(wrong) }
+        if time.to_string() == text {
+            Ok(time)
+        } else {
+            Err(wrong)
+        }
     }
 }
 text_serde!(Timestamp);
@@ -403,7 +445,10 @@ mod tests {
         let text = "2026-01-15T09:30:00.123456Z";
         assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
         let nanos = DateTime::from_timestamp(1_768_435_200, 123_456_789).unwrap();
-        assert_eq!(Timestamp::new(nanos).unwrap().to_string(), "2026-01-15T00:00:00.123456Z");
+        assert_eq!(
+            Timestamp::new(nanos).unwrap().to_string(),
+            "2026-01-15T00:00:00.123456Z"
+        );
         for bad in [
             "2026-01-15T09:30:00Z",
             "2026-01-15T09:30:00.123Z",

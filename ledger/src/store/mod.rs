@@ -1,0 +1,333 @@
+//! The log in PostgreSQL: append, read, follow, keys and identities. The only place with SQL.
+//!
+//! Writes go through `ledger.append` and `ledger.identify` and nothing else; the store's login may do no more than that.
+
+pub mod append;
+pub mod clock;
+pub mod connect;
+mod copy;
+pub mod identity;
+pub mod keys;
+pub mod lease;
+pub mod migrate;
+pub mod payload;
+pub mod read;
+pub mod verify;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::postgres::PgArguments;
+use sqlx::{PgPool, Postgres};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+pub use self::append::{AppendError, Fence};
+use self::append::{GROUP_ENTRIES_MAX, Pending, Row, RowResult};
+pub use self::clock::Clock;
+pub use self::connect::{Admin, ConnectError, LedgerRow, connect, ledgers};
+use self::keys::{Kek, KeyRing};
+use self::payload::Salted;
+use crate::chain::entry::{Entry, Hash};
+use crate::domain::id::{
+    Actor, EntryId, EventType, IdempotencyKey, LedgerId, RunId, Subject, Timestamp,
+};
+
+/// Every statement goes out unnamed, so that a pooler in transaction mode can carry it.
+pub(crate) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// What a caller wants recorded.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What happened.
+    pub event_type: EventType,
+    /// Version of the payload of this type.
+    pub schema: u16,
+    /// What it is about.
+    pub subject: Subject,
+    /// Who caused it.
+    pub actor: Actor,
+    /// JSON of the subset in [`crate::chain::canonical`], an object, kept byte for byte.
+    pub payload: String,
+    /// Whether the payload is sealed, and under whose key.
+    pub sealing: Sealing,
+    /// Idempotency key; the entry's id where there is none, and then the append cannot be repeated.
+    pub key: Option<IdempotencyKey>,
+    /// Run it belongs to.
+    pub run: Option<RunId>,
+    /// Entry that caused it.
+    pub cause: Option<EntryId>,
+    /// When it happened; now, where it is not given.
+    pub occurred_at: Option<Timestamp>,
+    /// Proof of holding the lease under which the caller acts.
+    pub fence: Option<Fence>,
+    /// Time of recording, in a ledger with a simulated clock and only there.
+    pub recorded_at: Option<Timestamp>,
+}
+
+/// How a payload is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sealing {
+    /// As it is: it holds nothing personal.
+    Plain,
+    /// Sealed under the key of this owner, whose erasure takes it along.
+    Owner(Subject),
+}
+
+/// An entry that is durable.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// The entry as recorded.
+    pub entry: Entry,
+    /// Its hash.
+    pub hash: Hash,
+    /// True where the same key with the same content was recorded before.
+    pub replayed: bool,
+}
+
+/// One open ledger. Cheap to clone; all clones share one group commit.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: PgPool,
+    row: LedgerRow,
+    keys: KeyRing,
+    clock: Clock,
+    queue: mpsc::Sender<Pending>,
+    tasks: TaskTracker,
+    /// Natural ids of subjects that no entry is about yet.
+    to_introduce: Mutex<HashMap<Subject, String>>,
+}
+
+impl Store {
+    /// Opens a ledger for reading and writing.
+    pub fn open(pool: PgPool, row: LedgerRow, keks: Vec<Kek>, clock: Clock) -> Self {
+        let (queue, pending) = mpsc::channel(2 * GROUP_ENTRIES_MAX);
+        let (committed, grown) = watch::channel(0);
+        let tasks = TaskTracker::new();
+        tasks.spawn(append::commit_groups(
+            pool.clone(),
+            row.id,
+            pending,
+            committed,
+        ));
+        tasks.spawn(read::notify_followers(pool.clone(), row.id, grown));
+        tasks.close();
+        let keys = KeyRing::new(row.id, keks);
+        let inner = Inner {
+            pool,
+            row,
+            keys,
+            clock,
+            queue,
+            tasks,
+            to_introduce: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Which ledger this is.
+    pub fn id(&self) -> LedgerId {
+        self.inner.row.id
+    }
+
+    /// Its name and clock mode.
+    pub fn row(&self) -> &LedgerRow {
+        &self.inner.row
+    }
+
+    /// Where this store takes the time and new ids from.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Whether sealed payloads can be read and written.
+    pub fn has_keys(&self) -> bool {
+        self.inner.keys.has_kek()
+    }
+
+    /// The connections, for what other modules of this crate read.
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.inner.keys
+    }
+
+    /// Records one entry and returns once it is durable.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. After [`AppendError::CommitUnknown`] append the same draft again, with the same key.
+    pub async fn append(&self, draft: Draft) -> Result<Appended, AppendError> {
+        let prepared = self.prepare(draft).await?;
+        let waiting = self.enqueue(prepared.0).await?;
+        self.conclude(waiting, prepared.1).await
+    }
+
+    /// Records entries in this order, in as few commits as the limits of a group allow. Each succeeds or fails alone.
+    pub async fn append_all(&self, drafts: Vec<Draft>) -> Vec<Result<Appended, AppendError>> {
+        let mut waiting = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            waiting.push(match self.prepare(draft).await {
+                Ok((row, given)) => self.enqueue(row).await.map(|reply| (reply, given)),
+                Err(error) => Err(error),
+            });
+        }
+        let mut results = Vec::with_capacity(waiting.len());
+        for entry in waiting {
+            results.push(match entry {
+                Ok((reply, given)) => self.conclude(reply, given).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    pub(crate) fn to_introduce(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, String>> {
+        self.inner
+            .to_introduce
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn enqueue(&self, row: Row) -> Result<Waiting, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = Sent {
+            key: row.key.clone(),
+            fence: row.fence.clone(),
+        };
+        let pending = Pending { row, reply };
+        self.inner
+            .queue
+            .send(pending)
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        Ok((answer, sent))
+    }
+
+    async fn conclude(
+        &self,
+        (answer, sent): Waiting,
+        given: Given,
+    ) -> Result<Appended, AppendError> {
+        let (entry, replayed) = match answer.await.map_err(|_| AppendError::Closed)?? {
+            RowResult::Appended(entry) => (entry, false),
+            RowResult::Replayed(entry) => {
+                self.check_replay(&entry, &given).await?;
+                (entry, true)
+            }
+            RowResult::KeyReused { seq } => {
+                return Err(AppendError::KeyReused { key: sent.key, seq });
+            }
+            RowResult::FenceLost => {
+                let fence = sent.fence.ok_or(AppendError::Closed)?;
+                return Err(AppendError::FenceLost { fence });
+            }
+        };
+        self.to_introduce().remove(&entry.subject);
+        let hash = entry.hash();
+        Ok(Appended {
+            entry,
+            hash,
+            replayed,
+        })
+    }
+
+    async fn prepare(&self, mut draft: Draft) -> Result<(Row, Given), AppendError> {
+        let id = self.inner.clock.entry_id();
+        if draft.payload.trim().len() != draft.payload.len() {
+            draft.payload = draft.payload.trim().to_owned();
+        }
+        let payload = self.introduce(&draft)?;
+        let salted = Salted::new(&payload).map_err(|source| AppendError::Key {
+            subject: draft.subject.clone(),
+            source,
+        })?;
+        let sealed = self.seal(id, &draft, &salted).await?;
+        let key = draft.key.unwrap_or_else(|| payload::key_of(id));
+        let row = Row {
+            id,
+            key,
+            event_type: draft.event_type,
+            schema: draft.schema,
+            subject: draft.subject,
+            actor: draft.actor,
+            run: draft.run,
+            cause: draft.cause,
+            occurred_at: draft.occurred_at.unwrap_or_else(|| self.inner.clock.now()),
+            commitment: salted.commitment(),
+            algorithm: sealed.algorithm,
+            key_id: sealed.key_id,
+            nonce: sealed.nonce,
+            payload: sealed.bytes,
+            fence: draft.fence,
+            recorded_at: draft.recorded_at,
+        };
+        Ok((
+            row,
+            Given {
+                payload: draft.payload,
+                sealed: draft.sealing != Sealing::Plain,
+            },
+        ))
+    }
+
+    /// Waits until what was enqueued is durable, then stops accepting entries. The other clones must be gone.
+    pub async fn close(self) {
+        let tasks = self.inner.tasks.clone();
+        let pool = self.inner.pool.clone();
+        drop(self);
+        tasks.wait().await;
+        pool.close().await;
+    }
+}
+
+/// Entry 1: what the ledger is, in plain, about the ledger itself.
+fn first_row(id: LedgerId, new: &connect::NewLedger, clock: &Clock) -> Result<Row, keys::KeyError> {
+    let salted = Salted::new(&new.payload)?;
+    let entry_id = clock.entry_id();
+    #[expect(clippy::expect_used, reason = "`ledger.created` is an event type")]
+    let event_type = "ledger.created".parse().expect("an event type");
+    Ok(Row {
+        id: entry_id,
+        key: payload::key_of(entry_id),
+        event_type,
+        schema: 1,
+        subject: identity::index_owner(id),
+        actor: new.actor.clone(),
+        run: None,
+        cause: None,
+        occurred_at: new.simulated.unwrap_or_else(|| clock.now()),
+        commitment: salted.commitment(),
+        algorithm: crate::chain::entry::PLAIN,
+        key_id: String::new(),
+        nonce: Vec::new(),
+        payload: salted.into_bytes(),
+        fence: None,
+        recorded_at: new.simulated,
+    })
+}
+
+type Waiting = (oneshot::Receiver<Result<RowResult, AppendError>>, Sent);
+
+#[derive(Debug)]
+struct Sent {
+    key: IdempotencyKey,
+    fence: Option<Fence>,
+}
+
+/// What the caller gave, to be compared with what an earlier entry of the same key holds.
+#[derive(Debug)]
+pub(crate) struct Given {
+    payload: String,
+    sealed: bool,
+}

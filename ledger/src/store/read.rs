@@ -1,0 +1,297 @@
+//! Reads in the order of the chain: one entry, a stream, the stream that goes on.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use sqlx::postgres::{PgListener, PgRow};
+use sqlx::{PgPool, Row as _};
+
+use super::keys::{SEALED, payload_aad};
+use super::payload::PayloadText;
+use super::{Store, query};
+use crate::chain::entry::{Entry, Hash, PLAIN, leaf_hash};
+use crate::chain::verify::Head;
+use crate::domain::id::{EventType, LedgerId, RunId, Subject, Timestamp};
+
+/// Entries fetched at once; bounds memory whatever the length of the log.
+const PAGE: i64 = 500;
+/// How often a follower looks without having been told.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Shortest time between two notices.
+const NOTIFY_EVERY: Duration = Duration::from_millis(20);
+
+/// A read failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The database's answer.
+    #[error("{what}")]
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// Its answer.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The ledger is not in this database any more.
+    #[error("ledger {0} is not in this database")]
+    NoLedger(LedgerId),
+    /// A row holds no sound entry; reading on would give answers that rest on nothing.
+    #[error("entry {seq} is damaged: run `ledger verify`")]
+    Damaged {
+        /// Which entry.
+        seq: i64,
+    },
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
+    move |source| ReadError::Database { what, source }
+}
+
+/// An entry with its bytes and payload.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The entry.
+    pub entry: Entry,
+    /// Its canonical text.
+    pub text: String,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its payload, as far as the keys at hand open it.
+    pub payload: PayloadText,
+}
+
+/// Which entries to read. Everything is joined by and; the default is all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// From this number on.
+    pub from: Option<u64>,
+    /// Up to and with this number.
+    pub to: Option<u64>,
+    /// Recorded at or before this time.
+    pub as_of: Option<Timestamp>,
+    /// Of one of these types.
+    pub types: Vec<EventType>,
+    /// About this subject.
+    pub subject: Option<Subject>,
+    /// Of this run.
+    pub run: Option<RunId>,
+}
+
+/// The head of a ledger.
+pub async fn head(pool: &PgPool, ledger: LedgerId) -> Result<Head, ReadError> {
+    let row = query("select size, hash, recorded_at from ledger.heads where ledger_id = $1")
+        .bind(ledger.uuid())
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("read the head"))?
+        .ok_or(ReadError::NoLedger(ledger))?;
+    head_of(&row).map_err(failed("read the head"))
+}
+
+pub(super) fn head_of(row: &PgRow) -> Result<Head, sqlx::Error> {
+    let recorded_at: Option<chrono::DateTime<chrono::Utc>> = row.try_get("recorded_at")?;
+    Ok(Head {
+        size: row.try_get::<i64, _>("size")?.unsigned_abs(),
+        hash: Hash::from_slice(row.try_get("hash")?).unwrap_or(Hash::ZERO),
+        recorded_at: recorded_at.map(|time| time.timestamp_micros()),
+    })
+}
+
+impl Store {
+    /// The head: number of entries and hash of the last.
+    pub async fn head(&self) -> Result<Head, ReadError> {
+        head(self.pool(), self.id()).await
+    }
+
+    /// One entry by its number.
+    pub async fn get(&self, seq: u64) -> Result<Option<Recorded>, ReadError> {
+        let filter = Filter {
+            from: Some(seq),
+            to: Some(seq),
+            ..Filter::default()
+        };
+        Ok(self.page(&filter, 0).await?.pop())
+    }
+
+    /// Entries in order, read page by page. What is appended meanwhile is read too, up to `to`.
+    pub fn read(&self, filter: Filter) -> impl Stream<Item = Result<Recorded, ReadError>> + Send {
+        let store = self.clone();
+        futures_util::stream::try_unfold(Some(0), move |after| {
+            let (store, filter) = (store.clone(), filter.clone());
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page = store.page(&filter, after).await?;
+                let next = page.last().map(|last| last.entry.seq);
+                let next = next.filter(|_| i64::try_from(page.len()).unwrap_or(0) == PAGE);
+                Ok((!page.is_empty())
+                    .then(|| (futures_util::stream::iter(page.into_iter().map(Ok)), next)))
+            }
+        })
+        .try_flatten()
+    }
+
+    /// Entries in order, and then those that come, until the caller stops. A lost notice costs at most a second.
+    pub fn follow(&self, filter: Filter) -> impl Stream<Item = Result<Recorded, ReadError>> + Send {
+        let store = self.clone();
+        futures_util::stream::try_unfold((0, None), move |(after, listener)| {
+            let (store, filter) = (store.clone(), filter.clone());
+            async move {
+                let mut listener: Option<PgListener> = match listener {
+                    None => store.listen().await,
+                    some => some,
+                };
+                loop {
+                    let page = store.page(&filter, after).await?;
+                    if let Some(last) = page.last() {
+                        let after = last.entry.seq;
+                        let page = futures_util::stream::iter(page.into_iter().map(Ok));
+                        return Ok(Some((page, (after, listener))));
+                    }
+                    listener = wait(listener).await;
+                }
+            }
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn listen(&self) -> Option<PgListener> {
+        // Behind a pooler LISTEN may be refused: then the polling alone has to do.
+        let mut listener = PgListener::connect_with(self.pool()).await.ok()?;
+        listener.listen(&channel(self.id())).await.ok()?;
+        Some(listener)
+    }
+
+    async fn page(&self, filter: &Filter, after: u64) -> Result<Vec<Recorded>, ReadError> {
+        let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let from = filter.from.unwrap_or(1).max(after + 1);
+        let types: Vec<&str> = filter.types.iter().map(EventType::as_str).collect();
+        let rows = query(
+            "select e.seq, e.hash, e.bytes, p.algorithm, p.key_id, p.nonce, p.bytes as payload \
+             from ledger.entries e \
+             left join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq \
+             where e.ledger_id = $1 and e.seq >= $2 and e.seq <= $3 \
+               and ($4::timestamptz is null or e.recorded_at <= $4) \
+               and (cardinality($5::text[]) = 0 or e.type = any($5)) \
+               and ($6::text is null or e.subject = $6) \
+               and ($7::uuid is null or e.run = $7) \
+             order by e.seq limit $8",
+        )
+        .bind(self.id().uuid())
+        .bind(number(from))
+        .bind(filter.to.map_or(i64::MAX, number))
+        .bind(filter.as_of.map(Timestamp::instant))
+        .bind(types)
+        .bind(filter.subject.as_ref().map(ToString::to_string))
+        .bind(filter.run.map(RunId::uuid))
+        .bind(PAGE)
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed("read entries"))?;
+        let mut page = Vec::with_capacity(rows.len());
+        for row in rows {
+            page.push(self.recorded(&row).await?);
+        }
+        Ok(page)
+    }
+
+    async fn recorded(&self, row: &PgRow) -> Result<Recorded, ReadError> {
+        let seq: i64 = row.try_get("seq").map_err(failed("read an entry"))?;
+        let bytes: Vec<u8> = row.try_get("bytes").map_err(failed("read an entry"))?;
+        let hash: &[u8] = row.try_get("hash").map_err(failed("read an entry"))?;
+        let damaged = || ReadError::Damaged { seq };
+        let entry = Entry::from_bytes(&bytes).map_err(|_| damaged())?;
+        let computed = leaf_hash(&bytes);
+        if Hash::from_slice(hash) != Some(computed) || Ok(entry.seq) != u64::try_from(seq) {
+            return Err(damaged());
+        }
+        let payload = match row.try_get::<Option<&str>, _>("algorithm") {
+            Ok(None) => PayloadText::Gone,
+            _ => self
+                .open_row(&entry, row, "payload")
+                .await
+                .map_err(failed("read a payload"))?,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| damaged())?;
+        Ok(Recorded {
+            entry,
+            text,
+            hash: computed,
+            payload,
+        })
+    }
+
+    pub(super) async fn open_payload(
+        &self,
+        entry: &Entry,
+        row: &PgRow,
+    ) -> Result<PayloadText, sqlx::Error> {
+        self.open_row(entry, row, "bytes").await
+    }
+
+    async fn open_row(
+        &self,
+        entry: &Entry,
+        row: &PgRow,
+        column: &str,
+    ) -> Result<PayloadText, sqlx::Error> {
+        let bytes: &[u8] = row.try_get(column)?;
+        let opened = match row.try_get::<&str, _>("algorithm")? {
+            PLAIN => return Ok(PayloadText::from_committed(entry, bytes)),
+            SEALED => self.key_by_id(row.try_get("key_id")?).await?,
+            _ => return Ok(PayloadText::Damaged),
+        };
+        let nonce: &[u8] = row.try_get("nonce")?;
+        let aad = payload_aad(self.id(), entry.id, &entry.event_type);
+        Ok(match opened {
+            super::verify::KeyState::Open(key) => match key.open(&aad, nonce, bytes) {
+                Ok(salted) => PayloadText::from_committed(entry, &salted),
+                Err(_) => PayloadText::Damaged,
+            },
+            super::verify::KeyState::Absent => PayloadText::Sealed,
+            super::verify::KeyState::Damaged(_) => PayloadText::Damaged,
+        })
+    }
+}
+
+/// Tells followers that the ledger has grown: after the commits and never inside one, so that it holds up no append, and
+/// once for all commits of a moment.
+pub(super) async fn notify_followers(
+    pool: PgPool,
+    ledger: LedgerId,
+    mut grown: tokio::sync::watch::Receiver<u64>,
+) {
+    while grown.changed().await.is_ok() {
+        let size = *grown.borrow_and_update();
+        let told = query("select pg_notify($1, $2)")
+            .bind(channel(ledger))
+            .bind(size.to_string())
+            .execute(&pool)
+            .await;
+        if let Err(error) = told {
+            tracing::debug!(%ledger, %error, "followers were not told; they poll");
+        }
+        tokio::time::sleep(NOTIFY_EVERY).await;
+    }
+}
+
+fn channel(ledger: LedgerId) -> String {
+    format!("ledger_{}", ledger.uuid().simple())
+}
+
+async fn wait(listener: Option<PgListener>) -> Option<PgListener> {
+    let Some(mut listener) = listener else {
+        tokio::time::sleep(POLL).await;
+        return None;
+    };
+    match tokio::time::timeout(POLL, listener.recv()).await {
+        // The connection is gone: poll, and listen anew the next time.
+        Ok(Err(_)) => {
+            tokio::time::sleep(POLL).await;
+            None
+        }
+        _ => Some(listener),
+    }
+}

@@ -1,0 +1,614 @@
+//! Verification of a ledger as it lies in PostgreSQL: one snapshot, one pass, memory that does not grow.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use super::copy::{CopyError, CopyReader, Row};
+use super::identity::{index_owner, wrapped_key};
+use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
+use super::payload::PayloadText;
+use super::read::{ReadError, head_of};
+use super::{Store, query};
+use crate::chain::entry::{Entry, Hash, PLAIN};
+use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
+use crate::domain::id::Subject;
+
+/// Keys kept unwrapped during a pass.
+const KEYS_MAX: usize = 4_096;
+
+/// A data key as far as it can be had.
+#[derive(Debug, Clone)]
+pub(super) enum KeyState {
+    Open(DataKey),
+    /// The key-encryption key is not at hand.
+    Absent,
+    /// Its row was altered or is gone.
+    Damaged(String),
+}
+
+/// A head that somebody kept outside, to be found again in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Number of entries then.
+    pub size: u64,
+    /// Hash of the last one then.
+    pub hash: Hash,
+}
+
+/// What a verification found.
+#[derive(Debug)]
+pub struct Report {
+    /// The head row.
+    pub head: Head,
+    /// What is broken, and where.
+    pub findings: Findings,
+    /// Up to which entry an anchor from outside speaks for the ledger.
+    pub anchored: Option<u64>,
+    /// Guards of the tables that are off: until they are on again, nothing vouches for what is written.
+    pub guards_off: Vec<String>,
+    /// What could not be checked, in words.
+    pub unchecked: Vec<String>,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
+    move |source| ReadError::Database { what, source }
+}
+
+impl Store {
+    /// Checks every entry, its payload, the head, the identities and the guards in one snapshot.
+    ///
+    /// # Errors
+    /// The database's. What is wrong with the ledger stands in the report.
+    pub async fn verify(
+        &self,
+        anchors: &[Anchor],
+        progress: impl Fn(u64, u64),
+    ) -> Result<Report, ReadError> {
+        let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
+        let mut snapshot = connection
+            .begin_with("begin transaction isolation level repeatable read, read only")
+            .await
+            .map_err(failed("take a snapshot of the ledger"))?;
+        let row = query(
+            "select size, hash, recorded_at, name, clock from ledger.heads where ledger_id = $1",
+        )
+        .bind(self.id().uuid())
+        .fetch_optional(&mut *snapshot)
+        .await
+        .map_err(failed("read the head"))?
+        .ok_or(ReadError::NoLedger(self.id()))?;
+        let head = head_of(&row).map_err(failed("read the head"))?;
+        let mut pass = Pass::new(self, anchors);
+        let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
+        pass.orphans(&mut snapshot, &mut findings).await?;
+        pass.identities(&mut snapshot, &mut findings).await?;
+        pass.head_names(&row, &mut findings)
+            .map_err(failed("read the head"))?;
+        let guards_off = guards(&mut snapshot).await?;
+        snapshot
+            .rollback()
+            .await
+            .map_err(failed("end the snapshot"))?;
+
+        for anchor in anchors {
+            if anchor.size > head.size {
+                for seq in head.size + 1..=anchor.size.min(head.size + 1_000) {
+                    let why = format!("missing: a saved head counts {} entries", anchor.size);
+                    findings.name(seq, How::NotAsAnchored(why));
+                }
+            }
+        }
+        for anchor in std::mem::take(&mut pass.contradicted) {
+            let why = "a saved head names another hash for it".to_owned();
+            findings.name(anchor.size, How::NotAsAnchored(why));
+        }
+        let unchecked = pass.unchecked(&findings, anchors, head);
+        Ok(Report {
+            head,
+            findings,
+            anchored: pass.anchored,
+            guards_off,
+            unchecked,
+        })
+    }
+
+    pub(super) async fn key_by_id(&self, key_id: &str) -> Result<KeyState, sqlx::Error> {
+        match self.keys().cached_by_id(key_id) {
+            Some(key) => Ok(KeyState::Open(key)),
+            None => self.stored_key(key_id).await,
+        }
+    }
+
+    /// The key as its row has it now.
+    async fn stored_key(&self, key_id: &str) -> Result<KeyState, sqlx::Error> {
+        let row = query(
+            "select key_id, owner, kek_id, nonce, wrapped from ledger.keys \
+             where ledger_id = $1 and key_id = $2",
+        )
+        .bind(self.id().uuid())
+        .bind(key_id)
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else {
+            return Ok(KeyState::Damaged("its row is gone".to_owned()));
+        };
+        let Ok(wrapped) = wrapped_key(&row) else {
+            return Ok(KeyState::Damaged("its owner is not a subject".to_owned()));
+        };
+        Ok(match self.keys().unwrap(&wrapped) {
+            Ok(key) => {
+                self.keys().cache(wrapped.owner, key.clone());
+                KeyState::Open(key)
+            }
+            Err(KeyError::NoKek) => KeyState::Absent,
+            Err(error) => KeyState::Damaged(error.to_string()),
+        })
+    }
+}
+
+/// State of one verification beside the verifier's own.
+struct Pass<'a> {
+    store: &'a Store,
+    anchors: &'a [Anchor],
+    keys: HashMap<String, KeyState>,
+    anchored: Option<u64>,
+    contradicted: Vec<Anchor>,
+    /// Payload of entry 1, which repeats the head's name and clock.
+    created: Option<serde_json::Value>,
+    /// Subjects introduced by the entries since the last look at their identity rows.
+    introduced: Vec<(Subject, u64)>,
+    /// Payloads of owners whose key is damaged, after the first of each, which is named.
+    unreadable: u64,
+    identities_unchecked: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(store: &'a Store, anchors: &'a [Anchor]) -> Self {
+        Self {
+            store,
+            anchors,
+            keys: HashMap::new(),
+            anchored: None,
+            contradicted: Vec::new(),
+            created: None,
+            introduced: Vec::new(),
+            unreadable: 0,
+            identities_unchecked: 0,
+        }
+    }
+
+    async fn entries(
+        &mut self,
+        snapshot: &mut PgConnection,
+        head: Head,
+        progress: &impl Fn(u64, u64),
+    ) -> Result<Findings, ReadError> {
+        let copied = |source: CopyError| ReadError::Database {
+            what: "read the log",
+            source: sqlx::Error::Protocol(source.to_string()),
+        };
+        let mut verifier = Verifier::new(self.store.id(), head);
+        let mut gone = Vec::new();
+        let mut rows = 0_u64;
+        let mut reader = CopyReader::default();
+        {
+            let mut stream = snapshot
+                .copy_out_raw(&copy_statement(self.store.id().uuid()))
+                .await
+                .map_err(failed("read the log"))?;
+            while let Some(chunk) = stream.try_next().await.map_err(failed("read the log"))? {
+                reader.feed(&chunk);
+                while let Some(row) = reader.next_row().map_err(copied)? {
+                    self.entry(&mut verifier, row).await?;
+                    rows += 1;
+                    if rows.is_multiple_of(1_000) {
+                        progress(rows, head.size);
+                        gone.extend(self.without_identity().await?);
+                    }
+                }
+            }
+        }
+        if !reader.ended() {
+            return Err(copied(CopyError::cut_off()));
+        }
+        gone.extend(self.without_identity().await?);
+        let mut findings = verifier.finish();
+        for seq in gone {
+            findings.name(seq, How::IdentityAltered("its row is gone".to_owned()));
+        }
+        Ok(findings)
+    }
+
+    async fn entry(&mut self, verifier: &mut Verifier, row: Row<'_>) -> Result<(), ReadError> {
+        let copied = |source: CopyError| ReadError::Database {
+            what: "read the log",
+            source: sqlx::Error::Protocol(source.to_string()),
+        };
+        let stored = StoredEntry {
+            seq: row.int8(0).map_err(copied)?,
+            id: row.uuid(1).map_err(copied)?.unwrap_or_default(),
+            key: row.text(2).map_err(copied)?,
+            event_type: row.text(3).map_err(copied)?,
+            subject: row.text(4).map_err(copied)?,
+            run: row.uuid(5).map_err(copied)?,
+            recorded_at: row.micros(6).map_err(copied)?,
+            hash: row.bytes(7).unwrap_or_default(),
+            bytes: row.bytes(8).unwrap_or_default(),
+        };
+        let payload = match row.bytes(9) {
+            None => None,
+            Some(_) => Some(StoredPayload {
+                algorithm: row.text(9).map_err(copied)?,
+                key_id: row.text(10).map_err(copied)?,
+                nonce: row.bytes(11).unwrap_or_default(),
+                bytes: row.bytes(12).unwrap_or_default(),
+            }),
+        };
+        let opened = match (&payload, Entry::from_bytes(stored.bytes)) {
+            (Some(payload), Ok(entry)) if payload.algorithm != PLAIN => self
+                .open(&entry, payload)
+                .await
+                .map_err(failed("read a data key"))?,
+            _ => Opened::NoKey,
+        };
+        let salted = match (&payload, &opened) {
+            (Some(payload), _) if payload.algorithm == PLAIN => Some(payload.bytes),
+            (_, Opened::Salted(salted)) => Some(salted.as_slice()),
+            _ => None,
+        };
+        let text = salted.map(PayloadText::from_salted);
+        let entry = verifier.row(&stored, payload.as_ref().map(|payload| (payload, opened)));
+        if let (Some(entry), Some(PayloadText::Open { json, natural_id })) = (&entry, text) {
+            if entry.seq == 1 {
+                self.created = serde_json::from_str(&json).ok();
+            }
+            if natural_id.is_some() {
+                self.introduced.push((entry.subject.clone(), entry.seq));
+            }
+        }
+        let number = stored.seq.unsigned_abs();
+        for anchor in self.anchors.iter().filter(|anchor| anchor.size == number) {
+            if Hash::from_slice(stored.hash) == Some(anchor.hash) {
+                self.anchored = self.anchored.max(Some(number));
+            } else {
+                self.contradicted.push(*anchor);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &mut self,
+        entry: &Entry,
+        row: &StoredPayload<'_>,
+    ) -> Result<Opened, sqlx::Error> {
+        if row.algorithm != SEALED {
+            return Ok(Opened::Refused(format!("algorithm {}", row.algorithm)));
+        }
+        let key = match self.keys.get(row.key_id) {
+            Some(key) => key.clone(),
+            None => {
+                let key = self.store.stored_key(row.key_id).await?;
+                if self.keys.len() >= KEYS_MAX {
+                    self.keys
+                        .retain(|_, key| matches!(key, KeyState::Damaged(_)));
+                }
+                // One edited key is named once, by the first entry that needs it.
+                let after = match &key {
+                    KeyState::Damaged(_) => KeyState::Damaged(String::new()),
+                    other => other.clone(),
+                };
+                self.keys.insert(row.key_id.to_owned(), after);
+                key
+            }
+        };
+        let aad = payload_aad(self.store.id(), entry.id, &entry.event_type);
+        Ok(match key {
+            KeyState::Open(key) => match key.open(&aad, row.nonce, row.bytes) {
+                Ok(salted) => Opened::Salted(salted),
+                Err(error) => Opened::Refused(error.to_string()),
+            },
+            KeyState::Absent => Opened::NoKey,
+            KeyState::Damaged(why) if why.is_empty() => {
+                self.unreadable += 1;
+                Opened::NoKey
+            }
+            KeyState::Damaged(why) => Opened::Refused(why),
+        })
+    }
+
+    /// Entries that introduced a subject which has no identity row.
+    async fn without_identity(&mut self) -> Result<Vec<u64>, ReadError> {
+        if self.introduced.is_empty() {
+            return Ok(Vec::new());
+        }
+        let introduced = std::mem::take(&mut self.introduced);
+        let subjects: Vec<String> = introduced
+            .iter()
+            .map(|(subject, _)| subject.to_string())
+            .collect();
+        let seqs: Vec<i64> = introduced
+            .iter()
+            .map(|(_, seq)| i64::try_from(*seq).unwrap_or(0))
+            .collect();
+        let rows = query(
+            "select min(u.seq) as seq from unnest($2::text[], $3::bigint[]) as u (subject, seq) \
+             where not exists (select from ledger.identity i \
+                               where i.ledger_id = $1 and i.subject = u.subject) \
+             group by u.subject",
+        )
+        .bind(self.store.id().uuid())
+        .bind(subjects)
+        .bind(seqs)
+        .fetch_all(self.store.pool())
+        .await
+        .map_err(failed("look for identities"))?;
+        rows.iter()
+            .map(|row| Ok(row.try_get::<i64, _>("seq")?.unsigned_abs()))
+            .collect::<Result<_, sqlx::Error>>()
+            .map_err(failed("look for identities"))
+    }
+
+    /// Payloads that belong to no entry, unless they are the ones missed elsewhere.
+    async fn orphans(
+        &self,
+        snapshot: &mut PgConnection,
+        findings: &mut Findings,
+    ) -> Result<(), ReadError> {
+        let rows = query(
+            "select p.seq from ledger.payloads p where p.ledger_id = $1 and not exists \
+                 (select from ledger.entries e where e.ledger_id = p.ledger_id and e.seq = p.seq) \
+             order by p.seq limit 1000",
+        )
+        .bind(self.store.id().uuid())
+        .fetch_all(snapshot)
+        .await
+        .map_err(failed("look for payloads without entries"))?;
+        // A payload row that was given another number is missed at its own: one edit.
+        let mut moved = findings
+            .broken()
+            .filter(|broken| broken.how == How::PayloadMissing)
+            .count();
+        for row in rows {
+            let seq: i64 = row
+                .try_get("seq")
+                .map_err(failed("look for payloads without entries"))?;
+            if moved > 0 {
+                moved -= 1;
+            } else {
+                findings.name(seq.unsigned_abs(), How::PayloadOrphan);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens every identity row and compares it with its blind index and with the entry that introduced the subject.
+    async fn identities(
+        &mut self,
+        snapshot: &mut PgConnection,
+        findings: &mut Findings,
+    ) -> Result<(), ReadError> {
+        let what = "check the identities";
+        let index_key = match self.store.owner_key(&index_owner(self.store.id())).await {
+            Ok(key) => key,
+            Err(super::identity::IdentityError::Database { source, .. }) => {
+                return Err(ReadError::Database { what, source });
+            }
+            Err(_) if self.store.has_keys() => {
+                findings.name(1, How::KeyAltered("the ledger's index key".to_owned()));
+                return Ok(());
+            }
+            Err(_) => {
+                self.identities_unchecked = u64::MAX;
+                return Ok(());
+            }
+        };
+        let mut after = String::new();
+        loop {
+            let rows = query(
+                "select i.subject, i.kind, i.owner, i.blind, i.key_id, i.nonce, i.sealed, \
+                        e.seq, e.bytes, p.algorithm, p.key_id as payload_key, p.nonce as payload_nonce, \
+                        p.bytes as payload \
+                 from (select * from ledger.identity where ledger_id = $1 and subject > $2 \
+                       order by subject limit 500) i \
+                 left join lateral (select e.seq, e.bytes from ledger.entries e \
+                                    where e.ledger_id = i.ledger_id and e.subject = i.subject \
+                                    order by e.seq limit 1) e on true \
+                 left join ledger.payloads p on p.ledger_id = i.ledger_id and p.seq = e.seq \
+                 order by i.subject",
+            )
+            .bind(self.store.id().uuid())
+            .bind(&after)
+            .fetch_all(&mut *snapshot)
+            .await
+            .map_err(failed(what))?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = last.try_get("subject").map_err(failed(what))?;
+            for row in &rows {
+                if let Some((seq, why)) =
+                    self.identity(row, &index_key).await.map_err(failed(what))?
+                {
+                    findings.name(seq, How::IdentityAltered(why));
+                }
+            }
+        }
+    }
+
+    async fn identity(
+        &mut self,
+        row: &sqlx::postgres::PgRow,
+        index_key: &DataKey,
+    ) -> Result<Option<(u64, String)>, sqlx::Error> {
+        let seq = row
+            .try_get::<Option<i64>, _>("seq")?
+            .unwrap_or(0)
+            .unsigned_abs();
+        let wrong = |why: &str| Ok(Some((seq, why.to_owned())));
+        let Ok(subject) = row.try_get::<&str, _>("subject")?.parse::<Subject>() else {
+            return wrong("its subject is no subject");
+        };
+        let kind: &str = row.try_get("kind")?;
+        if kind != subject.kind() {
+            return wrong("its kind is another");
+        }
+        let key_id: &str = row.try_get("key_id")?;
+        let key = match self.keys.get(key_id).cloned() {
+            Some(key) => key,
+            None => self.store.stored_key(key_id).await?,
+        };
+        let key = match key {
+            KeyState::Open(key) => key,
+            KeyState::Absent => {
+                self.identities_unchecked += 1;
+                return Ok(None);
+            }
+            // The key is named where an entry needs it; a row that names no key at all is the row's fault.
+            KeyState::Damaged(why) if why.is_empty() => return Ok(None),
+            KeyState::Damaged(_) => return wrong("its key is altered or another"),
+        };
+        let aad = identity_aad(self.store.id(), &subject);
+        let natural = key
+            .open(&aad, row.try_get("nonce")?, row.try_get("sealed")?)
+            .ok();
+        let Some(natural) = natural.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+            return wrong("its natural id does not open");
+        };
+        if Hash::from_slice(row.try_get("blind")?) != Some(blind(index_key, kind, &natural)) {
+            return wrong("its blind index is another");
+        }
+        let owned = self.store.keys().cached_by_id(key_id).is_none()
+            || row
+                .try_get::<&str, _>("owner")?
+                .parse::<Subject>()
+                .is_ok_and(|owner| {
+                    self.store
+                        .keys()
+                        .cached(&owner)
+                        .is_some_and(|key| key.id() == key_id)
+                });
+        if !owned {
+            return wrong("its owner is another");
+        }
+        let entry = row
+            .try_get::<Option<&[u8]>, _>("bytes")?
+            .map(Entry::from_bytes);
+        let (Some(Ok(entry)), Some(SEALED)) = (entry, row.try_get::<Option<&str>, _>("algorithm")?)
+        else {
+            return Ok(None);
+        };
+        let payload = StoredPayload {
+            algorithm: SEALED,
+            key_id: row.try_get("payload_key")?,
+            nonce: row.try_get("payload_nonce")?,
+            bytes: row.try_get("payload")?,
+        };
+        let Opened::Salted(salted) = self.open(&entry, &payload).await? else {
+            return Ok(None);
+        };
+        match PayloadText::from_salted(&salted) {
+            PayloadText::Open {
+                natural_id: Some(id),
+                ..
+            } if id == natural => Ok(None),
+            PayloadText::Open { .. } => wrong("the entry that introduced it names another"),
+            _ => Ok(None),
+        }
+    }
+
+    fn head_names(
+        &self,
+        head: &sqlx::postgres::PgRow,
+        findings: &mut Findings,
+    ) -> Result<(), sqlx::Error> {
+        let Some(created) = &self.created else {
+            return Ok(());
+        };
+        for column in ["name", "clock"] {
+            let found: &str = head.try_get(column)?;
+            if created.get(column).and_then(serde_json::Value::as_str) != Some(found) {
+                findings.name(1, How::HeadAltered(format!("its {column} is another")));
+            }
+        }
+        Ok(())
+    }
+
+    fn unchecked(&self, findings: &Findings, anchors: &[Anchor], head: Head) -> Vec<String> {
+        let mut unchecked = Vec::new();
+        if anchors.is_empty() {
+            unchecked.push(format!(
+                "no head kept outside was given (--head): a cut tail or a rewritten whole cannot be seen \
+                 from inside; keep {}:{}",
+                head.size, head.hash
+            ));
+        } else if let Some(anchored) = self.anchored.filter(|anchored| *anchored < head.size) {
+            unchecked.push(format!(
+                "entries {} to {} are not anchored",
+                anchored + 1,
+                head.size
+            ));
+        }
+        let sealed = findings.sealed_unchecked - self.unreadable.min(findings.sealed_unchecked);
+        if sealed > 0 {
+            unchecked.push(format!(
+                "{sealed} sealed payloads: no key here opens them; their bytes are as stored"
+            ));
+        }
+        if self.unreadable > 0 {
+            unchecked.push(format!(
+                "{} more payloads of owners whose key is altered",
+                self.unreadable
+            ));
+        }
+        if self.identities_unchecked > 0 {
+            unchecked.push("identities: no key here opens them".to_owned());
+        }
+        unchecked
+    }
+}
+
+fn copy_statement(ledger: uuid::Uuid) -> String {
+    format!(
+        "copy (select e.seq, e.id, e.key, e.type, e.subject, e.run, e.recorded_at, e.hash, e.bytes, \
+                      p.algorithm, p.key_id, p.nonce, p.bytes \
+               from (select * from ledger.entries where ledger_id = '{ledger}') e \
+               left join (select * from ledger.payloads where ledger_id = '{ledger}') p on p.seq = e.seq \
+               order by e.seq) to stdout (format binary)"
+    )
+}
+
+/// Names the guards that are off: triggers not always on, tables of another owner, grants that allow a write.
+async fn guards(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError> {
+    let rows = query(
+        "with log (name) as (values ('heads'), ('entries'), ('payloads'), ('keys'), ('identity')), \
+              guard (name, trigger) as ( \
+                  select name, unnest(case name when 'heads' \
+                      then array['moves_forward', 'refuse_delete', 'refuse_truncate'] \
+                      else array['refuse_change', 'refuse_truncate'] end) from log), \
+              relation as (select log.name, c.oid, c.relowner, c.relacl from log \
+                           join pg_class c on c.relname = log.name \
+                                and c.relnamespace = 'ledger'::regnamespace) \
+         select format('trigger %s on ledger.%s is off', g.trigger, g.name) as what from guard g \
+         where not exists (select from pg_trigger t join relation r on r.oid = t.tgrelid \
+                           where r.name = g.name and t.tgname = g.trigger and t.tgenabled = 'A') \
+         union all \
+         select format('ledger.%s does not belong to ledger_owner', r.name) from relation r \
+         where pg_get_userbyid(r.relowner) <> 'ledger_owner' \
+         union all \
+         select distinct format('%s may %s ledger.%s', coalesce(nullif(a.grantee, 0)::regrole::text, 'everybody'), \
+                       lower(a.privilege_type), r.name) \
+         from relation r, aclexplode(r.relacl) a \
+         where a.grantee <> r.relowner and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER') \
+         order by 1",
+    )
+    .fetch_all(snapshot)
+    .await
+    .map_err(failed("look at the guards"))?;
+    rows.iter()
+        .map(|row| row.try_get("what"))
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(failed("look at the guards"))
+}

@@ -1,0 +1,274 @@
+-- 0003_append.sql: the one way in. Builds the canonical bytes from its arguments, hashes and links them; the program
+-- recomputes every row from what it sent and treats a difference as corruption.
+
+create function ledger.create(p_ledger uuid, p_name text, p_clock text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+    -- Names are unique by this lock and not by an index, which could not start with ledger_id.
+    perform pg_advisory_xact_lock(7083202603002);
+    if exists (select from ledger.heads h where h.name = p_name) then
+        raise exception 'a ledger named % exists', p_name using errcode = 'unique_violation',
+            constraint = 'heads_name';
+    end if;
+    insert into ledger.heads (ledger_id, name, clock, size, hash, recorded_at)
+    values (p_ledger, p_name, p_clock, 0, decode(repeat('00', 32), 'hex'), null);
+end
+$$;
+
+create function ledger.canonical_time(p_time timestamptz) returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp as $$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+
+-- One array element per entry in each argument. Returns one row per entry, in the order given:
+--   appended     written now
+--   replayed     the key was used before with the same content: seq, hash and bytes of the first
+--   key_reused   the key was used before with other content: seq of the first
+--   fence_lost   another holder has taken the lease: nothing written
+-- For sealed payloads SQL cannot compare: `replayed` is then for the program to check.
+create function ledger.append(
+    p_ledger      uuid,
+    p_ids         uuid[],
+    p_keys        text[],
+    p_types       text[],
+    p_schemas     integer[],
+    p_subjects    text[],
+    p_actors      text[],
+    p_runs        uuid[],
+    p_causes      uuid[],
+    p_occurred_at timestamptz[],
+    p_commitments bytea[],
+    p_algorithms  text[],
+    p_key_ids     text[],
+    p_nonces      bytea[],
+    p_payloads    bytea[],         -- salt || payload, sealed unless plain
+    p_leases      text[],          -- null: no lease needed
+    p_fences      bigint[],
+    p_recorded_at timestamptz[]    -- null but in a ledger with a simulated clock
+) returns table (ord bigint, status text, seq bigint, hash bytea, bytes bytea)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off  -- a plan cached while the table was small must not scan it when it has grown
+as $$
+#variable_conflict use_column
+declare
+    v_head      record;
+    v_row       record;
+    v_known     record;
+    v_is_known  boolean;
+    v_seq       bigint;
+    v_prev      bytea;
+    v_now       timestamptz := clock_timestamp();
+    v_now_text  text;
+    v_stored    bytea;
+    v_bytes     bytea;
+    v_hash      bytea;
+    v_seen      jsonb := '{}';  -- keys appended in this call that stand in it more than once
+    v_lease     text;
+    v_fence     bigint;
+    v_fence_ok  boolean;
+    o_ord       bigint[] := '{}';
+    o_status    text[] := '{}';
+    o_seq       bigint[] := '{}';
+    o_hash      bytea[] := '{}';
+    o_bytes     bytea[] := '{}';
+    n_ord       bigint[] := '{}';   -- the appended ones, for the inserts
+    n_seq       bigint[] := '{}';
+    n_at        timestamptz[] := '{}';
+    n_hash      bytea[] := '{}';
+    n_bytes     bytea[] := '{}';
+begin
+    -- The lock comes before any key is looked up: two writers with one key then see each other's entry.
+    select h.size, h.hash, h.recorded_at, h.clock into v_head
+    from ledger.heads h where h.ledger_id = p_ledger for update;
+    if not found then
+        raise exception 'no ledger %', p_ledger using errcode = 'no_data_found';
+    end if;
+    v_seq := v_head.size;
+    v_prev := v_head.hash;
+    v_now := greatest(v_now, v_head.recorded_at);
+    v_now_text := ledger.canonical_time(v_now);
+
+    if exists (select from unnest(p_causes) c join unnest(p_ids) i on c = i) then
+        raise exception 'a cause may not name an entry of the same call' using errcode = 'invalid_parameter_value';
+    end if;
+    if exists (
+        select from unnest(p_ids, p_keys, p_types, p_schemas, p_subjects, p_actors, p_occurred_at, p_commitments,
+                           p_algorithms, p_key_ids, p_nonces, p_payloads, p_recorded_at)
+            as u (id, key, type, schema, subject, actor, occurred_at, commitment,
+                  algorithm, key_id, nonce, payload, recorded_at)
+        where (u.id is not null and octet_length(u.key) <= 128 and u.key ~ '^[a-z0-9._:/-]+$'
+               and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)+$'
+               and u.schema between 1 and 65535
+               and octet_length(u.subject) <= 128
+               and u.subject ~ '^[a-z][a-z0-9-]*:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+               and octet_length(u.actor) <= 128 and u.actor ~ '^(system|(person|worker):[a-z0-9._:/-]+)$'
+               and u.occurred_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'
+               and octet_length(u.commitment) = 32
+               and u.algorithm is not null and u.key_id is not null and u.nonce is not null
+               and octet_length(u.payload) between 32 and 8 * 1024 * 1024 + 64) is not true
+    ) then
+        raise exception 'an entry has a name, time or length that is not allowed' using errcode = 'invalid_parameter_value';
+    end if;
+
+    for v_row in
+        select u.*, e.seq as known_seq, count(*) over (partition by u.key) > 1 as repeats
+        from unnest(p_ids, p_keys, p_types, p_schemas, p_subjects, p_actors, p_runs, p_causes, p_occurred_at,
+                    p_commitments, p_algorithms, p_key_ids, p_nonces, p_payloads, p_leases, p_fences,
+                    p_recorded_at) with ordinality
+            as u (id, key, type, schema, subject, actor, run, cause, occurred_at,
+                  commitment, algorithm, key_id, nonce, payload, lease, fence,
+                  recorded_at, ord)
+        left join ledger.entries e on e.ledger_id = p_ledger and e.key = u.key
+        order by u.ord
+    loop
+        -- A key that was used before: the entry lies in the table, or earlier in this call.
+        v_is_known := false;
+        if v_row.known_seq is not null then
+            v_is_known := true;
+            select e.seq, e.hash, e.bytes, convert_from(e.bytes, 'UTF8')::json as entry,
+                   p.algorithm, p.bytes as payload
+            into v_known
+            from ledger.entries e
+            left join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+            where e.ledger_id = p_ledger and e.seq = v_row.known_seq;
+        elsif v_row.repeats and v_seen ? v_row.key then
+            v_is_known := true;
+            select n.seq, n.hash, n.bytes, convert_from(n.bytes, 'UTF8')::json as entry,
+                   p_algorithms[n.ord] as algorithm, p_payloads[n.ord] as payload
+            into v_known
+            from unnest(n_ord, n_seq, n_hash, n_bytes) as n (ord, seq, hash, bytes)
+            where n.ord = (v_seen ->> v_row.key)::bigint;
+        end if;
+
+        o_ord := o_ord || v_row.ord;
+        if v_is_known then
+            o_seq := o_seq || v_known.seq;
+            if (v_known.entry ->> 'type', v_known.entry ->> 'schema', v_known.entry ->> 'subject',
+                v_known.entry ->> 'actor', v_known.entry ->> 'run', v_known.entry ->> 'cause')
+               is not distinct from
+               (v_row.type, v_row.schema::text, v_row.subject, v_row.actor, v_row.run::text, v_row.cause::text)
+               and (v_known.payload is null  -- erased: the key alone decides
+                    or (v_known.algorithm = 'plain') = (v_row.algorithm = 'plain')
+                    and (v_known.algorithm <> 'plain'
+                         or substr(v_known.payload, 33) = substr(v_row.payload, 33)))
+            then
+                o_status := o_status || 'replayed'::text;
+                o_hash := o_hash || v_known.hash;
+                o_bytes := o_bytes || v_known.bytes;
+            else
+                o_status := o_status || 'key_reused'::text;
+                o_hash := array_append(o_hash, null);
+                o_bytes := array_append(o_bytes, null);
+            end if;
+            continue;
+        end if;
+
+        if v_row.lease is not null then
+            if (v_row.lease, v_row.fence) is distinct from (v_lease, v_fence) then
+                v_lease := v_row.lease;
+                v_fence := v_row.fence;
+                -- FOR SHARE: who takes the lease over waits for this commit, so that nothing of the old holder comes later.
+                perform from ledger_work.leases l
+                where l.ledger_id = p_ledger and l.name = v_lease and l.fence = v_fence for share;
+                v_fence_ok := found;
+            end if;
+            if not v_fence_ok then
+                o_status := o_status || 'fence_lost'::text;
+                o_seq := array_append(o_seq, null);
+                o_hash := array_append(o_hash, null);
+                o_bytes := array_append(o_bytes, null);
+                continue;
+            end if;
+        end if;
+
+        if (v_head.clock = 'simulated') <> (v_row.recorded_at is not null) then
+            raise exception 'recorded_at is given by the caller in a ledger with a simulated clock, and in no other'
+                using errcode = 'invalid_parameter_value';
+        end if;
+        if v_row.recorded_at is not null then
+            if v_row.recorded_at < v_head.recorded_at
+               or not v_row.recorded_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00' then
+                raise exception 'the simulated clock may not go back' using errcode = 'invalid_parameter_value';
+            end if;
+            v_now := v_row.recorded_at;
+            v_now_text := ledger.canonical_time(v_now);
+            v_head.recorded_at := v_now;
+        end if;
+        if (v_seq = 0) <> (v_row.type = 'ledger.created') then
+            raise exception 'ledger.created and it alone is entry 1' using errcode = 'invalid_parameter_value';
+        end if;
+
+        v_seq := v_seq + 1;
+        v_stored := sha256(
+            convert_to('ledger-stored-v1', 'UTF8') || '\x00'::bytea
+            || int4send(octet_length(v_row.algorithm)) || convert_to(v_row.algorithm, 'UTF8')
+            || int4send(octet_length(v_row.key_id)) || convert_to(v_row.key_id, 'UTF8')
+            || int4send(octet_length(v_row.nonce)) || v_row.nonce
+            || int4send(octet_length(v_row.payload)) || v_row.payload);
+        v_bytes := convert_to(
+            '{"actor":"' || v_row.actor
+            || '","cause":' || coalesce('"' || v_row.cause::text || '"', 'null')
+            || ',"commitment":"' || encode(v_row.commitment, 'hex')
+            || '","id":"' || v_row.id::text
+            || '","key":"' || v_row.key
+            || '","ledger":"' || p_ledger::text
+            || '","occurred_at":"' || ledger.canonical_time(v_row.occurred_at)
+            || '","prev":"' || encode(v_prev, 'hex')
+            || '","recorded_at":"' || v_now_text
+            || '","run":' || coalesce('"' || v_row.run::text || '"', 'null')
+            || ',"schema":' || v_row.schema::text
+            || ',"seq":' || v_seq::text
+            || ',"stored":"' || encode(v_stored, 'hex')
+            || '","subject":"' || v_row.subject
+            || '","type":"' || v_row.type
+            || '","v":1}', 'UTF8');
+        v_hash := sha256('\x00'::bytea || v_bytes);
+        v_prev := v_hash;
+        if v_row.repeats then
+            v_seen := v_seen || jsonb_build_object(v_row.key, v_row.ord);
+        end if;
+        o_status := o_status || 'appended'::text;
+        o_seq := o_seq || v_seq;
+        o_hash := o_hash || v_hash;
+        o_bytes := o_bytes || v_bytes;
+        n_ord := n_ord || v_row.ord;
+        n_seq := n_seq || v_seq;
+        n_at := n_at || v_now;
+        n_hash := n_hash || v_hash;
+        n_bytes := n_bytes || v_bytes;
+    end loop;
+
+    if v_seq > v_head.size then
+        insert into ledger.entries (ledger_id, seq, id, key, type, subject, run, recorded_at, hash, bytes)
+        select p_ledger, n.seq, u.id, u.key, u.type, u.subject, u.run, n.at, n.hash, n.bytes
+        from unnest(n_ord, n_seq, n_at, n_hash, n_bytes) as n (ord, seq, at, hash, bytes)
+        join unnest(p_ids, p_keys, p_types, p_subjects, p_runs) with ordinality
+            as u (id, key, type, subject, run, ord) on u.ord = n.ord
+        order by n.seq;
+
+        insert into ledger.payloads (ledger_id, seq, algorithm, key_id, nonce, bytes)
+        select p_ledger, n.seq, u.algorithm, u.key_id, u.nonce, u.payload
+        from unnest(n_ord, n_seq) as n (ord, seq)
+        join unnest(p_algorithms, p_key_ids, p_nonces, p_payloads) with ordinality
+            as u (algorithm, key_id, nonce, payload, ord) on u.ord = n.ord
+        order by n.seq;
+
+        update ledger.heads h set size = v_seq, hash = v_prev, recorded_at = v_now where h.ledger_id = p_ledger;
+    end if;
+
+    return query select * from unnest(o_ord, o_status, o_seq, o_hash, o_bytes);
+end
+$$;
+
+revoke all on function ledger.create(uuid, text, text) from public;
+revoke all on function ledger.canonical_time(timestamptz) from public;
+revoke all on function ledger.append(
+    uuid, uuid[], text[], text[], integer[], text[], text[], uuid[], uuid[], timestamptz[], bytea[], text[], text[],
+    bytea[], bytea[], text[], bigint[], timestamptz[]) from public;
+grant execute on function ledger.create(uuid, text, text) to ledger_writer;
+grant execute on function ledger.append(
+    uuid, uuid[], text[], text[], integer[], text[], text[], uuid[], uuid[], timestamptz[], bytea[], text[], text[],
+    bytea[], bytea[], text[], bigint[], timestamptz[]) to ledger_writer;
