@@ -1,1 +1,4 @@
 //! The log and its answers.
+
+#[cfg(feature = "store")]
+pub mod store;

@@ -1,0 +1,3 @@
+//! PostgreSQL: the only place with SQL.
+
+pub mod embedded;
