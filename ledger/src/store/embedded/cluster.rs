@@ -37,7 +37,7 @@ pub(super) const PORT: u16 = 5432;
 /// Where the clusters of homes live that the server's account cannot reach.
 const REMOTE_CLUSTERS: &str = "/var/lib/ledger/homes";
 /// Beginning of the name of a socket directory made for a cluster whose path is too long.
-pub(super) const SHORT_SOCKET_DIR_PREFIX: &str = "/tmp/ledger-";
+const SHORT_SOCKET_DIR_PREFIX: &str = "/tmp/ledger-socket-";
 
 /// The folder, and the account to run its server as (only where this process is root).
 #[derive(Debug, Clone)]
@@ -223,15 +223,20 @@ impl Cluster {
         })
     }
 
-    /// Removes the short socket directory of a server that has ended.
+    /// Removes the short socket directory of a server that has ended, and the socket and its lock
+    /// file in it, by their names: whatever else such a folder may hold, it stays.
     pub(super) fn remove_socket_dir(&self, dir: &Path) {
         let short = dir
             .to_str()
-            .is_some_and(|dir| dir.starts_with(SHORT_SOCKET_DIR_PREFIX));
-        if short && self.owns(dir) {
-            let removed = std::fs::remove_dir_all(dir);
-            tracing::debug!(dir = %dir.display(), ?removed, "socket directory removed");
+            .and_then(|dir| dir.strip_prefix(SHORT_SOCKET_DIR_PREFIX));
+        if short.is_none_or(|rest| rest.contains('/')) || !self.owns(dir) {
+            return;
         }
+        let removed = [format!(".s.PGSQL.{PORT}"), format!(".s.PGSQL.{PORT}.lock")]
+            .iter()
+            .try_for_each(|name| remove_if_there(&dir.join(name)))
+            .and_then(|()| std::fs::remove_dir(dir).map_err(io_error("remove", dir)));
+        tracing::debug!(dir = %dir.display(), ?removed, "socket directory");
     }
 
     fn uid(&self) -> u32 {

@@ -65,8 +65,8 @@ pub struct EmbeddedOptions {
     pub bin_dir: Option<PathBuf>,
     /// How to run the process that watches the server.
     pub supervisor: SupervisorCommand,
-    /// Whether a commit survives a crash of the machine. False only for tests: it turns off
-    /// `fsync`, `synchronous_commit` and `full_page_writes`.
+    /// Whether a commit survives a crash of the machine. False only for tests: it turns off `fsync`
+    /// and `full_page_writes`. A commit survives the killing of the server either way.
     pub durable: bool,
     /// Setting of that name.
     pub max_connections: u32,
