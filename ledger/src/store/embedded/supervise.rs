@@ -84,6 +84,8 @@ impl SupervisorCommand {
         Command::new(&self.program)
             .args(&self.arguments)
             .arg(request)
+            // It may live for days, and needs none of the secrets that a command is given.
+            .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
