@@ -266,6 +266,14 @@ impl Subject {
         })
     }
 
+    /// The ledger itself: subject of its first entry, and owner of its index key.
+    pub fn of_ledger(ledger: LedgerId) -> Self {
+        Self {
+            kind: "ledger".to_owned(),
+            uuid: ledger.uuid(),
+        }
+    }
+
     /// The kind, `calendar-event`.
     pub fn kind(&self) -> &str {
         &self.kind
@@ -318,6 +326,9 @@ text_serde!(Subject);
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(DateTime::UNIX_EPOCH);
+
     /// Cuts the instant to microseconds. Years outside 1 to 9999 have no text of fixed width and are refused.
     pub fn new(instant: DateTime<Utc>) -> Result<Self, NameError> {
         if !(1..=9999).contains(&instant.year()) {

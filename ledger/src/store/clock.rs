@@ -28,11 +28,7 @@ impl Clock {
             let micros = now.timestamp_micros();
             // A machine whose clock stands outside the years 1 to 9999 is taken to stand at the nearest end.
             let bounded = micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
-            #[expect(
-                clippy::expect_used,
-                reason = "the bounds are the first and last microsecond of those years"
-            )]
-            Timestamp::from_micros(bounded).expect("within the years 1 to 9999")
+            Timestamp::from_micros(bounded).unwrap_or(Timestamp::EPOCH)
         })
     }
 

@@ -6,12 +6,11 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool, Row as _};
 
 use super::append::{AppendError, RowResult, append_in};
-use super::identity::index_owner;
 use super::keys::{Kek, KeyError, KeyRing};
 use super::migrate::{MigrateError, SCHEMA_VERSION, migrate};
 use super::{Clock, query};
 use crate::chain::entry::Entry;
-use crate::domain::id::{LedgerId, Timestamp};
+use crate::domain::id::{LedgerId, Subject, Timestamp};
 
 /// A database could not be reached or is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -266,7 +265,7 @@ pub async fn create_ledger(
                 _ => failed("make the ledger's head")(error),
             },
         )?;
-    let index_owner = index_owner(id);
+    let index_owner = Subject::of_ledger(id);
     let index_key = KeyRing::new(id, keks)
         .generate(&index_owner)
         .map_err(ConnectError::Key)?;

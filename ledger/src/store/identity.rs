@@ -76,12 +76,6 @@ fn database(what: &'static str) -> impl FnOnce(sqlx::Error) -> IdentityError {
     move |source| IdentityError::Database { what, source }
 }
 
-/// The subject whose data key is the ledger's index key.
-pub fn index_owner(ledger: LedgerId) -> Subject {
-    #[expect(clippy::expect_used, reason = "`ledger` is a kind")]
-    Subject::new("ledger", ledger.uuid()).expect("a kind")
-}
-
 struct NewIdentity {
     subject: Subject,
     kind: String,
@@ -248,7 +242,7 @@ impl Store {
 
     /// The subjects of these natural ids, in their order; made where there are none.
     pub async fn identify(&self, naturals: &[Natural]) -> Result<Vec<Subject>, IdentityError> {
-        let index_key = self.owner_key(&index_owner(self.id())).await?;
+        let index_key = self.owner_key(&Subject::of_ledger(self.id())).await?;
         let mut subjects = Vec::with_capacity(naturals.len());
         for batch in naturals.chunks(BATCH) {
             let blinds: Vec<Hash> = batch
@@ -289,7 +283,7 @@ impl Store {
 
     /// The subject of a natural id, if it has one. Observation makes no identities.
     pub async fn subject_of(&self, kind: &str, id: &str) -> Result<Option<Subject>, IdentityError> {
-        let index_key = self.owner_key(&index_owner(self.id())).await?;
+        let index_key = self.owner_key(&Subject::of_ledger(self.id())).await?;
         let natural = Natural {
             kind: kind.to_owned(),
             id: id.to_owned(),

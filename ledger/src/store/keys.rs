@@ -178,7 +178,9 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Hash {
         reason = "HMAC takes keys of any length (RFC 2104)"
     )]
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any length is a key");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     Hash(mac.finalize().into_bytes().into())
 }
 

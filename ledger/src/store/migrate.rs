@@ -16,7 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] =
     &migrations![1 "0001_log", 2 "0002_work", 3 "0003_append", 4 "0004_identify"];
 
 /// Version of the schema that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// The database could not be prepared.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ pub mod append;
 pub mod clock;
 pub mod connect;
 mod copy;
+pub mod embedded;
 pub mod identity;
 pub mod keys;
 pub mod lease;
@@ -119,11 +120,11 @@ impl Store {
         ));
         tasks.spawn(read::notify_followers(pool.clone(), row.id, grown));
         tasks.close();
-        let keys = KeyRing::new(row.id, keks);
+        let ring = KeyRing::new(row.id, keks);
         let inner = Inner {
             pool,
             row,
-            keys,
+            keys: ring,
             clock,
             queue,
             tasks,
@@ -302,7 +303,7 @@ fn first_row(id: LedgerId, new: &connect::NewLedger, clock: &Clock) -> Result<Ro
         key: payload::key_of(entry_id),
         event_type,
         schema: 1,
-        subject: identity::index_owner(id),
+        subject: Subject::of_ledger(id),
         actor: new.actor.clone(),
         run: None,
         cause: None,

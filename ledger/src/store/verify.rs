@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::copy::{CopyError, CopyReader, Row};
-use super::identity::{index_owner, wrapped_key};
+use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::PayloadText;
 use super::read::{ReadError, head_of};
@@ -287,22 +287,21 @@ impl<'a> Pass<'a> {
         if row.algorithm != SEALED {
             return Ok(Opened::Refused(format!("algorithm {}", row.algorithm)));
         }
-        let key = match self.keys.get(row.key_id) {
-            Some(key) => key.clone(),
-            None => {
-                let key = self.store.stored_key(row.key_id).await?;
-                if self.keys.len() >= KEYS_MAX {
-                    self.keys
-                        .retain(|_, key| matches!(key, KeyState::Damaged(_)));
-                }
-                // One edited key is named once, by the first entry that needs it.
-                let after = match &key {
-                    KeyState::Damaged(_) => KeyState::Damaged(String::new()),
-                    other => other.clone(),
-                };
-                self.keys.insert(row.key_id.to_owned(), after);
-                key
+        let key = if let Some(key) = self.keys.get(row.key_id) {
+            key.clone()
+        } else {
+            let key = self.store.stored_key(row.key_id).await?;
+            if self.keys.len() >= KEYS_MAX {
+                self.keys
+                    .retain(|_, key| matches!(key, KeyState::Damaged(_)));
             }
+            // One edited key is named once, by the first entry that needs it.
+            let after = match &key {
+                KeyState::Damaged(_) => KeyState::Damaged(String::new()),
+                other => other.clone(),
+            };
+            self.keys.insert(row.key_id.to_owned(), after);
+            key
         };
         let aad = payload_aad(self.store.id(), entry.id, &entry.event_type);
         Ok(match key {
@@ -391,7 +390,11 @@ impl<'a> Pass<'a> {
         findings: &mut Findings,
     ) -> Result<(), ReadError> {
         let what = "check the identities";
-        let index_key = match self.store.owner_key(&index_owner(self.store.id())).await {
+        let index_key = match self
+            .store
+            .owner_key(&Subject::of_ledger(self.store.id()))
+            .await
+        {
             Ok(key) => key,
             Err(super::identity::IdentityError::Database { source, .. }) => {
                 return Err(ReadError::Database { what, source });
