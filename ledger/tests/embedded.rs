@@ -608,6 +608,12 @@ async fn root_follows_no_link_in_the_servers_folder() {
         "{error}"
     );
     assert!(!outside.exists());
+    std::fs::remove_file(dir.join("users.lock")).unwrap();
+    std::fs::write(&outside, "root's").unwrap();
+    std::fs::hard_link(&outside, dir.join("users.lock")).unwrap();
+    let error = embedded::start(&options(home.path())).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::NotPrivate(_)), "{error}");
+    assert_eq!(std::fs::metadata(&outside).unwrap().uid(), 0);
 }
 
 #[tokio::test]
