@@ -410,6 +410,19 @@ async fn the_terminals_signals_pass_by_and_sigterm_stops() {
 }
 
 #[tokio::test]
+async fn the_output_of_the_starter_ends_with_it() {
+    let home = temporary();
+    let starter = User::start(home.path());
+    let embedded = start(home.path()).await;
+    // Closes its input, so that it ends, and reads its output to the end.
+    let output = tokio::task::spawn_blocking(move || starter.process.wait_with_output());
+    let output = tokio::time::timeout(Duration::from_mins(1), output).await;
+    assert!(output.unwrap().unwrap().unwrap().status.success());
+    assert_eq!(number(&embedded.admin_options(), "select 1").await, 1);
+    close(embedded).await;
+}
+
+#[tokio::test]
 async fn every_stale_pid_file_is_survived() {
     let home = temporary();
     let first = start(home.path()).await;
