@@ -555,6 +555,11 @@ async fn a_server_that_cannot_start_says_why() {
     options.extra_settings = vec![("no_such_setting".into(), "1".into())];
     let error = embedded::start(&options).await.unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
+    assert_eq!(
+        error.to_string().matches("start PostgreSQL").count(),
+        1,
+        "{error}"
+    );
     assert!(error.hint().unwrap().contains("server.log"));
     options.extra_settings.clear();
     options.supervisor.program = "/absent/program".into();
