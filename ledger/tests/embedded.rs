@@ -410,6 +410,19 @@ async fn the_terminals_signals_pass_by_and_sigterm_stops() {
 }
 
 #[tokio::test]
+async fn the_output_of_the_starter_ends_with_it() {
+    let home = temporary();
+    let starter = User::start(home.path());
+    let embedded = start(home.path()).await;
+    // Closes its input, so that it ends, and reads its output to the end.
+    let output = tokio::task::spawn_blocking(move || starter.process.wait_with_output());
+    let output = tokio::time::timeout(Duration::from_mins(1), output).await;
+    assert!(output.unwrap().unwrap().unwrap().status.success());
+    assert_eq!(number(&embedded.admin_options(), "select 1").await, 1);
+    close(embedded).await;
+}
+
+#[tokio::test]
 async fn every_stale_pid_file_is_survived() {
     let home = temporary();
     let first = start(home.path()).await;
@@ -542,6 +555,11 @@ async fn a_server_that_cannot_start_says_why() {
     options.extra_settings = vec![("no_such_setting".into(), "1".into())];
     let error = embedded::start(&options).await.unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
+    assert_eq!(
+        error.to_string().matches("start PostgreSQL").count(),
+        1,
+        "{error}"
+    );
     assert!(error.hint().unwrap().contains("server.log"));
     options.extra_settings.clear();
     options.supervisor.program = "/absent/program".into();
@@ -608,6 +626,12 @@ async fn root_follows_no_link_in_the_servers_folder() {
         "{error}"
     );
     assert!(!outside.exists());
+    std::fs::remove_file(dir.join("users.lock")).unwrap();
+    std::fs::write(&outside, "root's").unwrap();
+    std::fs::hard_link(&outside, dir.join("users.lock")).unwrap();
+    let error = embedded::start(&options(home.path())).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::NotPrivate(_)), "{error}");
+    assert_eq!(std::fs::metadata(&outside).unwrap().uid(), 0);
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ impl Cluster {
 
     /// The supervisor's last words, if it had any.
     pub(super) fn failure(&self) -> Option<String> {
-        std::fs::read_to_string(self.dir.join("start-failed"))
+        self.read_file("start-failed")
             .ok()
             .filter(|text| !text.is_empty())
     }
@@ -187,7 +187,9 @@ impl Cluster {
 
     pub(super) fn password(&self) -> Result<zeroize::Zeroizing<String>, EmbeddedError> {
         let path = self.dir.join("password");
-        let text = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let text = self
+            .read_file("password")
+            .map_err(io_error("read", &path))?;
         Ok(zeroize::Zeroizing::new(text))
     }
 
@@ -246,22 +248,38 @@ impl Cluster {
             .map_or_else(own, |account| account.uid)
     }
 
-    /// Opens a file of the cluster, and makes it; never through a symbolic link.
+    /// Opens a file of the cluster, and makes it; never through a symbolic link, nor a file that
+    /// has another name elsewhere: the server's account could have made either for root to fall for.
     fn open_file(&self, name: &str, options: &mut OpenOptions) -> Result<File, EmbeddedError> {
         let path = self.dir.join(name);
-        // The constants are C ints behind an unsigned type; their bits are what is meant.
-        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         let file = options
             .create(true)
             .mode(0o600)
-            .custom_flags(no_follow)
+            .custom_flags(no_follow())
             .open(&path)
             .map_err(io_error("open", &path))?;
-        if let Some(account) = &self.account {
+        let metadata = file.metadata().map_err(io_error("look at", &path))?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(EmbeddedError::NotPrivate(path));
+        }
+        if let Some(account) = self
+            .account
+            .as_ref()
+            .filter(|account| account.uid != metadata.uid())
+        {
             std::os::unix::fs::fchown(&file, Some(account.uid), Some(account.gid))
                 .map_err(io_error("give to the server's account", &path))?;
         }
         Ok(file)
+    }
+
+    fn read_file(&self, name: &str) -> io::Result<String> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .custom_flags(no_follow())
+            .open(self.dir.join(name))?;
+        io::read_to_string(file)
     }
 
     /// Replaces a small file at once: a reader sees the old text or the new one.
@@ -281,6 +299,11 @@ impl Cluster {
             .as_ref()
             .map_or(Ok(()), |account| give(path, account))
     }
+}
+
+/// `O_NOFOLLOW`, as `custom_flags` takes it: a C int, behind an unsigned type in `rustix`.
+fn no_follow() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 /// The owner of an existing folder, so that a cluster stays with its account; else the preferred.

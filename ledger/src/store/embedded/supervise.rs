@@ -131,8 +131,13 @@ pub fn supervise(request: &OsStr) -> ExitCode {
     match hold(&cluster, &request.server) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let words = match &error {
+                // The starter says the rest of its text again.
+                EmbeddedError::StartFailed { problem, .. } => problem.clone(),
+                other => chain(other),
+            };
             // Nobody is left to tell if this fails too; the starter then reports the exit status.
-            let _ = cluster.write_failure(&chain(&error));
+            let _ = cluster.write_failure(&words);
             ExitCode::FAILURE
         }
     }
