@@ -1,1 +1,3 @@
 //! The log and its answers.
+
+pub mod domain;
