@@ -3,5 +3,6 @@
 pub mod canonical;
 pub mod entry;
 pub mod merkle;
+pub mod note;
 pub mod plan;
 pub mod verify;

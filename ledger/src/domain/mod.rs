@@ -1,3 +1,11 @@
-//! What the system knows about migrations: ids, events, rules. Pure: no I/O, no clock, no randomness.
+//! What the system knows without touching anything: ids, events, rules. Pure.
+//!
+//! No I/O, no clock, no randomness: the same input gives the same answer, today and when it is asked for again years
+//! later "as of" an earlier entry.
 
+pub mod custody;
+pub mod event;
 pub mod id;
+pub mod identify;
+pub mod policy;
+pub mod verdict;

@@ -1,0 +1,371 @@
+//! What is measured of one calendar event, as named facts with their evidence.
+//!
+//! Pure: what v1 and v2 recorded, the account's state and the times come in as arguments. Details
+//! hold numbers, keys, forms and dates, never text that a person wrote. The numbers in the comments
+//! are those of the project's own table of signals.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Duration, NaiveDate, Utc};
+use ledger::domain::identify::{Facts, Named, Parameter, Vocabulary};
+use ledger::domain::policy::Policy;
+use uuid::Uuid;
+
+use super::event::{EventView, ParsedEvent};
+use super::text::{case_links, mentions_product};
+use super::titles::Title;
+use super::v2_text::V2Texts;
+
+macro_rules! named {
+    ($($name:literal: $meaning:literal,)*) => {
+        &[$(Named { name: $name, meaning: $meaning }),*]
+    };
+}
+
+/// Everything a policy for calendar events may speak of.
+pub const VOCABULARY: Vocabulary = Vocabulary {
+    kind: "calendar-event",
+    signals: named! {
+        "unreachable": "the user's account cannot be reached: no usable token, or disconnected",
+        "wrong_account": "not found, and no other recorded id of that user is on that account either",
+        "not_found": "Google does not know the id on that calendar",
+        "gone": "Google says the event was deleted",
+        "cancelled": "Google remembers the event as cancelled",
+        "unreadable": "the event could not be read whole",
+        "illegible": "nothing of the event could be read, not even what it may concern",
+        "v1_recorded": "v1 recorded the id on a case of a user of this account",
+        "v1_recorded_elsewhere": "v1 recorded the id, but only on cases of other accounts' users",
+        "v1_recorded_twice": "v1 recorded the id on cases of more than one user",
+        "v2_recorded": "v2 records the id now, in production or in development",
+        "v2_text": "the description is, word for word, v2's for one of its cases",
+        "v2_mark": "the event carries v2's mark in its private properties",
+        "case_link": "the description names a v1 case of a user of this account, and the product",
+        "case_link_unknown": "the description names a case that is none of this account's users'",
+        "title": "the title begins with one of the product's eight labels and a colon",
+        "mention": "title, description or place names the product",
+        "not_all_day": "start or end is not a day",
+        "organizer_not_self": "the organizer is not the account's owner, or none is named",
+        "creator_not_self": "the creator is not the account's owner",
+        "attendees": "it has attendees, or their list was left out",
+        "recurrence": "it is a series or one of a series",
+        "attachments": "it has attachments",
+        "event_type_not_default": "it is of a special type",
+        "edited": "it was changed some time after it was made, or that cannot be told",
+        "created_before_go_live": "it was made before go-live",
+        "api_shape": "its end or its reminders are as programs write them",
+        "date_matches_case": "its day is a deadline of the v1 case it belongs to",
+    },
+    conditions: named! {
+        "calibrated": "v1's signature was found on enough of the events that v1 recorded",
+        "after_freeze": "made after v1 was frozen, or it is not known when",
+        "uncovered": "a deadline yet to come, and no live v2 event stands for it",
+        "past": "its day is over",
+    },
+    parameters: &[
+        Parameter {
+            name: "calibrated_min_percent",
+            meaning: "share of recorded events that must carry v1's signature",
+            default: 95,
+            min: 1,
+            max: 100,
+        },
+        Parameter {
+            name: "edited_after_seconds",
+            meaning: "distance between creation and last change from which an event counts as edited",
+            default: 60,
+            min: 0,
+            max: 86_400,
+        },
+    ],
+};
+
+/// Where v1 recorded an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedOn {
+    /// The case.
+    pub case: Uuid,
+    /// The key in `calendar_event_ids`, where it had one.
+    pub key: Option<String>,
+}
+
+/// What v1 knows about the users of one Google account. Two users may share one.
+#[derive(Clone, Debug, Default)]
+pub struct AccountFacts {
+    /// The ids recorded on cases of those users, soft-deleted cases too.
+    pub recorded: HashMap<String, RecordedOn>,
+    /// The cases of those users, soft-deleted too, with the deadlines computed for each.
+    pub cases: HashMap<Uuid, Vec<NaiveDate>>,
+}
+
+/// What a v2 deployment says, read at one snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct V2Facts {
+    /// Ids in `calendarEventIds` of any case.
+    pub recorded: HashSet<String>,
+    /// The descriptions of its cases.
+    pub texts: V2Texts,
+}
+
+/// What is the same for all accounts of a run.
+#[derive(Clone, Debug)]
+pub struct MigrationFacts {
+    /// By how many v1 users each id was recorded.
+    pub recorded_by: HashMap<String, u32>,
+    /// v2's production deployment: what its users rely on.
+    pub v2_production: V2Facts,
+    /// v2's development deployment: it wrote events before go-live.
+    pub v2_development: V2Facts,
+    /// When v2 went live.
+    pub go_live: Option<DateTime<Utc>>,
+    /// When v1 stopped writing; go-live where nothing better is known.
+    pub freeze: Option<DateTime<Utc>>,
+    /// The day of the run, in the run's time zone.
+    pub today: NaiveDate,
+}
+
+/// What the calendar answered about one id.
+#[derive(Clone, Copy, Debug)]
+pub enum Presence<'a> {
+    /// An event, possibly a cancelled one, possibly one that cannot be read.
+    Present(&'a ParsedEvent),
+    /// 404.
+    NotFound {
+        /// Another recorded id of the same user was found on this account, dead or alive. Where
+        /// none was, it is the wrong account, and nothing is known about the event.
+        sibling_found: bool,
+    },
+    /// 410.
+    Gone,
+    /// Nothing could be asked.
+    Unreachable {
+        /// One word for the reason (`token_revoked`, `disconnected`), for the evidence.
+        why: &'static str,
+    },
+}
+
+impl<'a> Presence<'a> {
+    fn view(self) -> Option<&'a EventView> {
+        match self {
+            Self::Present(parsed) => parsed.best_view(),
+            _ => None,
+        }
+    }
+}
+
+/// Measures every signal of [`VOCABULARY`] for one id on one account.
+pub fn measure(
+    event_id: &str,
+    presence: Presence<'_>,
+    account: &AccountFacts,
+    facts: &MigrationFacts,
+    policy: &Policy,
+) -> Facts {
+    let mut out: Facts = VOCABULARY
+        .signals
+        .iter()
+        .map(|signal| (signal.name, false))
+        .collect();
+    measure_presence(presence, &mut out);
+    measure_records(event_id, account, facts, &mut out);
+    if let Some(view) = presence.view() {
+        measure_shape(view, &mut out);
+        measure_texts(view, account, facts, &mut out);
+        measure_times(view, facts, policy, &mut out);
+        measure_deadline(event_id, view, account, &mut out);
+    }
+    out
+}
+
+fn measure_presence(presence: Presence<'_>, out: &mut Facts) {
+    match presence {
+        Presence::Present(ParsedEvent::Readable(view)) => out.set("cancelled", view.cancelled),
+        Presence::Present(ParsedEvent::Unreadable(bad)) => {
+            out.set_with("unreadable", true, bad.why.clone());
+            out.set("illegible", bad.guess.is_none());
+        }
+        Presence::NotFound { sibling_found } => {
+            out.set("not_found", true);
+            out.set("wrong_account", !sibling_found);
+        }
+        Presence::Gone => out.set("gone", true),
+        Presence::Unreachable { why } => out.set_with("unreachable", true, why),
+    }
+}
+
+/// Signals 1 and 2.
+fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out: &mut Facts) {
+    let users = facts.recorded_by.get(id).copied().unwrap_or(0);
+    match account.recorded.get(id) {
+        Some(RecordedOn { key: Some(key), .. }) => out.set_with("v1_recorded", true, key.clone()),
+        Some(_) => out.set("v1_recorded", true),
+        None => out.set("v1_recorded_elsewhere", users > 0),
+    }
+    if users > 1 {
+        out.set_with("v1_recorded_twice", true, format!("{users} users"));
+    }
+    let production = facts.v2_production.recorded.contains(id);
+    let development = facts.v2_development.recorded.contains(id);
+    if let Some(deployments) = deployments(production, development) {
+        out.set_with("v2_recorded", true, deployments);
+    }
+}
+
+fn deployments(production: bool, development: bool) -> Option<&'static str> {
+    match (production, development) {
+        (true, true) => Some("production and development"),
+        (true, false) => Some("production"),
+        (false, true) => Some("development"),
+        (false, false) => None,
+    }
+}
+
+/// Signals 6 and 7.
+fn measure_shape(view: &EventView, out: &mut Facts) {
+    out.set("not_all_day", view.all_day().is_none());
+    match view.organizer_self {
+        Some(own) => out.set("organizer_not_self", !own),
+        None => out.set_with("organizer_not_self", true, "no organizer is named"),
+    }
+    out.set("creator_not_self", view.creator_self == Some(false));
+    if view.attendees_omitted {
+        out.set_with("attendees", true, "their list was left out");
+    } else if view.attendees > 0 {
+        out.set_with("attendees", true, view.attendees.to_string());
+    }
+    out.set("recurrence", view.recurs);
+    if view.attachments > 0 {
+        out.set_with("attachments", true, view.attachments.to_string());
+    }
+    // Google's own word of a fixed list, but what came is not checked against it: no detail.
+    out.set("event_type_not_default", view.special_type.is_some());
+    let same_day = view.start.is_some() && view.start == view.end;
+    out.set("api_shape", same_day || view.no_reminders);
+}
+
+/// Signals 3, 4, 9 and 10.
+fn measure_texts(
+    view: &EventView,
+    account: &AccountFacts,
+    facts: &MigrationFacts,
+    out: &mut Facts,
+) {
+    let title = view.summary.as_deref().and_then(Title::parse);
+    if let Some(title) = title {
+        out.set_with("title", true, title.kind.label());
+    }
+    let texts = [&view.summary, &view.description, &view.location];
+    let mention = texts
+        .into_iter()
+        .flatten()
+        .any(|text| mentions_product(text));
+    out.set("mention", mention);
+    out.set("v2_mark", view.perm_app.as_deref() == Some("v2"));
+    let Some(description) = view.description.as_deref() else {
+        return;
+    };
+
+    let links = case_links(description);
+    let (known, unknown): (Vec<_>, Vec<_>) = links
+        .iter()
+        .partition(|(_, id)| account.cases.contains_key(id));
+    if !known.is_empty() && mention {
+        let forms: BTreeSet<&str> = known.iter().map(|(form, _)| form.name()).collect();
+        let forms = forms.into_iter().collect::<Vec<_>>().join(" and ");
+        out.set_with("case_link", true, forms);
+    }
+    if !unknown.is_empty() {
+        out.set_with("case_link_unknown", true, unknown.len().to_string());
+    }
+    let production = facts.v2_production.texts.contains(description);
+    let development = facts.v2_development.texts.contains(description);
+    if let Some(deployments) = deployments(production, development) {
+        out.set_with("v2_text", true, deployments);
+    }
+}
+
+/// Signals 5 and 8.
+fn measure_times(view: &EventView, facts: &MigrationFacts, policy: &Policy, out: &mut Facts) {
+    let limit = policy.parameter("edited_after_seconds").unwrap_or(60);
+    match view.age_at_last_change() {
+        Some(age) => {
+            // A change before the creation is as little what v1 left behind as one long after it.
+            let edited = age.abs() > Duration::seconds(limit);
+            out.set_with("edited", edited, format!("{} s", age.num_seconds()));
+        }
+        None => out.set_with(
+            "edited",
+            true,
+            "the time of creation or of the last change is missing",
+        ),
+    }
+    if let (Some(created), Some(go_live)) = (view.created, facts.go_live) {
+        out.set("created_before_go_live", created < go_live);
+    }
+}
+
+/// Signal 11.
+fn measure_deadline(id: &str, view: &EventView, account: &AccountFacts, out: &mut Facts) {
+    let Some(day) = view.all_day() else { return };
+    let recorded = account.recorded.get(id).map(|on| on.case);
+    let linked = view
+        .description
+        .as_deref()
+        .map(case_links)
+        .unwrap_or_default();
+    let cases = recorded
+        .into_iter()
+        .chain(linked.into_iter().map(|(_, case)| case));
+    let matches = cases
+        .filter_map(|case| account.cases.get(&case))
+        .any(|deadlines| deadlines.contains(&day));
+    out.set("date_matches_case", matches);
+}
+
+/// Whether these signals make an id a candidate: v1 or v2 recorded it, or it shows signal 3, 4 or
+/// 10. Other events are counted and otherwise left alone. Of what cannot be read at all it cannot
+/// be said that it does not concern us, so that is a candidate too.
+pub fn is_candidate(signals: &Facts) -> bool {
+    const ANY: [&str; 9] = [
+        "v1_recorded",
+        "v1_recorded_elsewhere",
+        "v2_recorded",
+        "v2_text",
+        "v2_mark",
+        "case_link",
+        "title",
+        "mention",
+        "illegible",
+    ];
+    ANY.into_iter().any(|name| signals.holds(name))
+}
+
+/// The conditions of one item, beside its class.
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionInputs<'a> {
+    /// The event, where it was read.
+    pub view: Option<&'a EventView>,
+    /// Of the whole run ([`super::calibration`]).
+    pub calibrated: bool,
+    /// Whether a live v2 event stands for the same deadline ([`super::coverage`]).
+    pub covered: bool,
+}
+
+/// Measures every condition of [`VOCABULARY`].
+pub fn measure_conditions(inputs: ConditionInputs<'_>, facts: &MigrationFacts) -> Facts {
+    let mut out = Facts::new();
+    out.set("calibrated", inputs.calibrated);
+    match (inputs.view.and_then(|view| view.created), facts.freeze) {
+        (Some(created), Some(freeze)) => out.set("after_freeze", created >= freeze),
+        (None, _) => out.set_with("after_freeze", true, "the time of creation is missing"),
+        (_, None) => out.set_with("after_freeze", true, "the time of the freeze is not known"),
+    }
+    let day = inputs.view.and_then(EventView::all_day);
+    let past = day.is_some_and(|day| day < facts.today);
+    out.set("past", past);
+    out.set("uncovered", !past && !inputs.covered);
+    out
+}
+
+#[cfg(test)]
+#[path = "signals_tests.rs"]
+mod tests;

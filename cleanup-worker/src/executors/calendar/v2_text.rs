@@ -1,0 +1,168 @@
+//! The descriptions that v2 writes, rebuilt from its cases, and compared without regard to HTML.
+//!
+//! v2 keeps one id where it writes several events (shared slots), so the exact text is the only
+//! trace of the events whose ids it has forgotten.
+
+use std::collections::HashSet;
+
+use super::text::{bare_lines, strip_html};
+use super::titles::EventType;
+
+/// What v2's description of a case's event is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct V2CaseText<'a> {
+    /// `employerName`.
+    pub employer_name: &'a str,
+    /// `beneficiaryIdentifier`.
+    pub beneficiary_identifier: &'a str,
+    /// `caseNumber`; an empty one is not written.
+    pub case_number: Option<&'a str>,
+    /// `internalCaseNumber`; an empty one is not written.
+    pub internal_case_number: Option<&'a str>,
+    /// `id` of each of `rfiEntries`.
+    pub rfi_entry_ids: Vec<&'a str>,
+    /// `id` of each of `rfeEntries`.
+    pub rfe_entry_ids: Vec<&'a str>,
+}
+
+/// v2's description, verbatim: label, blank, details a line each, blank, `PERM Tracker`.
+/// Structure as in v2's `convex/lib/calendarHelpers.ts`.
+pub fn v2_description(kind: EventType, case: &V2CaseText<'_>, entry_id: Option<&str>) -> String {
+    let filled = |value: Option<&str>| value.filter(|text| !text.is_empty()).map(str::to_owned);
+    let entry = match kind {
+        EventType::RfiDue => filled(entry_id).map(|id| format!("RFI Entry ID: {id}")),
+        EventType::RfeDue => filled(entry_id).map(|id| format!("RFE Entry ID: {id}")),
+        _ => None,
+    };
+    let lines = [
+        Some(kind.label().to_owned()),
+        Some(String::new()),
+        Some(format!("Employer: {}", case.employer_name)),
+        Some(format!("Beneficiary: {}", case.beneficiary_identifier)),
+        filled(case.case_number).map(|number| format!("Case Number: {number}")),
+        filled(case.internal_case_number).map(|number| format!("Internal Reference: {number}")),
+        entry,
+        Some(String::new()),
+        Some("PERM Tracker".to_owned()),
+    ];
+    lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+/// Every description that v2 may have written for a case as it is now.
+pub fn v2_descriptions(case: &V2CaseText<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    for kind in EventType::ALL {
+        let entries: &[&str] = match kind {
+            EventType::RfiDue => &case.rfi_entry_ids,
+            EventType::RfeDue => &case.rfe_entry_ids,
+            _ => &[],
+        };
+        all.push(v2_description(kind, case, None));
+        all.extend(
+            entries
+                .iter()
+                .map(|id| v2_description(kind, case, Some(id))),
+        );
+    }
+    all
+}
+
+/// A set of v2's descriptions, each found again in plain text and in HTML.
+#[derive(Clone, Debug, Default)]
+pub struct V2Texts(HashSet<String>);
+
+impl V2Texts {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds all descriptions of a case.
+    pub fn add_case(&mut self, case: &V2CaseText<'_>) {
+        for description in v2_descriptions(case) {
+            // Twice: an employer's name may hold what looks like a tag or an entity, and then the
+            // plain event is equal to the first and the event saved as HTML to the second.
+            self.0.insert(bare_lines(&strip_html(&description)));
+            self.0.insert(bare_lines(&description));
+        }
+    }
+
+    /// Whether an event's description is one of v2's. Spacing and HTML do not count, words do.
+    pub fn contains(&self, description: &str) -> bool {
+        self.0.contains(&bare_lines(description))
+            || self.0.contains(&bare_lines(&strip_html(description)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case() -> V2CaseText<'static> {
+        V2CaseText {
+            employer_name: "Bits & Bytes <Intl>",
+            beneficiary_identifier: "J.D. — 山田",
+            case_number: Some("A-12345-67890"),
+            internal_case_number: Some(""),
+            rfi_entry_ids: vec!["0f8fad5b-d9cb-469f-a165-70867728950e", "rfi_2"],
+            rfe_entry_ids: vec![],
+        }
+    }
+
+    #[test]
+    fn description_is_v2s_to_the_letter() {
+        assert_eq!(
+            v2_description(EventType::RfiDue, &case(), Some("rfi_2")),
+            "RFI Response Due\n\nEmployer: Bits & Bytes <Intl>\nBeneficiary: J.D. — 山田\n\
+             Case Number: A-12345-67890\nRFI Entry ID: rfi_2\n\nPERM Tracker"
+        );
+        assert_eq!(
+            v2_description(
+                EventType::PwdExpiration,
+                &V2CaseText::default(),
+                Some("ignored")
+            ),
+            "PWD Expiration\n\nEmployer: \nBeneficiary: \n\nPERM Tracker"
+        );
+    }
+
+    #[test]
+    fn found_in_plain_text_in_html_and_never_in_v1s() {
+        let mut texts = V2Texts::new();
+        texts.add_case(&case());
+        let plain = v2_description(EventType::PwdExpiration, &case(), None);
+        let html = plain
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('\n', "<br>");
+        let windows = plain.replace('\n', "\r\n");
+        for same in [
+            &plain,
+            &html,
+            &windows,
+            &format!("<p>{html}</p>"),
+            &format!("\n{plain}  \n"),
+        ] {
+            assert!(texts.contains(same), "{same}");
+        }
+        for other in [
+            plain.replace("PERM Tracker", "PERM Tracker\nCase: x"),
+            plain.replace("A-12345", "A-12346"),
+            plain.replace("PWD Expiration", "PWD expiration"),
+            String::new(),
+        ] {
+            assert!(!texts.contains(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_entry_of_a_shared_slot_has_its_text() {
+        let mut texts = V2Texts::new();
+        texts.add_case(&case());
+        for id in case().rfi_entry_ids {
+            assert!(texts.contains(&v2_description(EventType::RfiDue, &case(), Some(id))));
+        }
+        assert!(!texts.contains(&v2_description(EventType::RfiDue, &case(), Some("rfi_3"))));
+    }
+}

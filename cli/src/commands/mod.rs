@@ -1,0 +1,57 @@
+//! One file per command.
+
+mod append;
+mod init;
+mod log;
+mod show;
+mod verify;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Args, Command};
+use crate::environment::Environment;
+use crate::exit::{Exit, Failure};
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, Failure> {
+    let common = Common { ledger: args.ledger, json: args.json, actor: args.actor, environment };
+    match args.command {
+        Command::Init(args) => init::run(&common, args).await,
+        Command::Append(args) => append::run(&common, args).await,
+        Command::Log(args) => log::run(&common, args).await,
+        Command::Show(args) => show::run(&common, &args).await,
+        Command::Verify(args) => verify::run(&common, args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "ledger", &mut std::io::stdout());
+            Ok(Exit::Yes)
+        }
+    }
+}
+
+/// What every command gets.
+pub(crate) struct Common<'a> {
+    pub(crate) ledger: Option<String>,
+    pub(crate) json: bool,
+    pub(crate) actor: Option<String>,
+    pub(crate) environment: &'a Environment,
+}
+
+impl Common<'_> {
+    pub(crate) async fn open(&self) -> Result<crate::database::Session, Failure> {
+        crate::database::Session::open(self.ledger.as_deref(), self.environment).await
+    }
+
+    pub(crate) fn actor(&self) -> Result<ledger::domain::id::Actor, Failure> {
+        self.environment.actor(self.actor.as_deref())
+    }
+}
+
+/// A failed read: a damaged ledger is a finding, all else the environment.
+pub(crate) fn read_failure(error: ledger::store::read::ReadError) -> Failure {
+    match error {
+        ledger::store::read::ReadError::Damaged { .. } => {
+            Failure::new(Exit::No, error).hint("`ledger verify` names each broken entry")
+        }
+        other => Failure::new(Exit::Environment, other),
+    }
+}

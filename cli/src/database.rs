@@ -1,0 +1,335 @@
+//! Gets from the arguments and the environment to an open ledger.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ledger::chain::entry::Hash;
+use ledger::store::connect::{ConnectError, parse_address};
+use ledger::store::embedded::{self, Embedded, EmbeddedEnv, EmbeddedOptions, Home};
+use ledger::store::keys::{Kek, KeyError};
+use ledger::store::{Admin, Clock, LedgerRow, Store, connect, ledgers};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::environment::Environment;
+use crate::exit::{Exit, Failure, environment};
+use crate::output;
+
+/// Login of the program in its embedded server: a member of the writer's role and nothing else.
+const EMBEDDED_LOGIN: &str = "ledger_app";
+/// Database of the embedded server.
+const EMBEDDED_DATABASE: &str = "ledger";
+/// Connections of one command.
+const CONNECTIONS_MAX: u32 = 8;
+
+/// A database ready for use. The embedded server runs at least as long as this value.
+pub(crate) struct Database {
+    pub(crate) pool: PgPool,
+    pub(crate) home: Home,
+    /// URL of a login that was made just now, to be told once.
+    pub(crate) new_login: Option<String>,
+    embedded: Option<Embedded>,
+}
+
+impl Database {
+    /// Gives the server up; where nobody else uses it, waits until it has stopped.
+    pub(crate) async fn close(self) {
+        self.pool.close().await;
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.close().await
+        {
+            tracing::warn!(%error, "the embedded PostgreSQL was not stopped in order");
+        }
+    }
+
+    /// Folder of the server's programs (`psql`, `pg_dump`), where it is the embedded one.
+    pub(crate) fn embedded(&self) -> Option<&Embedded> {
+        self.embedded.as_ref()
+    }
+}
+
+/// An open ledger with the server behind it.
+pub(crate) struct Session {
+    pub(crate) store: Store,
+    pub(crate) database: Database,
+}
+
+impl Session {
+    /// Opens the ledger that the command is about.
+    pub(crate) async fn open(
+        ledger: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let database = open_database(environment, Prepare::No).await?;
+        let row = choose(ledger, &database.pool).await?;
+        let keks = keks(environment, &database.home, false)?;
+        let store = Store::open(database.pool.clone(), row, keks, Clock::system());
+        Ok(Self { store, database })
+    }
+
+    /// Waits for what is being written and gives the server up.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+        self.database.close().await;
+    }
+}
+
+/// Whether a database without a ledger schema is prepared or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prepare {
+    /// `init` and `demo`.
+    Yes,
+    /// Everything else.
+    No,
+}
+
+/// Connects to `DATABASE_URL`, or to the embedded server without it.
+pub(crate) async fn open_database(
+    environment: &Environment,
+    prepare: Prepare,
+) -> Result<Database, Failure> {
+    let home = Home::resolve(None, &EmbeddedEnv::from_process())
+        .map_err(|error| embedded_failure("find the home folder", error))?;
+    match environment.get("DATABASE_URL") {
+        Some(url) => open_given(url, home, prepare).await,
+        None => open_embedded(home, prepare, true).await,
+    }
+}
+
+async fn open_given(url: &str, home: Home, prepare: Prepare) -> Result<Database, Failure> {
+    let options = parse_address(url).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let mut new_login = None;
+    let connected = match connect(options.clone(), CONNECTIONS_MAX).await {
+        Err(ConnectError::NoSchema | ConnectError::SchemaVersion { .. })
+            if prepare == Prepare::Yes =>
+        {
+            let mut admin = Admin::prepare(&options).await.map_err(connect_failure)?;
+            let name = options.get_database().unwrap_or("postgres");
+            let login = format!("ledger_{}", name.trim_start_matches("ledger_"));
+            let password = random_password().map_err(environment_key)?;
+            if admin.create_login(&login, &password).await.map_err(connect_failure)? {
+                new_login = Some(address_of(&options, &login, &password));
+            }
+            admin.close().await.map_err(connect_failure)?;
+            connect(options, CONNECTIONS_MAX).await
+        }
+        other => other,
+    };
+    let (pool, privilege) = connected.map_err(connect_failure)?;
+    if privilege.lowered {
+        output::note(
+            "note: this login could change the log's tables; the role ledger_writer was set instead",
+        );
+    }
+    Ok(Database { pool, home, new_login, embedded: None })
+}
+
+/// The embedded server of a home.
+pub(crate) async fn open_embedded(
+    home: Home,
+    prepare: Prepare,
+    say_so: bool,
+) -> Result<Database, Failure> {
+    let options = EmbeddedOptions::new(home.clone(), EmbeddedEnv::from_process());
+    let server = embedded::start(&options)
+        .await
+        .map_err(|error| embedded_failure("start the embedded PostgreSQL", error))?;
+    for note in server.notes().iter().filter(|_| say_so) {
+        output::note(format_args!("note: {note}"));
+    }
+    let password = format!("{}", Hash::of(format!("ledger-app\0{}", server.password()).as_bytes()));
+    let app = || server.connect_options(EMBEDDED_LOGIN, &password, EMBEDDED_DATABASE);
+    let connected = match connect(app(), CONNECTIONS_MAX).await {
+        // The first use of this server, or of this version of the program.
+        Err(
+            ConnectError::Connect(_) | ConnectError::NoSchema | ConnectError::SchemaVersion { .. },
+        ) if prepare == Prepare::Yes => {
+            prepare_embedded(&server, &password).await?;
+            connect(app(), CONNECTIONS_MAX).await
+        }
+        Err(ConnectError::Connect(_)) => Err(ConnectError::NoSchema),
+        other => other,
+    };
+    let (pool, _) = connected.map_err(connect_failure)?;
+    Ok(Database { pool, home, new_login: None, embedded: Some(server) })
+}
+
+async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failure> {
+    use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
+    let failed = |error: sqlx::Error| environment("make the embedded database")(error);
+    let mut admin = server.admin_options().connect().await.map_err(failed)?;
+    let made = sqlx::query("create database ledger").execute(&mut admin).await;
+    if let Err(error) = made
+        && error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+            != Some("42P04")
+    {
+        return Err(failed(error));
+    }
+    admin.close().await.map_err(failed)?;
+    let options = server.admin_options().database(EMBEDDED_DATABASE);
+    let mut admin = Admin::prepare(&options).await.map_err(connect_failure)?;
+    admin.create_login(EMBEDDED_LOGIN, password).await.map_err(connect_failure)?;
+    admin.close().await.map_err(connect_failure)
+}
+
+/// The ledger of that name or id; the only one where none is named.
+pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerRow, Failure> {
+    let all = ledgers(pool).await.map_err(connect_failure)?;
+    let mut chosen: Vec<_> = match named {
+        None => all.clone(),
+        Some(named) => all
+            .iter()
+            .filter(|row| row.name == named || row.id.to_string() == named)
+            .cloned()
+            .collect(),
+    };
+    match (chosen.len(), named) {
+        (1, _) => Ok(chosen.remove(0)),
+        _ if all.is_empty() => Err(no_ledger()),
+        (_, None) => Err(Failure::usage(format_args!(
+            "this database holds {} ledgers:\n{}",
+            all.len(),
+            listed(&all)
+        ))
+        .hint("name one with --ledger NAME or LEDGER=NAME")),
+        (_, Some(named)) => Err(Failure::usage(format_args!(
+            "no ledger is called {named}; there are:\n{}",
+            listed(&all)
+        ))),
+    }
+}
+
+fn listed(rows: &[LedgerRow]) -> String {
+    let lines: Vec<String> = rows.iter().map(|row| format!("  {}  {}", row.id, row.name)).collect();
+    lines.join("\n")
+}
+
+fn no_ledger() -> Failure {
+    Failure::usage("the database holds no ledger").hint("make one with `ledger init NAME`")
+}
+
+/// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order.
+pub(crate) fn keks(
+    environment: &Environment,
+    home: &Home,
+    create: bool,
+) -> Result<Vec<Kek>, Failure> {
+    if let Some(text) = environment.get("LEDGER_KEK") {
+        let kek = Kek::from_hex(text);
+        return Ok(vec![kek.map_err(|error| Failure::usage(error).hint("LEDGER_KEK is wrong"))?]);
+    }
+    if let Some(command) = environment.get("LEDGER_KEK_COMMAND") {
+        let what = "run LEDGER_KEK_COMMAND";
+        let output = std::process::Command::new("sh").arg("-c").arg(command).output();
+        let output = output.map_err(crate::exit::environment(what))?;
+        if !output.status.success() {
+            let message = anyhow::anyhow!("{what}: {}", output.status);
+            return Err(Failure::new(Exit::Environment, message));
+        }
+        let kek = Kek::from_hex(&String::from_utf8_lossy(&output.stdout));
+        return Ok(vec![kek.map_err(|error| {
+            Failure::usage(error).hint("LEDGER_KEK_COMMAND must print the key and nothing else")
+        })?]);
+    }
+    let path = kek_file(home);
+    match read_private(&path)? {
+        Some(text) => Kek::from_hex(&text)
+            .map(|kek| vec![kek])
+            .map_err(|error| Failure::usage(error).hint(format!("look at {}", path.display()))),
+        None if create => {
+            let kek = Kek::generate().map_err(environment_key)?;
+            write_private(&path, &kek.to_hex())?;
+            // Another `init` may have been first: the file decides.
+            let text = read_private(&path)?.unwrap_or_default();
+            Kek::from_hex(&text).map(|kek| vec![kek]).map_err(environment_key)
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// File of the key-encryption key in the home.
+pub(crate) fn kek_file(home: &Home) -> PathBuf {
+    home.path().join("kek")
+}
+
+/// Reads a secret file; one that others may read is refused.
+fn read_private(path: &Path) -> Result<Option<String>, Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let what = || format!("read {}", path.display());
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(crate::exit::environment(what()))?,
+    };
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(Failure::usage(format_args!("{} may be read by others", path.display()))
+            .hint(format!("chmod 600 {}", path.display())));
+    }
+    fs::read_to_string(path).map(Some).map_err(crate::exit::environment(what()))
+}
+
+/// Writes a secret file of mode 0600, whole or not at all; one that exists is left alone.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let what = || format!("write {}", path.display());
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(crate::exit::environment(what()))
+}
+
+fn random_password() -> Result<String, KeyError> {
+    Ok(Hash(ledger::store::keys::random()?).to_string())
+}
+
+pub(crate) fn environment_key(error: KeyError) -> Failure {
+    Failure::new(Exit::Environment, error)
+}
+
+fn address_of(options: &PgConnectOptions, login: &str, password: &str) -> String {
+    let mut url = options.to_url_lossy();
+    // A socket address has no place for these; then the password alone has to do.
+    if url.set_username(login).is_err() || url.set_password(Some(password)).is_err() {
+        return format!("login {login}, password {password}");
+    }
+    url.to_string()
+}
+
+fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
+    let hint = error.hint();
+    let failure = environment(what)(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Gives each failure to connect its status and its hint.
+pub(crate) fn connect_failure(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::NoSchema => no_ledger(),
+        ConnectError::NameTaken(_) | ConnectError::Address => Failure::new(Exit::Usage, error),
+        ConnectError::SchemaVersion { found } => {
+            let newer = found > ledger::store::migrate::SCHEMA_VERSION;
+            Failure::new(Exit::Environment, error).hint(if newer {
+                "use the newer `ledger` that made it"
+            } else {
+                "bring it up to date with `ledger init` and an administrator's DATABASE_URL"
+            })
+        }
+        ConnectError::Connect(_) => Failure::new(Exit::Environment, error)
+            .hint("nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again"),
+        other => Failure::new(Exit::Environment, other),
+    }
+}

@@ -1,0 +1,93 @@
+//! Everything that is printed: answers to standard output, all else to standard error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::exit::Failure;
+
+/// Prints a line of the answer.
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(())
+}
+
+/// Prints one JSON document on a line of its own.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
+    line(text)
+}
+
+/// Says something to the person, beside the answer. A closed standard error is no reason to fail.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// Prints an error: what was tried, what happened, what to do.
+pub(crate) fn error(failure: &Failure) {
+    note(format_args!("error: {}", failure.error));
+    for cause in failure.error.chain().skip(1) {
+        note(format_args!("  caused by: {cause}"));
+    }
+    if let Some(hint) = &failure.hint {
+        note(format_args!("hint: {hint}"));
+    }
+}
+
+/// Whether standard error is a person's terminal: only then are there bars and colours.
+pub(crate) fn interactive() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Logs go to standard error, warnings only unless asked for more (`-v`, or `RUST_LOG`).
+pub(crate) fn start_logs(verbose: u8, environment: &Environment) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let directives = environment.get("RUST_LOG").unwrap_or(level);
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
+    let colours = interactive() && environment.get("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
+}
+
+/// A progress bar on a terminal, and nothing anywhere else.
+pub(crate) struct Bar(Option<indicatif::ProgressBar>);
+
+/// Starts a bar over things of this name.
+pub(crate) fn bar(what: &'static str) -> Bar {
+    if !interactive() {
+        return Bar(None);
+    }
+    let bar = indicatif::ProgressBar::new(0).with_message(what);
+    let style = indicatif::ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
+    Bar(Some(match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }))
+}
+
+impl Bar {
+    /// So many of so many are done.
+    pub(crate) fn set(&self, done: u64, all: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(all);
+            bar.set_position(done);
+        }
+    }
+
+    /// Takes the bar off the screen.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
