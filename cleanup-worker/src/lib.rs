@@ -1,1 +1,8 @@
-//! Workers.
+//! Workers: they execute the commands of a migration and emit its events.
+//!
+//! The way of a request through this crate: [`config`] reads the environment once, [`secrets`] keeps
+//! what it found from being printed, [`clients`] talks to the outside services.
+
+pub mod clients;
+pub mod config;
+pub mod secrets;
