@@ -13,7 +13,7 @@ use serde_json::json;
 use super::*;
 use crate::clients::http::{HttpLimits, ReadTransport, TransportError, WriteTransport};
 use crate::clients::retry::{RateLimiter, RateLimits, RetryPolicy, Retryable as _};
-use crate::clients::testing::{Server, TestTiming};
+use crate::clients::testing::{self, Server, TestTiming};
 use crate::clients::{Effect, ErrorClass};
 use crate::secrets::Secret;
 
@@ -91,20 +91,7 @@ impl World {
             tokens: Arc::default(),
         };
         let server = Server::start(Router::new().fallback(answer).with_state(fake.clone())).await;
-        let config = server.config();
-        let transport = WriteTransport::open(&config, HttpLimits::default()).expect("a client");
-        let timing = Arc::new(TestTiming::default());
-        let limiter = RateLimiter::new(RateLimits::default(), timing.clone());
-        let reader: ReadTransport = transport.reader().clone();
-        let google = Google::new(
-            &config,
-            reader,
-            limiter,
-            RetryPolicy::default(),
-            timing.clone(),
-        );
-        let session = google.session("u1", Secret::new("1//refresh"));
-        let writer = CalendarWriter::new(&google, transport, session);
+        let (timing, writer) = clients(&server);
         Self {
             _server: server,
             fake,
@@ -120,6 +107,23 @@ impl World {
     fn seen(&self) -> Vec<Seen> {
         self.fake.seen.lock().expect("requests").clone()
     }
+}
+
+fn clients(server: &Server) -> (Arc<TestTiming>, CalendarWriter) {
+    let config = server.config();
+    let transport = WriteTransport::open(&config, HttpLimits::default()).expect("a client");
+    let timing = Arc::new(TestTiming::default());
+    let limiter = RateLimiter::new(RateLimits::default(), timing.clone());
+    let reader: ReadTransport = transport.reader().clone();
+    let google = Google::new(
+        &config,
+        reader,
+        limiter,
+        RetryPolicy::default(),
+        timing.clone(),
+    );
+    let session = google.session("u1", Secret::new("1//refresh"));
+    (timing, CalendarWriter::new(&google, transport, session))
 }
 
 fn error(status: u16, reason: &str) -> (u16, String) {
@@ -432,12 +436,9 @@ async fn insert_and_patch_send_what_they_are_given() {
 
 #[tokio::test]
 async fn errors_show_no_address_and_keep_their_cause() {
-    let World {
-        _server: server,
-        writer,
-        ..
-    } = World::start(|_, _| error(404, "notFound")).await;
-    let missing = writer
+    let world = World::start(|_, _| error(404, "notFound")).await;
+    let missing = world
+        .writer
         .delete("me@example.com", "e1", "\"7\"")
         .await
         .expect_err("404");
@@ -445,14 +446,29 @@ async fn errors_show_no_address_and_keep_their_cause() {
         missing.to_string(),
         "calendar.events.delete failed at attempt 1 (not_found, HTTP 404): notFound"
     );
-    server.stop().await;
+    let server = testing::raw_server(|path| {
+        let token = r#"{"access_token":"t1","expires_in":3599}"#;
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
+        let answer = format!("{head} {}\r\n\r\n{token}", token.len());
+        Some(if path == "/token" {
+            answer.into_bytes()
+        } else {
+            Vec::new()
+        })
+    })
+    .await;
+    let (_, writer) = clients(&server);
     let failed = writer
         .delete("me@example.com", "e1", "\"7\"")
         .await
-        .expect_err("no server");
+        .expect_err("reply lost");
+    assert_eq!(
+        (failed.class(), failed.effect()),
+        (ErrorClass::Network, Effect::Unknown)
+    );
     assert!(matches!(
         &failed.kind,
-        GoogleErrorKind::Transport(error) if matches!(**error, TransportError::NotSent { .. })
+        GoogleErrorKind::Transport(error) if matches!(**error, TransportError::MaybeSent { .. })
     ));
     let mut chain = format!("{failed:?}");
     let mut cause: Option<&dyn std::error::Error> = Some(&failed);
