@@ -14,12 +14,14 @@ use super::*;
 use crate::clients::http::HttpLimits;
 use crate::clients::testing::{Server, TestTiming};
 
+type Tables = BTreeMap<&'static str, Vec<serde_json::Value>>;
+
 #[derive(Default)]
 struct Database {
-    tables: BTreeMap<&'static str, Vec<serde_json::Value>>,
+    tables: Tables,
     max_rows: usize,
     /// Called before each answer, with its number.
-    before: Option<fn(usize, &mut BTreeMap<&'static str, Vec<serde_json::Value>>)>,
+    before: Option<fn(usize, &mut Tables)>,
     answered: usize,
     limits: Vec<String>,
     error: Option<(u16, &'static str)>,
@@ -143,7 +145,7 @@ async fn a_table_larger_than_a_page_comes_whole() {
 
 #[tokio::test]
 async fn a_table_that_moves_is_read_again_and_one_that_never_rests_is_incomplete() {
-    let once = |number: usize, tables: &mut BTreeMap<&'static str, Vec<serde_json::Value>>| {
+    let once = |number: usize, tables: &mut Tables| {
         if number == 2 {
             tables.insert("cases", rows(1_500));
         }
@@ -158,7 +160,7 @@ async fn a_table_that_moves_is_read_again_and_one_that_never_rests_is_incomplete
         1_500
     );
 
-    let always = |number: usize, tables: &mut BTreeMap<&'static str, Vec<serde_json::Value>>| {
+    let always = |number: usize, tables: &mut Tables| {
         tables.insert("cases", rows(1_400 + number));
     };
     let (_server, _, reader) = world(Database {
