@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
-use url::{Host, Origin, Url};
+use url::{Host, Url};
 
 use crate::secrets::{FernetKey, Secret};
 
@@ -137,17 +137,6 @@ impl WorkerConfig {
             _ => Err(ConfigError { problems }),
         }
     }
-
-    /// The origins a request of this worker may go to: no other is ever reached.
-    pub fn origins(&self) -> Vec<Origin> {
-        [
-            &self.supabase_url,
-            &self.google_token_url,
-            &self.google_calendar_url,
-        ]
-        .map(Url::origin)
-        .to_vec()
-    }
 }
 
 struct Reader<'a> {
@@ -208,6 +197,9 @@ fn base_url(text: &str) -> Result<Url, String> {
         return Err("has a query or fragment; give the bare address".to_owned());
     }
     let path = url.path().trim_end_matches('/').to_owned();
+    if path.ends_with("/rest/v1") {
+        return Err("ends in /rest/v1; give the project's bare address".to_owned());
+    }
     url.set_path(&path);
     Ok(url)
 }
@@ -289,7 +281,6 @@ mod tests {
             config.supabase_url.as_str(),
             "https://abcdefghijklmnopqrst.supabase.co/"
         );
-        assert_eq!(config.origins().len(), 3);
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! The one HTTP client: time limits, configured origins only, no redirects, size limits, no secret in any error.
+//! The one HTTP client: time limits, configured addresses only, no redirects, size limits, no secret in any error.
+//!
+//! Reads go below v1's database and Google's Calendar interface, writes below the second only, the token request to its one address: that
+//! is less than the hosts offer, on purpose (Google's token host would also revoke a grant).
 //!
 //! What may be changed is decided by type. [`ReadTransport`] has `get`, `head` and the token request; `post`, `patch` and `delete` exist on
 //! [`WriteTransport`] alone, and no way leads from the first to the second. A dry run is given the first.
@@ -10,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
-use url::{Origin, Url};
+use url::Url;
 
 use super::Effect;
 use crate::config::WorkerConfig;
@@ -43,8 +46,8 @@ impl Default for HttpLimits {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The address is not of a configured origin, or not the token endpoint. Nothing was sent; a bug or an attack.
-    #[error("{operation}: the address is not of a configured host, and nothing was sent")]
+    /// The address is not below a configured one. Nothing was sent; a bug or an attack.
+    #[error("{operation}: the address is not below a configured one, and nothing was sent")]
     NotAllowed {
         /// The call.
         operation: &'static str,
@@ -227,6 +230,13 @@ impl Response {
     }
 }
 
+/// Same origin, and the path is the base's or continues it at a slash. A parsed URL has no dot segments left to climb out with.
+fn is_below(url: &Url, base: &Url) -> bool {
+    let rest = url.path().strip_prefix(base.path().trim_end_matches('/'));
+    url.origin() == base.origin()
+        && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn http_date(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(text)
         .ok()
@@ -236,7 +246,10 @@ fn http_date(text: &str) -> Option<DateTime<Utc>> {
 #[derive(Debug)]
 struct Core {
     client: Client,
-    origins: Vec<Origin>,
+    /// GET and HEAD go below these.
+    readable: [Url; 2],
+    /// POST, PATCH and DELETE go below this.
+    writable: Url,
     token_url: Url,
     limits: HttpLimits,
 }
@@ -258,25 +271,55 @@ impl Core {
             .no_proxy()
             .build()
             .map_err(HttpSetupError)?;
-        let token_url = config.google_token_url.clone();
+        let writable = config.google_calendar_url.clone();
         Ok(Arc::new(Self {
             client,
-            origins: config.origins(),
-            token_url,
+            readable: [config.supabase_url.clone(), writable.clone()],
+            writable,
+            token_url: config.google_token_url.clone(),
             limits,
         }))
     }
 
-    async fn send(&self, method: Method, request: Request) -> Result<Response, TransportError> {
+    async fn read(&self, method: Method, request: Request) -> Result<Response, TransportError> {
+        let allowed = self
+            .readable
+            .iter()
+            .any(|base| is_below(&request.url, base));
+        self.send(allowed, method, request).await
+    }
+
+    async fn write(&self, method: Method, request: Request) -> Result<Response, TransportError> {
+        let allowed = is_below(&request.url, &self.writable);
+        self.send(allowed, method, request).await
+    }
+
+    async fn send(
+        &self,
+        allowed: bool,
+        method: Method,
+        request: Request,
+    ) -> Result<Response, TransportError> {
+        let operation = request.operation;
+        let result = if allowed {
+            self.exchange(method, request).await
+        } else {
+            Err(TransportError::NotAllowed { operation })
+        };
+        match &result {
+            Ok(answer) => tracing::debug!(operation, status = answer.status, "answered"),
+            Err(error) => tracing::debug!(operation, error = %error, "no whole answer"),
+        }
+        result
+    }
+
+    async fn exchange(&self, method: Method, request: Request) -> Result<Response, TransportError> {
         let Request {
             operation,
             url,
             headers,
             body,
         } = request;
-        if !self.origins.contains(&url.origin()) {
-            return Err(TransportError::NotAllowed { operation });
-        }
         let mut builder = self.client.request(method, url).headers(headers);
         if let Some(body) = body {
             builder = builder.body(body);
@@ -287,6 +330,24 @@ impl Core {
             .map_err(|error| self.unanswered(operation, error))?;
         let status = answer.status().as_u16();
         let headers = std::mem::take(answer.headers_mut());
+        let body = self.body(operation, status, answer).await?;
+        let date = headers
+            .get("date")
+            .and_then(|date| http_date(date.to_str().ok()?));
+        Ok(Response {
+            status,
+            body,
+            date,
+            headers,
+        })
+    }
+
+    async fn body(
+        &self,
+        operation: &'static str,
+        status: u16,
+        mut answer: reqwest::Response,
+    ) -> Result<Bytes, TransportError> {
         let limit = self.limits.body_bytes;
         let mut body = BytesMut::new();
         loop {
@@ -299,7 +360,7 @@ impl Core {
                     });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
+                Ok(None) => return Ok(body.freeze()),
                 Err(error) if error.is_timeout() => {
                     return Err(TransportError::TimedOut {
                         operation,
@@ -317,15 +378,6 @@ impl Core {
                 }
             }
         }
-        let date = headers
-            .get("date")
-            .and_then(|date| http_date(date.to_str().ok()?));
-        Ok(Response {
-            status,
-            body: body.freeze(),
-            date,
-            headers,
-        })
     }
 
     fn unanswered(&self, operation: &'static str, error: reqwest::Error) -> TransportError {
@@ -354,7 +406,7 @@ impl Core {
 pub struct ReadTransport(Arc<Core>);
 
 impl ReadTransport {
-    /// Opens a transport to the origins of `config`.
+    /// Opens a transport to the addresses of `config`.
     ///
     /// # Errors
     /// [`HttpSetupError`] where TLS cannot be set up.
@@ -364,12 +416,12 @@ impl ReadTransport {
 
     /// GET.
     pub async fn get(&self, request: Request) -> Result<Response, TransportError> {
-        self.0.send(Method::GET, request).await
+        self.0.read(Method::GET, request).await
     }
 
     /// HEAD.
     pub async fn head(&self, request: Request) -> Result<Response, TransportError> {
-        self.0.send(Method::HEAD, request).await
+        self.0.read(Method::HEAD, request).await
     }
 
     /// The one POST of a reader: a form to the configured token endpoint, and to no other address.
@@ -383,7 +435,7 @@ impl ReadTransport {
             "application/x-www-form-urlencoded",
         );
         request.body = Some(Bytes::copy_from_slice(form.expose().as_bytes()));
-        self.0.send(Method::POST, request).await
+        self.0.send(true, Method::POST, request).await
     }
 
     /// The limits in force; a lease must outlive `request`.
@@ -397,7 +449,7 @@ impl ReadTransport {
 pub struct WriteTransport(ReadTransport);
 
 impl WriteTransport {
-    /// Opens a transport to the origins of `config`; only a live run may.
+    /// Opens a transport to the addresses of `config`; only a live run may.
     ///
     /// # Errors
     /// [`HttpSetupError`] where TLS cannot be set up.
@@ -412,196 +464,19 @@ impl WriteTransport {
 
     /// DELETE.
     pub async fn delete(&self, request: Request) -> Result<Response, TransportError> {
-        self.0.0.send(Method::DELETE, request).await
+        self.0.0.write(Method::DELETE, request).await
     }
 
     /// PATCH.
     pub async fn patch(&self, request: Request) -> Result<Response, TransportError> {
-        self.0.0.send(Method::PATCH, request).await
+        self.0.0.write(Method::PATCH, request).await
     }
 
     /// POST.
     pub async fn post(&self, request: Request) -> Result<Response, TransportError> {
-        self.0.0.send(Method::POST, request).await
+        self.0.0.write(Method::POST, request).await
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::http::StatusCode;
-    use axum::response::IntoResponse as _;
-    use axum::routing::any;
-
-    use super::super::testing::{self, Server};
-    use super::*;
-
-    fn request(server: &Server, path: &str) -> Request {
-        let url = server.url(path);
-        Request::new("test.call", url)
-    }
-
-    fn limits() -> HttpLimits {
-        HttpLimits {
-            request: Duration::from_millis(300),
-            body_bytes: 100,
-            ..HttpLimits::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn only_configured_origins_are_reached() {
-        let other = Server::start(axum::Router::new().fallback(|| async { "reached" })).await;
-        let own = Server::start(axum::Router::new().fallback(|| async { "reached" })).await;
-        let transport = ReadTransport::open(&own.config(), limits()).expect("a client");
-        let error = transport
-            .get(request(&other, "/"))
-            .await
-            .expect_err("another origin");
-        assert!(matches!(error, TransportError::NotAllowed { .. }));
-        assert_eq!(error.effect(), Effect::None);
-        assert_eq!(
-            transport
-                .get(request(&own, "/"))
-                .await
-                .expect("own origin")
-                .status,
-            200
-        );
-    }
-
-    #[tokio::test]
-    async fn redirects_are_answers_and_are_not_followed() {
-        let router = axum::Router::new().route(
-            "/",
-            any(|| async { (StatusCode::FOUND, [("location", "http://127.0.0.1:1/")]) }),
-        );
-        let server = Server::start(router).await;
-        let transport = ReadTransport::open(&server.config(), limits()).expect("a client");
-        assert_eq!(
-            transport
-                .get(request(&server, "/"))
-                .await
-                .expect("an answer")
-                .status,
-            302
-        );
-    }
-
-    #[tokio::test]
-    async fn failures_say_whether_the_request_may_have_been_acted_on() {
-        let server = testing::raw_server(|path| match path {
-            "/lost" => Some(Vec::new()),
-            "/cut" => Some(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".to_vec()),
-            "/big" => {
-                let mut answer = b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n".to_vec();
-                answer.extend([b'x'; 101]);
-                Some(answer)
-            }
-            _ => None,
-        })
-        .await;
-        let transport = WriteTransport::open(&server.config(), limits()).expect("a client");
-        let lost = transport
-            .delete(request(&server, "/lost"))
-            .await
-            .expect_err("reply lost");
-        assert!(matches!(lost, TransportError::MaybeSent { .. }), "{lost:?}");
-        let cut = transport
-            .delete(request(&server, "/cut"))
-            .await
-            .expect_err("cut body");
-        assert!(
-            matches!(
-                cut,
-                TransportError::Truncated {
-                    status: 200,
-                    received: 4,
-                    ..
-                }
-            ),
-            "{cut:?}"
-        );
-        let big = transport
-            .delete(request(&server, "/big"))
-            .await
-            .expect_err("large body");
-        assert!(
-            matches!(big, TransportError::TooLarge { limit: 100, .. }),
-            "{big:?}"
-        );
-        let stall = transport
-            .delete(request(&server, "/stall"))
-            .await
-            .expect_err("no answer");
-        assert!(
-            matches!(stall, TransportError::TimedOut { .. }),
-            "{stall:?}"
-        );
-        for error in [&lost, &cut, &big, &stall] {
-            assert_eq!(error.effect(), Effect::Unknown);
-        }
-        let gone = server.stop().await;
-        let refused = transport
-            .delete(Request::new(
-                "test.call",
-                gone.join("/me@example.com").expect("a URL"),
-            ))
-            .await
-            .expect_err("nobody listens");
-        assert!(
-            matches!(refused, TransportError::NotSent { .. }),
-            "{refused:?}"
-        );
-        assert_eq!(refused.effect(), Effect::None);
-        let shown = format!("{refused} {refused:?} {lost:?}");
-        assert!(!shown.contains('@') && !shown.contains("/lost"), "{shown}");
-    }
-
-    #[tokio::test]
-    async fn date_and_retry_after_are_read() {
-        let answer = |headers: [(&'static str, &'static str); 2]| {
-            any(move || async move { (StatusCode::TOO_MANY_REQUESTS, headers).into_response() })
-        };
-        let date = ("date", "Thu, 15 Jan 2026 00:00:00 GMT");
-        let router = axum::Router::new()
-            .route("/seconds", answer([date, ("retry-after", "7")]))
-            .route(
-                "/date",
-                answer([date, ("retry-after", "Thu, 15 Jan 2026 00:00:30 GMT")]),
-            )
-            .route(
-                "/past",
-                answer([date, ("retry-after", "Wed, 14 Jan 2026 00:00:30 GMT")]),
-            );
-        let server = Server::start(router).await;
-        let transport = ReadTransport::open(&server.config(), limits()).expect("a client");
-        let mut waits = Vec::new();
-        for path in ["/seconds", "/date", "/past"] {
-            let answer = transport
-                .get(request(&server, path))
-                .await
-                .expect("an answer");
-            assert_eq!(
-                answer.date.map(|date| date.timestamp()),
-                Some(1_768_435_200)
-            );
-            waits.push(answer.retry_after().map(|wait| wait.as_secs()));
-        }
-        assert_eq!(waits, [Some(7), Some(30), None]);
-    }
-
-    #[tokio::test]
-    async fn requests_carry_the_program_and_hide_their_secrets() {
-        let router = axum::Router::new().fallback(|headers: axum::http::HeaderMap| async move {
-            let text = |name: &str| headers[name].to_str().unwrap_or_default().to_owned();
-            format!("{} {}", text("user-agent"), text("authorization"))
-        });
-        let server = Server::start(router).await;
-        let transport = ReadTransport::open(&server.config(), limits()).expect("a client");
-        let request = request(&server, "/").bearer(&Secret::new("ya29.made-up"));
-        assert!(!format!("{request:?}").contains("ya29"));
-        let body = transport.get(request).await.expect("an answer").body;
-        let expected = concat!("ledger/", env!("CARGO_PKG_VERSION"), " Bearer ya29.made-up");
-        assert_eq!(body, expected);
-    }
-}
+mod tests;

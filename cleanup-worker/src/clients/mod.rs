@@ -1,6 +1,6 @@
 //! The outside services: what is asked of them, and every way they can answer.
 //!
-//! Invariant: whatever goes out goes through [`http`], which reaches configured origins only, and whose read type has no
+//! Invariant: whatever goes out goes through [`http`], which reaches configured addresses only, and whose read type has no
 //! method that could change anything. Errors carry what an entry needs (class, status, attempt, the remote `Date`)
 //! and never a body, an address or a secret.
 

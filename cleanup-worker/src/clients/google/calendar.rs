@@ -69,6 +69,11 @@ impl Google {
         }
     }
 
+    /// v1's OAuth client, for the check before a run.
+    pub fn oauth(&self) -> &OAuthClient {
+        &self.oauth
+    }
+
     /// A session for a user whose stored token was opened. `user` names the user for the rate limits, and is not sent.
     pub fn session(&self, user: impl Into<String>, refresh_token: Secret) -> Arc<Session> {
         Session::new(self.oauth.clone(), user, refresh_token)
@@ -273,7 +278,11 @@ impl CalendarReader {
     pub async fn get(&self, calendar: &str, event: &str) -> Result<Fetched, GoogleError> {
         let url = self.url(GET, &["calendars", calendar, "events", event])?;
         self.read(GET, url, |attempt, answer| {
-            let item = page::parse_event(&answer.body)?;
+            let mut item = page::parse_event(&answer.body)?;
+            // The header says it again, for an event whose own field cannot be read.
+            item.etag = item
+                .etag
+                .or_else(|| answer.header("etag").map(str::to_owned));
             if item.id.as_deref().is_some_and(|id| id != event) {
                 return Err("the answer is another event");
             }

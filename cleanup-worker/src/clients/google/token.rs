@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::form_urlencoded;
@@ -213,6 +214,19 @@ impl OAuthClient {
                 self.refresh_once(attempt, &form)
             })
             .await
+    }
+
+    /// Whether Google knows this client and its secret, asked with a refresh token that cannot exist: a known client is told that the grant is
+    /// dead. Gives Google's clock.
+    ///
+    /// # Errors
+    /// [`TokenError`], global where the client is wrong.
+    pub async fn check(&self) -> Result<Option<DateTime<Utc>>, TokenError> {
+        match self.refresh(&Secret::new("ledger-preflight")).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind == TokenErrorKind::DeadGrant => Ok(error.failure.date),
+            Err(error) => Err(error),
+        }
     }
 
     async fn refresh_once(&self, attempt: u32, form: &Secret) -> Result<AccessToken, TokenError> {
@@ -451,6 +465,21 @@ mod tests {
             assert!(timing.sleeps().is_empty(), "{body} cannot pass");
             assert!(!format!("{error} {error:?}").contains("refresh & token"));
         }
+    }
+
+    #[tokio::test]
+    async fn the_client_is_checked_without_a_user() {
+        let (_server, known, ..) = session(vec![(400, r#"{"error":"invalid_grant"}"#)]).await;
+        assert!(known.oauth.check().await.expect("a known client").is_some());
+        let (_server, unknown, ..) = session(vec![(401, r#"{"error":"invalid_client"}"#)]).await;
+        assert!(
+            unknown
+                .oauth
+                .check()
+                .await
+                .expect_err("an unknown client")
+                .is_global()
+        );
     }
 
     #[tokio::test]
