@@ -48,6 +48,13 @@ pub enum GoogleErrorKind {
 
 impl fmt::Display for GoogleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self.kind, GoogleErrorKind::Token(_)) {
+            return write!(
+                f,
+                "{} was not sent: no access token",
+                self.failure.operation
+            );
+        }
         write!(f, "{}", self.failure)?;
         if let Some(reason) = &self.reason {
             write!(f, ": {reason}")?;

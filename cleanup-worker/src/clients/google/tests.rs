@@ -481,3 +481,34 @@ async fn errors_show_no_address_and_keep_their_cause() {
         "{chain}"
     );
 }
+
+#[tokio::test]
+async fn a_dead_grant_is_the_cause_and_nothing_is_sent_to_the_calendar() {
+    let server = testing::raw_server(|path| {
+        assert_eq!(path, "/token");
+        let body = r#"{"error":"invalid_grant"}"#;
+        let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length:";
+        Some(format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes())
+    })
+    .await;
+    let (_, writer) = clients(&server);
+    let dead = writer
+        .delete("primary", "e1", "\"7\"")
+        .await
+        .expect_err("no token");
+    assert_eq!(
+        (dead.class(), dead.effect(), dead.may_pass()),
+        (ErrorClass::Auth, Effect::None, false)
+    );
+    assert_eq!(
+        dead.to_string(),
+        "calendar.events.delete was not sent: no access token"
+    );
+    let GoogleErrorKind::Token(cause) = &dead.kind else {
+        panic!("{dead}")
+    };
+    assert_eq!(
+        (cause.kind, cause.is_global()),
+        (TokenErrorKind::DeadGrant, false)
+    );
+}
