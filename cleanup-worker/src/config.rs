@@ -69,6 +69,18 @@ impl fmt::Display for ConfigError {
 }
 
 impl WorkerConfig {
+    /// Reads the configuration from this process's environment.
+    ///
+    /// # Errors
+    /// As [`WorkerConfig::from_env`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
+    pub fn from_process() -> Result<Self, ConfigError> {
+        Self::from_env(&|name| std::env::var(name).ok())
+    }
+
     /// Reads the configuration through `get`, which answers for one variable name (a program passes its environment, a test a
     /// table). Blank counts as missing; white space around a value is dropped.
     ///

@@ -283,4 +283,21 @@ mod tests {
         assert_ne!(one, token_fingerprint("u2", TOKEN));
         assert_ne!(one, token_fingerprint("u1", FLIPPED));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_token_but_a_signed_one_opens(token in "(gAAAAA)?[A-Za-z0-9_=-]{0,200}") {
+            proptest::prop_assert!(open(KEY, &token).is_err());
+        }
+
+        #[test]
+        fn any_changed_byte_is_noticed(place in 0..TOKEN.len() - 4, by in 1..64_usize) {
+            let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+            let mut token: Vec<char> = TOKEN.chars().collect();
+            let old = alphabet.find(token[place]).expect("base64");
+            token[place] = alphabet.chars().nth((old + by) % 64).expect("base64");
+            let token: String = token.into_iter().collect();
+            proptest::prop_assert!(open(KEY, &token).is_err());
+        }
+    }
 }

@@ -52,6 +52,12 @@ pub enum TransportError {
         /// The call.
         operation: &'static str,
     },
+    /// A header's value cannot be sent. Nothing was sent: a request without its precondition is another request.
+    #[error("{operation}: a header has characters that cannot be sent, and nothing was sent")]
+    Unsendable {
+        /// The call.
+        operation: &'static str,
+    },
     /// No connection: the service has not seen the request.
     #[error("{operation}: no connection, the request was not sent")]
     NotSent {
@@ -109,7 +115,9 @@ impl TransportError {
     /// Whether the request may have had its effect.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::NotAllowed { .. } | Self::NotSent { .. } => Effect::None,
+            Self::NotAllowed { .. } | Self::Unsendable { .. } | Self::NotSent { .. } => {
+                Effect::None
+            }
             Self::MaybeSent { .. }
             | Self::TimedOut { .. }
             | Self::Truncated { .. }
@@ -119,7 +127,10 @@ impl TransportError {
 
     /// Whether the same request can succeed later.
     pub fn may_pass(&self) -> bool {
-        !matches!(self, Self::NotAllowed { .. } | Self::TooLarge { .. })
+        !matches!(
+            self,
+            Self::NotAllowed { .. } | Self::Unsendable { .. } | Self::TooLarge { .. }
+        )
     }
 
     /// Status of an answer whose body did not arrive.
@@ -143,6 +154,8 @@ pub struct Request {
     url: Url,
     headers: HeaderMap,
     body: Option<Bytes>,
+    /// A header could not be set.
+    unsendable: bool,
 }
 
 impl Request {
@@ -153,24 +166,28 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             body: None,
+            unsendable: false,
         }
     }
 
-    /// Sets a header; a value that no header can hold is left out, and the service then answers for its absence.
+    /// Sets a header. A value that no header can hold makes the request fail with [`TransportError::Unsendable`].
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
-        self
+    pub fn header(self, name: HeaderName, value: &str) -> Self {
+        self.set(name, value, false)
     }
 
     /// Sets a header whose value must not be printed.
     #[must_use]
-    pub fn secret_header(mut self, name: HeaderName, value: &Secret) -> Self {
-        if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
-            value.set_sensitive(true);
+    pub fn secret_header(self, name: HeaderName, value: &Secret) -> Self {
+        self.set(name, value.expose(), true)
+    }
+
+    fn set(mut self, name: HeaderName, value: &str, sensitive: bool) -> Self {
+        if let Ok(mut value) = HeaderValue::from_str(value) {
+            value.set_sensitive(sensitive);
             self.headers.insert(name, value);
+        } else {
+            self.unsendable = true;
         }
         self
     }
@@ -301,10 +318,12 @@ impl Core {
         request: Request,
     ) -> Result<Response, TransportError> {
         let operation = request.operation;
-        let result = if allowed {
-            self.exchange(method, request).await
-        } else {
+        let result = if !allowed {
             Err(TransportError::NotAllowed { operation })
+        } else if request.unsendable {
+            Err(TransportError::Unsendable { operation })
+        } else {
+            self.exchange(method, request).await
         };
         match &result {
             Ok(answer) => tracing::debug!(operation, status = answer.status, "answered"),
@@ -319,6 +338,7 @@ impl Core {
             url,
             headers,
             body,
+            ..
         } = request;
         let mut builder = self.client.request(method, url).headers(headers);
         if let Some(body) = body {
@@ -402,6 +422,19 @@ impl Core {
 }
 
 /// A transport that can send nothing but GET, HEAD and the token request.
+///
+/// ```
+/// # use cleanup_worker::clients::http::{ReadTransport, Request};
+/// async fn dry_run(transport: &ReadTransport, request: Request) {
+///     drop(transport.get(request).await);
+/// }
+/// ```
+/// ```compile_fail
+/// # use cleanup_worker::clients::http::{ReadTransport, Request};
+/// async fn dry_run(transport: &ReadTransport, request: Request) {
+///     drop(transport.delete(request).await);
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ReadTransport(Arc<Core>);
 

@@ -79,9 +79,11 @@ impl RetryPolicy {
     /// The wait after failed attempt `attempt` (from 1): `min(2^(attempt-1) * base + jitter, ceiling)`, or what the service asked for if that
     /// is longer, never above the ceiling.
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, jitter: Duration) -> Duration {
-        let doubled = self
-            .base
-            .saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
+        let doubled = self.base.saturating_mul(
+            1_u32
+                .checked_shl(attempt.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+        );
         doubled
             .saturating_add(jitter)
             .max(retry_after.unwrap_or_default())

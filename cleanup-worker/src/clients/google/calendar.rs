@@ -230,7 +230,7 @@ impl CalendarReader {
         })
     }
 
-    /// All events that are not deleted, page by page; recurring ones as their series.
+    /// All events that are not deleted, page by page; recurring ones as their series, and with it the instances that were cancelled.
     pub fn pages(&self, calendar: &str) -> Pages<'_> {
         self.pages_since(calendar, None)
     }
@@ -251,7 +251,7 @@ impl CalendarReader {
         }
     }
 
-    /// All events that are not deleted, each once, and the sync token from which [`CalendarReader::list_changes`] goes on.
+    /// All events of [`CalendarReader::pages`], each once, and the sync token from which [`CalendarReader::list_changes`] goes on.
     ///
     /// # Errors
     /// [`GoogleError`]; there is no partial result.

@@ -44,6 +44,8 @@ pub enum GoogleErrorKind {
     PageLoop,
     /// An id that cannot be part of an address; nothing was sent.
     UnusableId,
+    /// An etag that is no precondition; nothing was sent.
+    UnusableVersion,
 }
 
 impl fmt::Display for GoogleError {
@@ -69,6 +71,7 @@ impl fmt::Display for GoogleError {
             GoogleErrorKind::Malformed(what) => write!(f, ": {what}"),
             GoogleErrorKind::PageLoop => f.write_str(": the pages lead in a circle"),
             GoogleErrorKind::UnusableId => f.write_str(": the id cannot be part of an address"),
+            GoogleErrorKind::UnusableVersion => f.write_str(": the etag names no version"),
         }
     }
 }
@@ -105,7 +108,8 @@ impl GoogleError {
             GoogleErrorKind::FullSyncRequired
             | GoogleErrorKind::Token(_)
             | GoogleErrorKind::PageLoop
-            | GoogleErrorKind::UnusableId => Effect::None,
+            | GoogleErrorKind::UnusableId
+            | GoogleErrorKind::UnusableVersion => Effect::None,
         }
     }
 
@@ -149,7 +153,9 @@ impl GoogleError {
 
     pub(super) fn transport(operation: &'static str, attempt: u32, source: TransportError) -> Self {
         let class = match source {
-            TransportError::NotAllowed { .. } => ErrorClass::Refused,
+            TransportError::NotAllowed { .. } | TransportError::Unsendable { .. } => {
+                ErrorClass::Refused
+            }
             _ => ErrorClass::Network,
         };
         let status = source.status();
@@ -205,7 +211,8 @@ impl Retryable for GoogleError {
             GoogleErrorKind::Token(_)
             | GoogleErrorKind::FullSyncRequired
             | GoogleErrorKind::PageLoop
-            | GoogleErrorKind::UnusableId => false,
+            | GoogleErrorKind::UnusableId
+            | GoogleErrorKind::UnusableVersion => false,
         }
     }
 

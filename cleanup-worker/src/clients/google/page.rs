@@ -189,4 +189,24 @@ mod tests {
                 .is_empty()
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_items_come_back_byte_for_byte(
+            items in proptest::collection::vec(
+                "\\{ ?\"(id|summary)\" ?: ?(\"(\\\\u[0-9a-f]{4}|[a-zé😀<>&])*\"|-?[1-9][0-9]{0,30}|null|\\[true, \\{\\}\\]) ?\\}",
+                0..6,
+            ),
+        ) {
+            let body = format!(r#"{{"items":[{}],"nextSyncToken":"s"}}"#, items.join(","));
+            let page = parse(body.as_bytes(), None).expect("a page");
+            let bytes: Vec<_> = page.items.iter().map(|item| item.bytes.as_ref()).collect();
+            proptest::prop_assert_eq!(bytes, items.iter().map(String::as_bytes).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_body_is_too_odd_to_be_refused(body: Vec<u8>) {
+            proptest::prop_assert!(parse(&body, None).is_err());
+        }
+    }
 }

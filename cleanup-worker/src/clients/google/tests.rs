@@ -405,6 +405,29 @@ async fn an_id_that_would_be_resolved_away_never_leaves() {
 }
 
 #[tokio::test]
+async fn a_delete_without_its_precondition_never_leaves() {
+    let world = World::start(|_, _| (204, String::new())).await;
+    for etag in ["", " ", "*"] {
+        let unusable = world
+            .writer
+            .delete("primary", "e1", etag)
+            .await
+            .expect_err(etag);
+        assert!(matches!(unusable.kind, GoogleErrorKind::UnusableVersion));
+    }
+    let broken = world
+        .writer
+        .delete("primary", "e1", "\"7\n\"")
+        .await
+        .expect_err("a line end");
+    assert_eq!(
+        (broken.class(), broken.effect()),
+        (ErrorClass::Refused, Effect::None)
+    );
+    assert!(world.seen().is_empty());
+}
+
+#[tokio::test]
 async fn insert_and_patch_send_what_they_are_given() {
     let world = World::start(|_, seen| match seen.method {
         Method::POST => error(409, "duplicate"),

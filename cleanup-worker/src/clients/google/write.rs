@@ -2,17 +2,19 @@
 //!
 //! Source: Google Calendar API v3, `events.delete`, `.insert`, `.patch`, and its guide on conditional requests (`If-Match`).
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use reqwest::header::IF_MATCH;
 use serde_json::Value;
 
 use super::calendar::{CalendarReader, Fetched, Google, Send, json};
-use super::error::GoogleError;
+use super::error::{GoogleError, GoogleErrorKind};
 use super::page;
 use super::token::Session;
+use crate::clients::ErrorClass;
 use crate::clients::http::{Request, Response, TransportError, WriteTransport};
-use std::sync::Arc;
 
 const DELETE: &str = "calendar.events.delete";
 const INSERT: &str = "calendar.events.insert";
@@ -62,6 +64,7 @@ impl CalendarWriter {
         event: &str,
         etag: &str,
     ) -> Result<Written, GoogleError> {
+        let etag = precondition(DELETE, etag)?;
         let mut url = self
             .reader
             .url(DELETE, &["calendars", calendar, "events", event])?;
@@ -110,7 +113,7 @@ impl CalendarWriter {
         url.query_pairs_mut().append_pair("sendUpdates", "none");
         let mut request = Request::new(PATCH, url).json(json(change));
         if let Some(etag) = etag {
-            request = request.header(IF_MATCH, etag);
+            request = request.header(IF_MATCH, precondition(PATCH, etag)?);
         }
         let answer = self.send(send_patch, PATCH, request).await?;
         fetched(PATCH, &answer)
@@ -126,6 +129,15 @@ impl CalendarWriter {
             .authorised(&self.transport, send, operation, 1, request)
             .await
     }
+}
+
+/// An empty value and `*` would match every version.
+fn precondition<'a>(operation: &'static str, etag: &'a str) -> Result<&'a str, GoogleError> {
+    if matches!(etag.trim(), "" | "*") {
+        let kind = GoogleErrorKind::UnusableVersion;
+        return Err(GoogleError::new(operation, 1, ErrorClass::Refused, kind));
+    }
+    Ok(etag)
 }
 
 fn fetched(operation: &'static str, answer: &Response) -> Result<Fetched, GoogleError> {

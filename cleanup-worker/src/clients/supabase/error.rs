@@ -192,7 +192,9 @@ impl SupabaseError {
 
     pub(super) fn transport(attempt: u32, source: TransportError) -> Self {
         let class = match source {
-            TransportError::NotAllowed { .. } => ErrorClass::Refused,
+            TransportError::NotAllowed { .. } | TransportError::Unsendable { .. } => {
+                ErrorClass::Refused
+            }
             _ => ErrorClass::Network,
         };
         let status = source.status();
