@@ -1,3 +1,10 @@
-//! Workers.
+//! Workers: they execute the commands of a migration and emit its events.
+//!
+//! The way of a request through this crate: [`config`] reads the environment once, [`secrets`] keeps what it found from
+//! being printed, [`clients`] talks to the outside services, [`executors`] know one kind of item each.
+#![forbid(unsafe_code)]
 
+pub mod clients;
+pub mod config;
 pub mod executors;
+pub mod secrets;

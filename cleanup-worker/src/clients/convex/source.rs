@@ -1,0 +1,190 @@
+//! The files of an export, in a ZIP or in a folder, read line by line.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use zip::ZipArchive;
+
+use super::ExportError;
+
+/// A document is at most 1 MiB in Convex; encoded and escaped it stays far below this.
+const LINE_BYTES: u64 = 64 << 20;
+
+pub(super) struct Source {
+    path: PathBuf,
+    digest: String,
+    files: Files,
+}
+
+enum Files {
+    Zip(Box<ZipArchive<BufReader<File>>>),
+    Folder,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, ExportError> {
+        let read = |source| ExportError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        if fs::metadata(path).map_err(read)?.is_dir() {
+            let digest = folder_digest(path).map_err(read)?;
+            return Ok(Self {
+                path: path.to_owned(),
+                digest,
+                files: Files::Folder,
+            });
+        }
+        let mut file = File::open(path).map_err(read)?;
+        let digest = hash(&mut file).map_err(read)?;
+        file.rewind().map_err(read)?;
+        // Sizes may stand in data descriptors only, so members are found through the central directory.
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(|source| ExportError::Zip {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            digest,
+            files: Files::Zip(Box::new(archive)),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn into_digest(self) -> String {
+        self.digest
+    }
+
+    fn member(&mut self, name: &str) -> Result<Option<Box<dyn BufRead + '_>>, ExportError> {
+        match &mut self.files {
+            Files::Zip(archive) => match archive.by_name(name) {
+                Ok(member) => Ok(Some(Box::new(BufReader::new(member)))),
+                Err(zip::result::ZipError::FileNotFound) => Ok(None),
+                Err(source) => Err(ExportError::Zip {
+                    path: self.path.clone(),
+                    source,
+                }),
+            },
+            Files::Folder => match File::open(self.path.join(name)) {
+                Ok(file) => Ok(Some(Box::new(BufReader::new(file)))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(ExportError::Read {
+                    path: self.path.clone(),
+                    source,
+                }),
+            },
+        }
+    }
+
+    /// The first line of a member, or `None` where there is no such member.
+    pub(super) fn first_line(&mut self, name: &str) -> Result<Option<String>, ExportError> {
+        let path = self.path.clone();
+        let Some(member) = self.member(name)? else {
+            return Ok(None);
+        };
+        let mut line = Vec::new();
+        member
+            .take(LINE_BYTES)
+            .read_until(b'\n', &mut line)
+            .map_err(|source| ExportError::Read { path, source })?;
+        Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+    }
+
+    /// The documents of a table that has to be there.
+    pub(super) fn required<T>(
+        &mut self,
+        table: &'static str,
+        read: fn(&Value) -> Result<T, &'static str>,
+    ) -> Result<Vec<T>, ExportError> {
+        let documents = self.documents(table, read)?;
+        documents.ok_or_else(|| ExportError::NoTable {
+            path: self.path.clone(),
+            table,
+        })
+    }
+
+    /// The documents of a table, or `None` where there is no such table.
+    pub(super) fn documents<T>(
+        &mut self,
+        table: &'static str,
+        read: fn(&Value) -> Result<T, &'static str>,
+    ) -> Result<Option<Vec<T>>, ExportError> {
+        let path = self.path.clone();
+        let Some(mut member) = self.member(&format!("{table}/documents.jsonl"))? else {
+            return Ok(None);
+        };
+        let mut documents = Vec::new();
+        let mut bytes = Vec::new();
+        for line in 1.. {
+            bytes.clear();
+            let length = (&mut member)
+                .take(LINE_BYTES)
+                .read_until(b'\n', &mut bytes)
+                .map_err(|source| ExportError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+            if length == 0 {
+                break;
+            }
+            if bytes.trim_ascii().is_empty() {
+                continue;
+            }
+            let wrong = |what| ExportError::Document {
+                path: path.clone(),
+                table,
+                line,
+                what,
+            };
+            // The parser's own error could quote the document, so it is dropped.
+            let document: Value =
+                serde_json::from_slice(&bytes).map_err(|_| wrong("it is not JSON"))?;
+            documents.push(read(&document).map_err(wrong)?);
+        }
+        Ok(Some(documents))
+    }
+}
+
+fn hash(file: &mut File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        let length = file.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(&chunk[..length]);
+    }
+}
+
+fn folder_digest(folder: &Path) -> io::Result<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "jsonl")
+            {
+                let name = path.strip_prefix(folder).unwrap_or(&path);
+                files.push((name.to_string_lossy().into_owned(), path));
+            }
+        }
+    }
+    files.sort();
+    let mut list = Vec::new();
+    for (name, path) in files {
+        writeln!(list, "{}  {name}", hash(&mut File::open(path)?)?)?;
+    }
+    Ok(hex::encode(Sha256::digest(&list)))
+}

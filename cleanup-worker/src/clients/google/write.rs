@@ -1,0 +1,168 @@
+//! Changing calendars: delete, insert, patch. Each call is one request, but for the repetition after a 401.
+//!
+//! Source: Google Calendar API v3, `events.delete`, `.insert`, `.patch`, and its guide on conditional requests (`If-Match`).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use reqwest::header::IF_MATCH;
+use serde_json::Value;
+
+use super::calendar::{CalendarReader, Fetched, Google, Send, json};
+use super::error::{GoogleError, GoogleErrorKind};
+use super::page;
+use super::token::Session;
+use crate::clients::ErrorClass;
+use crate::clients::http::{Request, Response, TransportError, WriteTransport};
+
+const DELETE: &str = "calendar.events.delete";
+const INSERT: &str = "calendar.events.insert";
+const PATCH: &str = "calendar.events.patch";
+
+/// That a change was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// The service's clock.
+    pub date: Option<DateTime<Utc>>,
+}
+
+/// One user's calendars, to be changed. Only a [`WriteTransport`] makes one.
+///
+/// Nothing is retried here: one request belongs to one intent. [`GoogleError::effect`] says whether a failed one may have had its effect, and
+/// [`Retryable`](crate::clients::retry::Retryable) whether a new attempt can succeed.
+#[derive(Clone)]
+pub struct CalendarWriter {
+    reader: CalendarReader,
+    transport: WriteTransport,
+}
+
+impl CalendarWriter {
+    /// The calendars that `session` can change, over `transport`.
+    pub fn new(google: &Google, transport: WriteTransport, session: Arc<Session>) -> Self {
+        Self {
+            reader: google.calendar(session),
+            transport,
+        }
+    }
+
+    /// The same calendars, for reading.
+    pub fn reader(&self) -> &CalendarReader {
+        &self.reader
+    }
+
+    /// Deletes one event if it still has the version `etag`. No mail is sent to guests.
+    ///
+    /// # Errors
+    /// [`GoogleError`]: class `gone` (410) where it was deleted already, `not_found` (404), `conflict` (412) where it has changed since; each of
+    /// these says that this request changed nothing.
+    pub async fn delete(
+        &self,
+        calendar: &str,
+        event: &str,
+        etag: &str,
+    ) -> Result<Written, GoogleError> {
+        let etag = precondition(DELETE, etag)?;
+        let mut url = self
+            .reader
+            .url(DELETE, &["calendars", calendar, "events", event])?;
+        url.query_pairs_mut().append_pair("sendUpdates", "none");
+        let request = Request::new(DELETE, url).header(IF_MATCH, etag);
+        let answer = self.send(send_delete, DELETE, request).await?;
+        if !matches!(answer.status, 200 | 204) {
+            return Err(GoogleError::answered(DELETE, 1, &answer));
+        }
+        Ok(Written {
+            status: answer.status,
+            date: answer.date,
+        })
+    }
+
+    /// Makes an event out of `event`, which must not hold the id of a deleted one (409). No mail is sent to guests.
+    ///
+    /// # Errors
+    /// [`GoogleError`].
+    pub async fn insert(&self, calendar: &str, event: &Value) -> Result<Fetched, GoogleError> {
+        let mut url = self
+            .reader
+            .url(INSERT, &["calendars", calendar, "events"])?;
+        url.query_pairs_mut()
+            .append_pair("sendUpdates", "none")
+            .append_pair("supportsAttachments", "true");
+        let request = Request::new(INSERT, url).json(json(event));
+        let answer = self.send(send_post, INSERT, request).await?;
+        fetched(INSERT, &answer)
+    }
+
+    /// Changes the fields that `change` holds, if the event still has the version `etag`. `{"status":"confirmed"}` un-cancels a deleted event.
+    ///
+    /// # Errors
+    /// [`GoogleError`].
+    pub async fn patch(
+        &self,
+        calendar: &str,
+        event: &str,
+        etag: Option<&str>,
+        change: &Value,
+    ) -> Result<Fetched, GoogleError> {
+        let mut url = self
+            .reader
+            .url(PATCH, &["calendars", calendar, "events", event])?;
+        url.query_pairs_mut().append_pair("sendUpdates", "none");
+        let mut request = Request::new(PATCH, url).json(json(change));
+        if let Some(etag) = etag {
+            request = request.header(IF_MATCH, precondition(PATCH, etag)?);
+        }
+        let answer = self.send(send_patch, PATCH, request).await?;
+        fetched(PATCH, &answer)
+    }
+
+    async fn send(
+        &self,
+        send: Send<WriteTransport>,
+        operation: &'static str,
+        request: Request,
+    ) -> Result<Response, GoogleError> {
+        self.reader
+            .authorised(&self.transport, send, operation, 1, request)
+            .await
+    }
+}
+
+/// An empty value and `*` would match every version.
+fn precondition<'a>(operation: &'static str, etag: &'a str) -> Result<&'a str, GoogleError> {
+    if matches!(etag.trim(), "" | "*") {
+        let kind = GoogleErrorKind::UnusableVersion;
+        return Err(GoogleError::new(operation, 1, ErrorClass::Refused, kind));
+    }
+    Ok(etag)
+}
+
+fn fetched(operation: &'static str, answer: &Response) -> Result<Fetched, GoogleError> {
+    if answer.status != 200 {
+        return Err(GoogleError::answered(operation, 1, answer));
+    }
+    let item = page::parse_event(&answer.body)
+        .map_err(|what| GoogleError::malformed(operation, 1, answer, what))?;
+    Ok(Fetched {
+        item,
+        date: answer.date,
+        attempt: 1,
+    })
+}
+
+type Sent<'a> = BoxFuture<'a, Result<Response, TransportError>>;
+
+fn send_delete(transport: &WriteTransport, request: Request) -> Sent<'_> {
+    Box::pin(transport.delete(request))
+}
+
+fn send_post(transport: &WriteTransport, request: Request) -> Sent<'_> {
+    Box::pin(transport.post(request))
+}
+
+fn send_patch(transport: &WriteTransport, request: Request) -> Sent<'_> {
+    Box::pin(transport.patch(request))
+}
