@@ -7,7 +7,13 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[command(name = "ledger", version, max_term_width = 100)]
 pub(crate) struct Args {
     /// Ledger to use, by name or UUID; not needed where there is only one
-    #[arg(long, global = true, value_name = "NAME|UUID", env = "LEDGER", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME|UUID",
+        env = "LEDGER",
+        hide_env_values = true
+    )]
     pub(crate) ledger: Option<String>,
     /// One JSON document (or one a line) on standard output instead of text
     #[arg(long, global = true)]

@@ -107,9 +107,18 @@ async fn open_given(url: &str, home: Home, prepare: Prepare) -> Result<Database,
         {
             let mut admin = Admin::prepare(&options).await.map_err(connect_failure)?;
             let name = options.get_database().unwrap_or("postgres");
-            let login = format!("ledger_{}", name.trim_start_matches("ledger_"));
+            let suffix: String = name
+                .to_lowercase()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+                .collect();
+            let login = format!("ledger_app_{suffix}");
             let password = random_password().map_err(environment_key)?;
-            if admin.create_login(&login, &password).await.map_err(connect_failure)? {
+            if admin
+                .create_login(&login, &password)
+                .await
+                .map_err(connect_failure)?
+            {
                 new_login = Some(address_of(&options, &login, &password));
             }
             admin.close().await.map_err(connect_failure)?;
@@ -123,7 +132,12 @@ async fn open_given(url: &str, home: Home, prepare: Prepare) -> Result<Database,
             "note: this login could change the log's tables; the role ledger_writer was set instead",
         );
     }
-    Ok(Database { pool, home, new_login, embedded: None })
+    Ok(Database {
+        pool,
+        home,
+        new_login,
+        embedded: None,
+    })
 }
 
 /// The embedded server of a home.
@@ -139,7 +153,10 @@ pub(crate) async fn open_embedded(
     for note in server.notes().iter().filter(|_| say_so) {
         output::note(format_args!("note: {note}"));
     }
-    let password = format!("{}", Hash::of(format!("ledger-app\0{}", server.password()).as_bytes()));
+    let password = format!(
+        "{}",
+        Hash::of(format!("ledger-app\0{}", server.password()).as_bytes())
+    );
     let app = || server.connect_options(EMBEDDED_LOGIN, &password, EMBEDDED_DATABASE);
     let connected = match connect(app(), CONNECTIONS_MAX).await {
         // The first use of this server, or of this version of the program.
@@ -153,7 +170,12 @@ pub(crate) async fn open_embedded(
         other => other,
     };
     let (pool, _) = connected.map_err(connect_failure)?;
-    Ok(Database { pool, home, new_login: None, embedded: Some(server) })
+    Ok(Database {
+        pool,
+        home,
+        new_login: None,
+        embedded: Some(server),
+    })
 }
 
 async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failure> {
@@ -161,9 +183,14 @@ async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failu
     use sqlx::Connection as _;
     let failed = |error: sqlx::Error| environment("make the embedded database")(error);
     let mut admin = server.admin_options().connect().await.map_err(failed)?;
-    let made = sqlx::query("create database ledger").execute(&mut admin).await;
+    let made = sqlx::query("create database ledger")
+        .execute(&mut admin)
+        .await;
     if let Err(error) = made
-        && error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+        && error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref()
             != Some("42P04")
     {
         return Err(failed(error));
@@ -171,7 +198,10 @@ async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failu
     admin.close().await.map_err(failed)?;
     let options = server.admin_options().database(EMBEDDED_DATABASE);
     let mut admin = Admin::prepare(&options).await.map_err(connect_failure)?;
-    admin.create_login(EMBEDDED_LOGIN, password).await.map_err(connect_failure)?;
+    admin
+        .create_login(EMBEDDED_LOGIN, password)
+        .await
+        .map_err(connect_failure)?;
     admin.close().await.map_err(connect_failure)
 }
 
@@ -203,7 +233,10 @@ pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerR
 }
 
 fn listed(rows: &[LedgerRow]) -> String {
-    let lines: Vec<String> = rows.iter().map(|row| format!("  {}  {}", row.id, row.name)).collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| format!("  {}  {}", row.id, row.name))
+        .collect();
     lines.join("\n")
 }
 
@@ -219,11 +252,16 @@ pub(crate) fn keks(
 ) -> Result<Vec<Kek>, Failure> {
     if let Some(text) = environment.get("LEDGER_KEK") {
         let kek = Kek::from_hex(text);
-        return Ok(vec![kek.map_err(|error| Failure::usage(error).hint("LEDGER_KEK is wrong"))?]);
+        return Ok(vec![kek.map_err(|error| {
+            Failure::usage(error).hint("LEDGER_KEK is wrong")
+        })?]);
     }
     if let Some(command) = environment.get("LEDGER_KEK_COMMAND") {
         let what = "run LEDGER_KEK_COMMAND";
-        let output = std::process::Command::new("sh").arg("-c").arg(command).output();
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(command)
+            .output();
         let output = output.map_err(crate::exit::environment(what))?;
         if !output.status.success() {
             let message = anyhow::anyhow!("{what}: {}", output.status);
@@ -244,7 +282,9 @@ pub(crate) fn keks(
             write_private(&path, &kek.to_hex())?;
             // Another `init` may have been first: the file decides.
             let text = read_private(&path)?.unwrap_or_default();
-            Kek::from_hex(&text).map(|kek| vec![kek]).map_err(environment_key)
+            Kek::from_hex(&text)
+                .map(|kek| vec![kek])
+                .map_err(environment_key)
         }
         None => Ok(Vec::new()),
     }
@@ -264,10 +304,14 @@ fn read_private(path: &Path) -> Result<Option<String>, Failure> {
         other => other.map_err(crate::exit::environment(what()))?,
     };
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Failure::usage(format_args!("{} may be read by others", path.display()))
-            .hint(format!("chmod 600 {}", path.display())));
+        return Err(
+            Failure::usage(format_args!("{} may be read by others", path.display()))
+                .hint(format!("chmod 600 {}", path.display())),
+        );
     }
-    fs::read_to_string(path).map(Some).map_err(crate::exit::environment(what()))
+    fs::read_to_string(path)
+        .map(Some)
+        .map_err(crate::exit::environment(what()))
 }
 
 /// Writes a secret file of mode 0600, whole or not at all; one that exists is left alone.
@@ -275,8 +319,11 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     let what = || format!("write {}", path.display());
     let draft = path.with_extension(format!("{}.new", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
         let linked = fs::hard_link(&draft, path);
@@ -297,13 +344,17 @@ pub(crate) fn environment_key(error: KeyError) -> Failure {
     Failure::new(Exit::Environment, error)
 }
 
+/// The address of the writer's login: name and password are of letters, digits and underscores.
 fn address_of(options: &PgConnectOptions, login: &str, password: &str) -> String {
-    let mut url = options.to_url_lossy();
-    // A socket address has no place for these; then the password alone has to do.
-    if url.set_username(login).is_err() || url.set_password(Some(password)).is_err() {
-        return format!("login {login}, password {password}");
-    }
-    url.to_string()
+    let socket = options
+        .get_socket()
+        .map(|path| path.to_string_lossy().replace('/', "%2F"));
+    let host = socket.unwrap_or_else(|| options.get_host().replace('/', "%2F"));
+    let database = options.get_database().unwrap_or("postgres");
+    format!(
+        "postgresql://{login}:{password}@{host}:{}/{database}",
+        options.get_port()
+    )
 }
 
 fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
@@ -328,8 +379,9 @@ pub(crate) fn connect_failure(error: ConnectError) -> Failure {
                 "bring it up to date with `ledger init` and an administrator's DATABASE_URL"
             })
         }
-        ConnectError::Connect(_) => Failure::new(Exit::Environment, error)
-            .hint("nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again"),
+        ConnectError::Connect(_) => Failure::new(Exit::Environment, error).hint(
+            "nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again",
+        ),
         other => Failure::new(Exit::Environment, other),
     }
 }

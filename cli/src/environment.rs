@@ -14,12 +14,17 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) fn from_process() -> Self {
-        Self { variables: std::env::vars_os().filter_map(readable).collect() }
+        Self {
+            variables: std::env::vars_os().filter_map(readable).collect(),
+        }
     }
 
     /// A variable; empty counts as not set.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The same variables with some replaced.
@@ -32,20 +37,31 @@ impl Environment {
     /// Who acts: `--as`, else `LEDGER_ACTOR`, else the person of the login name.
     pub(crate) fn actor(&self, given: Option<&str>) -> Result<Actor, Failure> {
         if let Some(text) = given.or_else(|| self.get("LEDGER_ACTOR")) {
-            let actor = if text == "system" || text.starts_with("person:") || text.starts_with("worker:") {
-                text.parse()
-            } else {
-                Actor::person(text)
-            };
+            let actor =
+                if text == "system" || text.starts_with("person:") || text.starts_with("worker:") {
+                    text.parse()
+                } else {
+                    Actor::person(text)
+                };
             return actor.map_err(|error| {
-                Failure::usage(error).hint("name yourself with --as NAME or LEDGER_ACTOR=person:NAME")
+                Failure::usage(error)
+                    .hint("name yourself with --as NAME or LEDGER_ACTOR=person:NAME")
             });
         }
-        let login = self.get("LOGNAME").or_else(|| self.get("USER")).unwrap_or("root");
+        let login = self
+            .get("LOGNAME")
+            .or_else(|| self.get("USER"))
+            .unwrap_or("root");
         let name: String = login
             .to_lowercase()
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .collect();
         Actor::person(&name).map_err(Failure::usage)
     }

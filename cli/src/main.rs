@@ -23,13 +23,24 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             // clap prints help and version to standard output and says so by the status.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Yes };
-            return if error.print().is_ok() { exit.into() } else { Exit::Environment.into() };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Yes
+            };
+            return if error.print().is_ok() {
+                exit.into()
+            } else {
+                Exit::Environment.into()
+            };
         }
     };
     let environment = Environment::from_process();
     output::start_logs(args.verbose, &environment);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&exit::environment("start the runtime")(error));

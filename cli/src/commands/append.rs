@@ -36,8 +36,15 @@ struct Line {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
-    Done { seq: u64, id: EntryId, hash: String, replayed: bool },
-    Refused { error: String },
+    Done {
+        seq: u64,
+        id: EntryId,
+        hash: String,
+        replayed: bool,
+    },
+    Refused {
+        error: String,
+    },
 }
 
 pub(crate) async fn run(common: &Common<'_>, args: Append) -> Result<Exit, Failure> {
@@ -72,7 +79,10 @@ pub(crate) async fn run(common: &Common<'_>, args: Append) -> Result<Exit, Failu
     Ok(exit)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the handle aborts it when the command ends")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the handle aborts it when the command ends"
+)]
 fn spawn_reader(sender: mpsc::Sender<String>) -> tokio::task::JoinHandle<std::io::Result<()>> {
     tokio::spawn(async move {
         let mut input = BufReader::new(tokio::io::stdin());
@@ -123,9 +133,16 @@ async fn record(
 
 fn answer(result: Result<Appended, AppendError>) -> Result<Answer, Refusal> {
     match result {
-        Ok(Appended { entry, hash, replayed }) => {
-            Ok(Answer::Done { seq: entry.seq, id: entry.id, hash: hash.to_string(), replayed })
-        }
+        Ok(Appended {
+            entry,
+            hash,
+            replayed,
+        }) => Ok(Answer::Done {
+            seq: entry.seq,
+            id: entry.id,
+            hash: hash.to_string(),
+            replayed,
+        }),
         Err(error) => {
             let exit = match &error {
                 AppendError::Payload { .. } => Exit::Usage,
@@ -155,9 +172,8 @@ async fn draft(
     recorded_at: Option<Timestamp>,
 ) -> Result<Draft, Refusal> {
     let usage = |error: &dyn std::fmt::Display| (Exit::Usage, error.to_string());
-    let line: Line = serde_json::from_str(text).map_err(|error| {
-        (Exit::Usage, format!("read a line as an entry: {error}"))
-    })?;
+    let line: Line = serde_json::from_str(text)
+        .map_err(|error| (Exit::Usage, format!("read a line as an entry: {error}")))?;
     let event_type: EventType = line.event_type.parse().map_err(|error| usage(&error))?;
     if event::is_written_by_program(&event_type) {
         let why = format!("{event_type} is written by the commands of this program only");
@@ -193,26 +209,37 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    text.map(|text| text.parse().map_err(|error: T::Err| (Exit::Usage, error.to_string())))
-        .transpose()
+    text.map(|text| {
+        text.parse()
+            .map_err(|error: T::Err| (Exit::Usage, error.to_string()))
+    })
+    .transpose()
 }
 
 /// The subject and its owner. A plain `kind:name` gets its UUID through identity.
 async fn subject(store: &Store, text: &str) -> Result<(Subject, Subject), Refusal> {
-    let failed = |error: ledger::store::identity::IdentityError| {
-        (Exit::Environment, with_causes(&error))
-    };
+    let failed =
+        |error: ledger::store::identity::IdentityError| (Exit::Environment, with_causes(&error));
     if let Ok(subject) = text.parse::<Subject>() {
         let owner = store.owner_of(&subject).await.map_err(failed)?;
         return Ok((subject, owner));
     }
     let Some((kind, name)) = text.split_once(':').filter(|(_, name)| !name.is_empty()) else {
-        return Err((Exit::Usage, "a subject looks like kind:uuid or kind:name".to_owned()));
+        return Err((
+            Exit::Usage,
+            "a subject looks like kind:uuid or kind:name".to_owned(),
+        ));
     };
     ledger::domain::id::check_kind(kind).map_err(|error| (Exit::Usage, error.to_string()))?;
-    let natural = Natural { kind: kind.to_owned(), id: name.to_owned(), owner: None };
+    let natural = Natural {
+        kind: kind.to_owned(),
+        id: name.to_owned(),
+        owner: None,
+    };
     let mut subjects = store.identify(&[natural]).await.map_err(failed)?;
-    let subject = subjects.pop().ok_or((Exit::Environment, "no subject was made".to_owned()))?;
+    let subject = subjects
+        .pop()
+        .ok_or((Exit::Environment, "no subject was made".to_owned()))?;
     Ok((subject.clone(), subject))
 }
 
@@ -232,7 +259,12 @@ fn print(common: &Common<'_>, answer: &Answer) -> Result<(), Failure> {
         return output::json(answer);
     }
     match answer {
-        Answer::Done { seq, hash, replayed, .. } => {
+        Answer::Done {
+            seq,
+            hash,
+            replayed,
+            ..
+        } => {
             let again = if *replayed { "  (recorded before)" } else { "" };
             output::line(format_args!("{seq}  {hash}{again}"))
         }

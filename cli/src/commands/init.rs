@@ -7,7 +7,7 @@ use ledger::domain::id::{Actor, LedgerId, Timestamp};
 use ledger::store::connect::{NewLedger, create_ledger};
 use ledger::store::identity::Natural;
 use ledger::store::keys::random;
-use ledger::store::{Clock, Store};
+use ledger::store::{Clock, Draft, Store};
 use serde::Serialize;
 
 use super::Common;
@@ -47,7 +47,10 @@ pub(crate) async fn run(common: &Common<'_>, args: Init) -> Result<Exit, Failure
     if common.json {
         output::json(&answer)?;
     } else {
-        output::line(format_args!("made ledger {} ({})", answer.name, answer.ledger))?;
+        output::line(format_args!(
+            "made ledger {} ({})",
+            answer.name, answer.ledger
+        ))?;
         output::line(format_args!("head: {}", answer.head))?;
         output::line(format_args!("checkpoint key: {}", answer.vkey))?;
         if let Some(url) = &answer.database_url {
@@ -96,13 +99,20 @@ pub(crate) async fn make_ledger(
         name: args.name.clone(),
         origin: origin.clone(),
         format: FORMAT,
-        clock: if simulated.is_some() { "simulated" } else { "system" }.to_owned(),
+        clock: if simulated.is_some() {
+            "simulated"
+        } else {
+            "system"
+        }
+        .to_owned(),
         checkpoint_key: signer.verifier_key(),
         parameters: std::collections::BTreeMap::new(),
     });
     let new = NewLedger {
         name: args.name.clone(),
-        payload: created.to_json().map_err(environment("write the first entry"))?,
+        payload: created
+            .to_json()
+            .map_err(environment("write the first entry"))?,
         actor: actor.clone(),
         simulated,
     };
@@ -112,25 +122,47 @@ pub(crate) async fn make_ledger(
     let store = Store::open(database.pool.clone(), row, keks, clock);
     for person in persons {
         let name = person.as_str().trim_start_matches("person:").to_owned();
-        let natural = Natural { kind: "person".to_owned(), id: name.clone(), owner: None };
-        let subjects = store.identify(&[natural]).await.map_err(environment("add a person"))?;
-        let [subject] = subjects.as_slice() else { continue };
+        let natural = Natural {
+            kind: "person".to_owned(),
+            id: name.clone(),
+            owner: None,
+        };
+        let subjects = store
+            .identify(&[natural])
+            .await
+            .map_err(environment("add a person"))?;
+        let [subject] = subjects.as_slice() else {
+            continue;
+        };
         let event = Event::PersonAdded(PersonAdded { name });
-        let mut draft = event.draft(subject.clone(), actor.clone(), subject.clone());
+        let mut draft = Draft::of(&event, subject.clone(), actor.clone(), subject.clone())
+            .map_err(environment("add a person"))?;
         draft.recorded_at = simulated;
-        store.append(draft).await.map_err(environment("add a person"))?;
+        store
+            .append(draft)
+            .await
+            .map_err(environment("add a person"))?;
     }
-    Ok(Made { id, origin, vkey: signer.verifier_key(), store })
+    Ok(Made {
+        id,
+        origin,
+        vkey: signer.verifier_key(),
+        store,
+    })
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let good = !name.is_empty()
         && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
     if good {
         Ok(())
     } else {
-        Err(Failure::usage("a ledger's name has 1 to 64 of a-z, 0-9 and . _ -"))
+        Err(Failure::usage(
+            "a ledger's name has 1 to 64 of a-z, 0-9 and . _ -",
+        ))
     }
 }
 

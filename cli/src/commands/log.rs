@@ -34,13 +34,20 @@ pub(crate) async fn run(common: &Common<'_>, args: Log) -> Result<Exit, Failure>
                 None => break,
             },
         };
-        output::line(if common.json { json_line(&recorded) } else { text_line(&recorded) })?;
+        output::line(if common.json {
+            json_line(&recorded)
+        } else {
+            text_line(&recorded)
+        })?;
     }
     Ok(Exit::Yes)
 }
 
 async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
-    let types = args.types.iter().map(|text| text.parse::<EventType>().map_err(Failure::usage));
+    let types = args
+        .types
+        .iter()
+        .map(|text| text.parse::<EventType>().map_err(Failure::usage));
     let mut filter = Filter {
         from: args.from,
         to: args.to,
@@ -76,7 +83,9 @@ pub(crate) fn as_of(text: &str) -> Result<AsOf, Failure> {
     if let Ok(seq) = text.parse() {
         return Ok(AsOf::Seq(seq));
     }
-    Timestamp::parse_lenient(text).map(AsOf::Time).map_err(Failure::usage)
+    Timestamp::parse_lenient(text)
+        .map(AsOf::Time)
+        .map_err(Failure::usage)
 }
 
 /// Reads a subject: `kind:uuid`, or `kind:name` that was given one before.
@@ -85,15 +94,15 @@ pub(crate) async fn subject(store: &Store, text: &str) -> Result<Subject, Failur
         return Ok(subject);
     }
     let Some((kind, name)) = text.split_once(':') else {
-        return Err(Failure::usage("a subject looks like kind:uuid or kind:name"));
+        return Err(Failure::usage(
+            "a subject looks like kind:uuid or kind:name",
+        ));
     };
     store
         .subject_of(kind, name)
         .await
         .map_err(crate::exit::environment("look up the subject"))?
-        .ok_or_else(|| {
-            Failure::new(Exit::No, anyhow::anyhow!("no entry is about this {kind}"))
-        })
+        .ok_or_else(|| Failure::new(Exit::No, anyhow::anyhow!("no entry is about this {kind}")))
 }
 
 /// The words for a payload that is not shown.
@@ -140,7 +149,10 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
         hash: recorded.hash.to_string(),
         entry,
         bytes: &recorded.text,
-        payload: recorded.payload.json().and_then(|json| serde_json::from_str(json).ok()),
+        payload: recorded
+            .payload
+            .json()
+            .and_then(|json| serde_json::from_str(json).ok()),
         payload_state: payload_state(&recorded.payload),
         natural_id,
     };

@@ -14,7 +14,12 @@ use crate::exit::{Exit, Failure};
 
 /// Runs the command that was asked for.
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, Failure> {
-    let common = Common { ledger: args.ledger, json: args.json, actor: args.actor, environment };
+    let common = Common {
+        ledger: args.ledger,
+        json: args.json,
+        actor: args.actor,
+        environment,
+    };
     match args.command {
         Command::Init(args) => init::run(&common, args).await,
         Command::Append(args) => append::run(&common, args).await,
@@ -22,7 +27,12 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "ledger", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Args::command(),
+                "ledger",
+                &mut std::io::stdout(),
+            );
             Ok(Exit::Yes)
         }
     }

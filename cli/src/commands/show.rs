@@ -15,7 +15,11 @@ pub(crate) async fn run(common: &Common<'_>, args: &Show) -> Result<Exit, Failur
         session.close().await;
         return Err(Failure::new(
             Exit::No,
-            anyhow::anyhow!("there is no entry {}: the ledger has {}", args.seq, head.size),
+            anyhow::anyhow!(
+                "there is no entry {}: the ledger has {}",
+                args.seq,
+                head.size
+            ),
         ));
     };
     if common.json {
@@ -27,7 +31,10 @@ pub(crate) async fn run(common: &Common<'_>, args: &Show) -> Result<Exit, Failur
         field("seq", entry.seq.to_string())?;
         field("hash", recorded.hash.to_string())?;
         field("prev", entry.prev.to_string())?;
-        field("type", format!("{} (schema {})", entry.event_type, entry.schema))?;
+        field(
+            "type",
+            format!("{} (schema {})", entry.event_type, entry.schema),
+        )?;
         field("subject", entry.subject.to_string())?;
         field("actor", entry.actor.to_string())?;
         field("occurred", entry.occurred_at.to_string())?;

@@ -9,7 +9,11 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failure> {
-    let heads = args.heads.iter().map(|text| anchor(text)).collect::<Result<Vec<_>, _>>()?;
+    let heads = args
+        .heads
+        .iter()
+        .map(|text| anchor(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let session = common.open().await?;
     let bar = output::bar("entries checked");
     let report = session
@@ -33,9 +37,12 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
 }
 
 fn anchor(text: &str) -> Result<Anchor, Failure> {
-    let parsed = text
-        .split_once(':')
-        .and_then(|(size, hash)| Some(Anchor { size: size.parse().ok()?, hash: hash.parse().ok()? }));
+    let parsed = text.split_once(':').and_then(|(size, hash)| {
+        Some(Anchor {
+            size: size.parse().ok()?,
+            hash: hash.parse().ok()?,
+        })
+    });
     parsed.filter(|anchor| anchor.size > 0).ok_or_else(|| {
         Failure::usage("--head must look like SEQ:HASH, as `ledger verify` prints it")
     })
@@ -66,7 +73,10 @@ impl Answer {
             (0, false) => "unknown",
             _ => "tampered",
         };
-        let off = report.guards_off.iter().map(|guard| format!("guard: {guard}"));
+        let off = report
+            .guards_off
+            .iter()
+            .map(|guard| format!("guard: {guard}"));
         Self {
             verdict,
             size: report.head.size,
@@ -75,7 +85,10 @@ impl Answer {
             broken: report
                 .findings
                 .broken()
-                .map(|broken| BrokenLine { seq: broken.seq, how: broken.how.to_string() })
+                .map(|broken| BrokenLine {
+                    seq: broken.seq,
+                    how: broken.how.to_string(),
+                })
                 .collect(),
             broken_count,
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),

@@ -1,11 +1,9 @@
 //! The entry: what is hashed, byte for byte. The SQL twin is `ledger.append`; both must agree on every entry.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use crate::domain::hash::Hash;
 use crate::domain::id::{
     Actor, EntryId, EventType, IdempotencyKey, LedgerId, RunId, Subject, Timestamp,
 };
@@ -20,76 +18,6 @@ pub const PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const SALT_BYTES: usize = 32;
 /// Algorithm name of a payload that is stored as it is.
 pub const PLAIN: &str = "plain";
-
-/// A SHA-256 digest; its text is 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hash(pub [u8; 32]);
-
-impl Hash {
-    /// `prev` of the first entry.
-    pub const ZERO: Self = Self([0; 32]);
-
-    /// Takes 32 bytes; `None` for any other length.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// Plain SHA-256 of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A text that is not 64 lower-case hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a hash must be 64 lower-case hex digits")]
-pub struct HashTextError;
-
-impl FromStr for Hash {
-    type Err = HashTextError;
-    fn from_str(text: &str) -> Result<Self, HashTextError> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| HashTextError)?;
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(HashTextError);
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl Serialize for Hash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl schemars::JsonSchema for Hash {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Hash".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
-    }
-}
 
 /// One link of the chain. The field order is that of the canonical text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

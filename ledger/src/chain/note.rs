@@ -41,7 +41,10 @@ impl NoteSigner {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '+') {
             return Err(KeyNameError);
         }
-        Ok(Self { name: name.to_owned(), key: SigningKey::from_bytes(seed) })
+        Ok(Self {
+            name: name.to_owned(),
+            key: SigningKey::from_bytes(seed),
+        })
     }
 
     /// The verifier key, `<name>+<key id>+<base64(type ‖ public key)>`: public.
@@ -70,7 +73,9 @@ mod tests {
     /// Published with the checkpoint vectors of the tlog formats.
     #[test]
     fn published_key() {
-        let seed = STANDARD.decode("AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg").unwrap();
+        let seed = STANDARD
+            .decode("AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg")
+            .unwrap();
         let seed: [u8; 32] = seed[1..].try_into().unwrap();
         let signer = NoteSigner::new("example.com/log/testdata", &seed).unwrap();
         assert_eq!(
@@ -81,7 +86,10 @@ mod tests {
             signer.signing_key(),
             "PRIVATE+KEY+example.com/log/testdata+33d7b496+AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg"
         );
-        assert_eq!(format!("{signer:?}"), "NoteSigner(example.com/log/testdata)");
+        assert_eq!(
+            format!("{signer:?}"),
+            "NoteSigner(example.com/log/testdata)"
+        );
         assert!(NoteSigner::new("a b", &seed).is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod custody;
 pub mod event;
+pub mod hash;
 pub mod id;
 pub mod identify;
 pub mod policy;

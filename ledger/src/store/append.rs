@@ -132,7 +132,7 @@ pub enum AppendError {
     #[error("the payload of an entry of type {event_type} is refused: {why}")]
     Payload {
         /// Its type.
-        event_type: EventType,
+        event_type: String,
         /// What is wrong with it, without its content.
         why: String,
     },

@@ -363,6 +363,20 @@ impl Store {
         Ok(String::from_utf8(id).ok())
     }
 
+    /// Whose key seals what is said about a subject: the owner in its identity row, else the subject itself.
+    pub async fn owner_of(&self, subject: &Subject) -> Result<Subject, IdentityError> {
+        let row = query("select owner from ledger.identity where ledger_id = $1 and subject = $2")
+            .bind(self.id().uuid())
+            .bind(subject.to_string())
+            .fetch_optional(self.pool())
+            .await
+            .map_err(database("read an identity"))?;
+        match row {
+            Some(row) => decoded(&row, "owner").map_err(database("read an identity")),
+            None => Ok(subject.clone()),
+        }
+    }
+
     /// HMAC of some bytes under an owner's key, for content that is compared and never kept.
     pub async fn owner_digest(&self, owner: &Subject, bytes: &[u8]) -> Result<Hash, IdentityError> {
         Ok(self.owner_key(owner).await?.digest("ledger-body-v1", bytes))

@@ -99,6 +99,15 @@ pub async fn migrate(admin: &mut PgConnection) -> Result<(), MigrateError> {
         .collect();
     let migrator = Migrator::with_migrations(migrations);
     let migrated = migrator.run_direct(None, &mut *admin, false).await;
+    let granted = "grant select on _sqlx_migrations to ledger_writer, ledger_reader";
+    let migrated = match migrated {
+        Ok(()) => sqlx::raw_sql(granted)
+            .execute(&mut *admin)
+            .await
+            .map(drop)
+            .map_err(Into::into),
+        failed => failed,
+    };
     sqlx::raw_sql("reset role; reset search_path")
         .execute(&mut *admin)
         .await

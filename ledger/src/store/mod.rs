@@ -30,8 +30,9 @@ pub use self::connect::{Admin, ConnectError, LedgerRow, connect, ledgers};
 use self::keys::{Kek, KeyRing};
 use self::payload::Salted;
 use crate::chain::entry::{Entry, Hash};
+use crate::domain::event::{self, Event};
 use crate::domain::id::{
-    Actor, EntryId, EventType, IdempotencyKey, LedgerId, RunId, Subject, Timestamp,
+    Actor, EntryId, EventType, IdempotencyKey, LedgerId, NameError, RunId, Subject, Timestamp,
 };
 
 /// Every statement goes out unnamed, so that a pooler in transaction mode can carry it.
@@ -66,6 +67,49 @@ pub struct Draft {
     pub fence: Option<Fence>,
     /// Time of recording, in a ledger with a simulated clock and only there.
     pub recorded_at: Option<Timestamp>,
+}
+
+impl Draft {
+    /// An entry about an event of this program. `owner` is whose key seals it, where its type is sealed.
+    ///
+    /// # Errors
+    /// The event cannot be written as JSON, which no event of this program is.
+    pub fn of(
+        event: &Event,
+        subject: Subject,
+        actor: Actor,
+        owner: Subject,
+    ) -> Result<Self, AppendError> {
+        let refused = |why: String| AppendError::Payload {
+            event_type: event.name().to_owned(),
+            why,
+        };
+        let event_type: EventType = event
+            .name()
+            .parse()
+            .map_err(|error: NameError| refused(error.to_string()))?;
+        let sealing = if event::is_plain(&event_type) {
+            Sealing::Plain
+        } else {
+            Sealing::Owner(owner)
+        };
+        Ok(Self {
+            payload: event
+                .to_json()
+                .map_err(|error| refused(error.to_string()))?,
+            event_type,
+            schema: 1,
+            subject,
+            actor,
+            sealing,
+            key: None,
+            run: None,
+            cause: None,
+            occurred_at: None,
+            fence: None,
+            recorded_at: None,
+        })
+    }
 }
 
 /// How a payload is kept.

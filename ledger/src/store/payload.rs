@@ -139,7 +139,7 @@ impl Store {
     /// Checks a payload and adds the natural id where its entry is the first about the subject.
     pub(super) fn introduce(&self, draft: &Draft) -> Result<String, AppendError> {
         let refused = |why: String| AppendError::Payload {
-            event_type: draft.event_type.clone(),
+            event_type: draft.event_type.to_string(),
             why,
         };
         if draft.payload.len() > PAYLOAD_BYTES_MAX {
