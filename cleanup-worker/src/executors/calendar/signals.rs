@@ -325,12 +325,11 @@ fn measure_deadline(id: &str, view: &EventView, account: &AccountFacts, out: &mu
 /// 10. Other events are counted and otherwise left alone. Of what cannot be read at all it cannot
 /// be said that it does not concern us, so that is a candidate too.
 pub fn is_candidate(signals: &Facts) -> bool {
-    const ANY: [&str; 9] = [
+    const ANY: [&str; 8] = [
         "v1_recorded",
         "v1_recorded_elsewhere",
         "v2_recorded",
         "v2_text",
-        "v2_mark",
         "case_link",
         "title",
         "mention",
