@@ -72,7 +72,7 @@ pub struct Candidate {
     pub event_id: Option<String>,
     /// The v1 users through whom it was reached.
     pub users: Vec<String>,
-    /// The version, to be deleted or none.
+    /// The version that was judged; `None` where it is not known, and then nothing can be deleted.
     pub etag: Option<String>,
     /// The event, where there is one.
     pub event: Option<ParsedEvent>,
