@@ -1,6 +1,7 @@
 //! Calendars and their events, with the order of changes that sync tokens need.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -151,9 +152,9 @@ impl Calendar {
 
     /// Events whose latest change lies in `(after, until]`, oldest change first.
     pub(crate) fn changed(&self, after: u64, until: u64) -> impl Iterator<Item = &Stored> {
-        let until = until.max(after);
+        let range = (Bound::Excluded(after), Bound::Included(until.max(after)));
         self.by_change
-            .range(after + 1..=until)
+            .range(range)
             .filter_map(|(_, id)| self.events.get(id))
     }
 
