@@ -105,8 +105,10 @@ fn members(deployment: &Deployment) -> Vec<(String, String)> {
 }
 
 fn lines(documents: &[Value]) -> String {
-    documents
-        .iter()
-        .map(|document| format!("{document}\n"))
-        .collect()
+    let mut text = String::new();
+    for document in documents {
+        text.push_str(&document.to_string());
+        text.push('\n');
+    }
+    text
 }

@@ -33,6 +33,9 @@ impl FernetKey {
     }
 
     /// The token of a text, made at `seconds` (Unix time) with the given IV.
+    ///
+    /// # Panics
+    /// Never: the text is padded first.
     pub fn encrypt(&self, plain: &[u8], seconds: u64, iv: [u8; 16]) -> String {
         let mut signing = [0; 16];
         let mut secret = [0; 16];

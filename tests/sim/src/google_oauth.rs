@@ -172,18 +172,7 @@ impl TokenService {
     }
 
     fn token(&mut self, request: &Incoming, now: DateTime<Utc>) -> Result<Reply, Reply> {
-        let is_form = request.header("content-type").is_some_and(|kind| {
-            kind.to_ascii_lowercase()
-                .starts_with("application/x-www-form-urlencoded")
-        });
-        if !is_form {
-            return Err(error(
-                400,
-                "invalid_request",
-                "Request must be sent as application/x-www-form-urlencoded.",
-            ));
-        }
-        let form = form(request);
+        let form = checked_form(request)?;
         let field = |name: &str| {
             form.iter()
                 .find(|(key, _)| key == name)
@@ -196,15 +185,6 @@ impl TokenService {
                 &format!("Missing required parameter: {name}"),
             )
         };
-        for (index, (name, _)) in form.iter().enumerate() {
-            if form[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(error(
-                    400,
-                    "invalid_request",
-                    &format!("OAuth 2 parameters can only have a single value: {name}"),
-                ));
-            }
-        }
         match field("grant_type") {
             None => return Err(missing("grant_type")),
             Some("refresh_token") => {}
@@ -323,6 +303,32 @@ pub(crate) fn route(request: &Incoming) -> Option<Call> {
         (["revoke"], &Method::POST) => Some(Call::Revoke),
         _ => None,
     }
+}
+
+/// The fields of a token request; each may be given once.
+fn checked_form(request: &Incoming) -> Result<Vec<(String, String)>, Reply> {
+    let is_form = request.header("content-type").is_some_and(|kind| {
+        kind.to_ascii_lowercase()
+            .starts_with("application/x-www-form-urlencoded")
+    });
+    if !is_form {
+        return Err(error(
+            400,
+            "invalid_request",
+            "Request must be sent as application/x-www-form-urlencoded.",
+        ));
+    }
+    let form = form(request);
+    for (index, (name, _)) in form.iter().enumerate() {
+        if form[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(error(
+                400,
+                "invalid_request",
+                &format!("OAuth 2 parameters can only have a single value: {name}"),
+            ));
+        }
+    }
+    Ok(form)
 }
 
 fn form(request: &Incoming) -> Vec<(String, String)> {

@@ -52,7 +52,7 @@ impl Default for SimConfig {
         Self {
             latency: Duration::ZERO,
             max_rows: 1_000,
-            access_token_lifetime: Duration::from_secs(3_600),
+            access_token_lifetime: Duration::from_hours(1),
             pages: PageShape::default(),
             host: "127.0.0.1",
         }
@@ -152,7 +152,7 @@ impl App {
         }
     }
 
-    fn route(&self, service: Service, request: &Incoming) -> Option<Route> {
+    fn route(service: Service, request: &Incoming) -> Option<Route> {
         match service {
             Service::Supabase => supabase::route(request).map(|(call, table)| Route {
                 call,
@@ -253,7 +253,7 @@ async fn handle(
 /// The whole path of one request.
 async fn process(gate: Gate, wire: Wire, request: Incoming) -> Reply {
     let Gate { app, service } = gate;
-    let route = app.route(service, &request);
+    let route = App::route(service, &request);
     let account = app.account(service, &request);
     let (calendar, event) = match route.as_ref().map(|route| &route.what) {
         Some(What::Calendar(named)) => (named.calendar.clone(), named.event.clone()),

@@ -357,50 +357,8 @@ pub(crate) fn list(
     now: DateTime<Utc>,
 ) -> Result<Reply, Reply> {
     let filter = Filter::new(request);
-    if let (Some(min), Some(max)) = (filter.time_min, filter.time_max)
-        && min >= max
-    {
-        return Err(errors::time_range_empty());
-    }
-    if filter
-        .updated_min
-        .is_some_and(|min| min < now - Days::new(UPDATED_MIN_DAYS))
-    {
-        return Err(errors::updated_min_too_long_ago());
-    }
-    if request.param("orderBy") == Some("startTime") && !filter.single {
-        return Err(errors::envelope(
-            400,
-            "calendar",
-            "orderByStartTimeRequiresSingleEvents",
-            "The requested ordering is not available for the particular query.",
-        ));
-    }
-    let from = match request.param("syncToken") {
-        None => None,
-        Some(token) => {
-            if let Some(name) = NOT_WITH_SYNC
-                .into_iter()
-                .find(|name| request.param(name).is_some())
-            {
-                return Err(errors::located(
-                    400,
-                    "global",
-                    "invalid",
-                    &format!("Sync token cannot be used with {name}."),
-                    Some(("parameter", name)),
-                ));
-            }
-            let change = paging
-                .synced(&calendar.id, token)
-                .ok_or_else(|| errors::bad_parameter("syncToken", token))?;
-            if change < calendar.sync_floor {
-                return Err(errors::full_sync_required());
-            }
-            Some(change)
-        }
-    };
-
+    check_bounds(&filter, request, now)?;
+    let from = sync_start(calendar, request, paging)?;
     let query = fingerprint(&calendar.id, request);
     let cursor = match request.param("pageToken") {
         None => Cursor {
@@ -452,7 +410,6 @@ pub(crate) fn list(
             page: cursor.page + 1,
             ..cursor.clone()
         })),
-        (PageTweak::Empty | PageTweak::Short, None) => None,
         (_, None) => None,
     };
     let restricted = NOT_WITH_SYNC
@@ -464,6 +421,60 @@ pub(crate) fn list(
         next,
         (!restricted).then(|| paging.sync_token(&calendar.id, cursor.until)),
     ))
+}
+
+/// Refuses bounds that no event can meet, or that the service does not keep.
+fn check_bounds(filter: &Filter<'_>, request: &Incoming, now: DateTime<Utc>) -> Result<(), Reply> {
+    if let (Some(min), Some(max)) = (filter.time_min, filter.time_max)
+        && min >= max
+    {
+        return Err(errors::time_range_empty());
+    }
+    if filter
+        .updated_min
+        .is_some_and(|min| min < now - Days::new(UPDATED_MIN_DAYS))
+    {
+        return Err(errors::updated_min_too_long_ago());
+    }
+    if request.param("orderBy") == Some("startTime") && !filter.single {
+        return Err(errors::envelope(
+            400,
+            "calendar",
+            "orderByStartTimeRequiresSingleEvents",
+            "The requested ordering is not available for the particular query.",
+        ));
+    }
+    Ok(())
+}
+
+/// The change that a sync token stands for; none without a token.
+fn sync_start(
+    calendar: &Calendar,
+    request: &Incoming,
+    paging: &Paging,
+) -> Result<Option<u64>, Reply> {
+    let Some(token) = request.param("syncToken") else {
+        return Ok(None);
+    };
+    if let Some(name) = NOT_WITH_SYNC
+        .into_iter()
+        .find(|name| request.param(name).is_some())
+    {
+        return Err(errors::located(
+            400,
+            "global",
+            "invalid",
+            &format!("Sync token cannot be used with {name}."),
+            Some(("parameter", name)),
+        ));
+    }
+    let change = paging
+        .synced(&calendar.id, token)
+        .ok_or_else(|| errors::bad_parameter("syncToken", token))?;
+    if change < calendar.sync_floor {
+        return Err(errors::full_sync_required());
+    }
+    Ok(Some(change))
 }
 
 /// One page's items, and the position of the next page if there is one.

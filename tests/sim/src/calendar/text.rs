@@ -18,24 +18,16 @@ pub(crate) fn hide(json: &str) -> String {
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let taken = match unit(rest) {
-            None => rest.chars().take(2).map(char::len_utf8).sum(),
-            Some(high @ 0xd800..0xdc00) => match unit(&rest[6..]) {
-                Some(0xdc00..0xe000) => 12,
-                _ => {
-                    out.push_str(&lone_surrogate(high));
-                    rest = &rest[6..];
-                    continue;
-                }
-            },
-            Some(low @ 0xdc00..0xe000) => {
-                out.push_str(&lone_surrogate(low));
-                rest = &rest[6..];
-                continue;
-            }
-            Some(_) => 6,
+        let (lone, taken) = match unit(rest) {
+            None => (None, rest.chars().take(2).map(char::len_utf8).sum()),
+            Some(0xd800..0xdc00) if matches!(unit(&rest[6..]), Some(0xdc00..0xe000)) => (None, 12),
+            Some(unit @ 0xd800..0xe000) => (Some(unit), 6),
+            Some(_) => (None, 6),
         };
-        out.push_str(&rest[..taken]);
+        match lone {
+            Some(unit) => out.push_str(&lone_surrogate(unit)),
+            None => out.push_str(&rest[..taken]),
+        }
         rest = &rest[taken..];
     }
     out.push_str(rest);

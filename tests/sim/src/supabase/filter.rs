@@ -127,7 +127,7 @@ impl Condition {
                 )
             })
         };
-        let test = match operator {
+        let wanted = match operator {
             "eq" => Test::Compare(&[Ordering::Equal], cell(value)?),
             "neq" => Test::Differs(cell(value)?),
             "gt" => Test::Compare(&[Ordering::Greater], cell(value)?),
@@ -159,7 +159,7 @@ impl Condition {
             },
             _ => return Err(unparsable(text)),
         };
-        let condition = Self::Test { on, test };
+        let condition = Self::Test { on, test: wanted };
         Ok(if negated {
             Self::Not(Box::new(condition))
         } else {

@@ -1,6 +1,6 @@
 //! `events.list`: pages, sync tokens, filters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ async fn pages_give_every_live_event_once() {
     let live: BTreeSet<String> = world
         .live()
         .into_values()
-        .flat_map(|e| e.into_keys())
+        .flat_map(BTreeMap::into_keys)
         .collect();
     let pages = PageShape {
         short: 0.4,

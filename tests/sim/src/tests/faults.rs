@@ -203,15 +203,15 @@ async fn occurrences_count_matching_requests() {
 async fn a_held_request_waits_on_either_side_of_its_effect() {
     let (bench, id) = bench().await;
     let before = bench.sim.hold(Call::EventsDelete, 1, HoldPoint::Before);
-    let held = tokio::spawn(delete(&bench, &id).send());
+    let parked = tokio::spawn(delete(&bench, &id).send());
     before.reached().await;
     assert_eq!(bench.sim.deleted(), Vec::new());
     before.release();
-    assert_eq!(held.await.unwrap().unwrap().status(), 204);
+    assert_eq!(parked.await.unwrap().unwrap().status(), 204);
 
     let other = bench.event(Class::V1Orphan).event_id.clone();
     let after = bench.sim.hold(Call::EventsDelete, 1, HoldPoint::After);
-    let held = tokio::spawn(delete(&bench, &other).send());
+    let parked = tokio::spawn(delete(&bench, &other).send());
     after.reached().await;
     assert_eq!(bench.sim.deleted().len(), 2);
     let entry = bench.sim.journal().pop().unwrap();
@@ -220,7 +220,7 @@ async fn a_held_request_waits_on_either_side_of_its_effect() {
         (Some(204), true, false)
     );
     // The client dies; the services end in order all the same.
-    held.abort();
+    parked.abort();
     bench.sim.stop().await;
 }
 
@@ -228,10 +228,10 @@ async fn a_held_request_waits_on_either_side_of_its_effect() {
 async fn a_request_held_before_its_effect_takes_effect_after_its_sender_died() {
     let (bench, id) = bench().await;
     let hold = bench.sim.hold(Call::EventsDelete, 1, HoldPoint::Before);
-    let held = tokio::spawn(delete(&bench, &id).send());
+    let parked = tokio::spawn(delete(&bench, &id).send());
     hold.reached().await;
-    held.abort();
-    assert!(held.await.is_err());
+    parked.abort();
+    assert!(parked.await.is_err());
     hold.release();
     while bench.sim.deleted().is_empty() {
         tokio::task::yield_now().await;
@@ -307,7 +307,7 @@ async fn another_process_sets_faults_and_reads_the_journal_over_http() {
         json!({"call": "events.delete", "when": {"nth": 1}, "kind": {"hold": {"at": "after"}}});
     let set = answer(bench.http.post(format!("{url}/faults")).json(&hold)).await;
     let number = set.json()["id"].as_u64().unwrap();
-    let held = tokio::spawn(delete(&bench, &id).send());
+    let parked = tokio::spawn(delete(&bench, &id).send());
     let reached = answer(bench.http.get(format!("{url}/holds/{number}?wait=true"))).await;
     assert_eq!(reached.json()["reached"], 1);
     assert_eq!(
@@ -316,7 +316,7 @@ async fn another_process_sets_faults_and_reads_the_journal_over_http() {
             .status,
         204
     );
-    assert_eq!(held.await.unwrap().unwrap().status(), 204);
+    assert_eq!(parked.await.unwrap().unwrap().status(), 204);
 
     let journal = answer(bench.http.get(format!("{url}/journal"))).await;
     let entries: Vec<crate::JournalEntry> = serde_json::from_str(&journal.text).unwrap();

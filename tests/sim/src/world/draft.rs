@@ -91,6 +91,7 @@ pub(crate) struct EventDraft {
 }
 
 /// What is true of an event, in short.
+#[derive(Clone, Copy)]
 pub(crate) struct Verdict {
     pub(crate) class: Class,
     pub(crate) v1_made: bool,

@@ -127,6 +127,17 @@ pub(crate) const CYCLE: [Recipe; 56] = [
     R::V1Future,
 ];
 
+/// Deadlines whose v1 ids the import kept: all but the window's opening.
+const ADOPTABLE: [Deadline; 7] = [
+    Deadline::PwdExpiration,
+    Deadline::Eta9089Filing,
+    Deadline::Eta9089Expiration,
+    Deadline::RecruitmentExpires,
+    Deadline::I140Deadline,
+    Deadline::RfiDue,
+    Deadline::RfeDue,
+];
+
 /// Makes one recipe's events.
 pub(crate) struct Kitchen<'a> {
     pub(crate) spec: &'a WorldSpec,
@@ -172,7 +183,7 @@ impl Kitchen<'_> {
             | R::ForeignAttachment
             | R::ForeignKind => self.foreign(recipe),
             R::Lookalike | R::LookalikeUuid | R::LookalikeEntry | R::LookalikeWords | R::Linked => {
-                self.lookalike(recipe)
+                self.lookalike(recipe);
             }
             R::Private | R::PrivateOdd => self.private(recipe),
         }
@@ -206,16 +217,7 @@ impl Kitchen<'_> {
         };
         let wanted: &[Deadline] = match recipe {
             R::V1Suffix => &[Deadline::RfiDue, Deadline::RfeDue],
-            // The import dropped v1's id of the window's opening.
-            R::Adopted => &[
-                Deadline::PwdExpiration,
-                Deadline::Eta9089Filing,
-                Deadline::Eta9089Expiration,
-                Deadline::RecruitmentExpires,
-                Deadline::I140Deadline,
-                Deadline::RfiDue,
-                Deadline::RfeDue,
-            ],
+            R::Adopted => &ADOPTABLE,
             _ => &Deadline::ALL,
         };
         let slot = self.slot(wanted, past, recipe == R::V1DeletedCase);
@@ -241,23 +243,23 @@ impl Kitchen<'_> {
                 verdict = v1(Class::Adopted, "v1 recorded it, and v2 took the id over");
                 self.user.cases[slot.case].record_v2(deadline, &event.id);
             }
-            R::EditedTitle => {
-                event.summary = format!("CALL CLIENT! {}", event.summary);
+            R::EditedTitle | R::EditedDate | R::EditedHtml => {
+                let why = match recipe {
+                    R::EditedTitle => {
+                        event.summary = format!("CALL CLIENT! {}", event.summary);
+                        "v1 recorded it, and its user renamed it"
+                    }
+                    R::EditedDate => {
+                        event.date = event.date + Days::new(3);
+                        "v1 recorded it, and its user moved it"
+                    }
+                    _ => {
+                        event.description = event.description.as_deref().map(as_html);
+                        "v1 recorded it, and its user saved it as HTML"
+                    }
+                };
                 event = event.edited(self.spec, self.dice);
-                verdict = v1(Class::Edited, "v1 recorded it, and its user renamed it");
-            }
-            R::EditedDate => {
-                event.date = event.date + Days::new(3);
-                event = event.edited(self.spec, self.dice);
-                verdict = v1(Class::Edited, "v1 recorded it, and its user moved it");
-            }
-            R::EditedHtml => {
-                event.description = event.description.as_deref().map(as_html);
-                event = event.edited(self.spec, self.dice);
-                verdict = v1(
-                    Class::Edited,
-                    "v1 recorded it, and its user saved it as HTML",
-                );
+                verdict = v1(Class::Edited, why);
             }
             R::ForeignRecorded => {
                 event = event.with(json!({"attendees": [
@@ -303,15 +305,16 @@ impl Kitchen<'_> {
             self.user.place(&event, verdict);
         }
         if recipe == R::V1Covered {
-            self.v2_event(slot, true, "v2 wrote it for a deadline that v1 had too");
-            for truth in self
-                .user
-                .truth
-                .iter_mut()
-                .filter(|truth| truth.event_id == id)
-            {
-                truth.covered = true;
-            }
+            self.cover(slot, &id);
+        }
+    }
+
+    /// Adds v2's event for a deadline that v1 has one for.
+    fn cover(&mut self, slot: Slot, v1_event: &str) {
+        self.v2_event(slot, true, "v2 wrote it for a deadline that v1 had too");
+        let truths = self.user.truth.iter_mut();
+        for truth in truths.filter(|truth| truth.event_id == v1_event) {
+            truth.covered = true;
         }
     }
 
