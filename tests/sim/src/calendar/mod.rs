@@ -5,6 +5,7 @@
 
 mod errors;
 mod events;
+mod fields;
 mod params;
 mod store;
 mod sync;
@@ -108,6 +109,7 @@ impl CalendarService {
     ) -> (Reply, bool) {
         match self.try_answer(route, request, access, tweak, now) {
             Ok(reply) => {
+                let reply = fields::cut(reply, request);
                 let writes = !matches!(
                     route.call,
                     Call::EventsList | Call::EventsGet | Call::EventsInstances | Call::CalendarList
@@ -150,6 +152,7 @@ impl CalendarService {
             return Err(errors::insufficient_permissions());
         }
         params::check(route.call, request)?;
+        fields::check(request)?;
 
         let Some(name) = &route.calendar else {
             return self.answer_without_calendar(route.call, request, access);

@@ -96,6 +96,7 @@ async fn bad_parameters_are_refused() {
         (format!("syncToken={sync}&orderBy=updated"), "invalid"),
         ("q=a&q=b".to_owned(), "invalidParameter"),
         ("alt=media".to_owned(), "invalidParameter"),
+        ("fields=items(".to_owned(), "invalidParameter"),
         ("eventTypes=party".to_owned(), "invalidParameter"),
     ] {
         let refused = bench.get(&format!("?{query}")).await;
