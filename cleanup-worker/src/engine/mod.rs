@@ -1,14 +1,17 @@
 //! The engine: finds the items of a retired system, seals a plan, and executes the approved one.
 //!
 //! The way through it: [`sources`] reads v1 and v2, [`accounts`] lists each user's calendar, [`dry_run`] judges what was
-//! found and seals it as a plan; [`live`] executes an approved plan item by item ([`step`]: intent, effect, outcome),
-//! after [`recover`] has found out what became of the intents that a crash left open, and looks again afterwards
-//! ([`observe`]).
+//! found and seals it as a plan; [`live`] executes an approved plan under its [`lease`], item by item (`step.rs`: intent,
+//! effect, outcome, and what became of an intent that a crash left open), and looks again afterwards (`observe.rs`).
 
 pub mod accounts;
 pub mod dry_run;
+pub mod lease;
+pub mod live;
+mod observe;
 pub mod runlog;
 pub mod sources;
+mod step;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use cleanup_worker::config::WorkerConfig;
 use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
+use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::engine::{EngineError, Reader, Recorder, RunOptions};
 use cleanup_worker::executors::calendar::incumbent::Selector;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
+use ledger::projections::plan;
 
 use super::Common;
 use crate::args::{Cleanup, CleanupCalendar};
@@ -244,6 +246,74 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
     }
 }
 
-async fn live(_common: &Common<'_>, _args: &CleanupCalendar) -> Result<Exit, Failure> {
-    Err(Failure::usage("live"))
+async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
+    let actor = common.actor()?;
+    let options = options(args)?;
+    let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
+    let session = common.open().await?;
+    let named = args.plan.as_deref().unwrap_or_default();
+    let plan = plan::find(&session.store, named)
+        .await
+        .map_err(|error| engine_failure(EngineError::from(error)))?;
+    let told = LiveRun {
+        plan,
+        v2_exports: args.v2_exports.clone(),
+        v2_max_age: args.v2_max_age,
+        users_table: users_table(args)?,
+        options,
+        override_reason: args.r#override.clone(),
+    };
+    let bar = output::bar("users");
+    let report = live_run(
+        &reader,
+        &session.store,
+        &actor,
+        told,
+        &|run| RunLog::open(&args.log_dir, run),
+        &|progress| bar.set(progress.done, progress.all),
+    )
+    .await;
+    bar.clear();
+    let report = report.map_err(engine_failure)?;
+    session.close().await;
+    if common.json {
+        output::json(&report)?;
+    } else {
+        print_live(&report)?;
+    }
+    let log = args.log_dir.join(format!("{}.log", report.run));
+    output::note(format_args!("log: {}", log.display()));
+    Ok(if report.status == "complete" {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
+}
+
+fn print_live(report: &LiveReport) -> Result<(), Failure> {
+    output::line(format_args!(
+        "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
+        "user", "found", "deleted", "gone", "held", "failed"
+    ))?;
+    for user in &report.users {
+        output::line(format_args!(
+            "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
+            user.email.as_deref().unwrap_or(&user.user),
+            user.found,
+            user.deleted,
+            user.already_gone,
+            user.held,
+            user.failed
+        ))?;
+        for error in &user.errors {
+            output::line(format_args!("    {error}"))?;
+        }
+    }
+    output::line("")?;
+    output::line(format_args!("run {}: {}", report.run, report.status))?;
+    output::line(format_args!("items: {}", counts(&report.totals)))?;
+    for note in &report.notes {
+        output::line(format_args!("stopped: {note}"))?;
+    }
+    output::line("next: was any data lost? ledger loss")
 }
