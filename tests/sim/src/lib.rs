@@ -32,6 +32,7 @@ pub use http::{Call, Service};
 pub use journal::JournalEntry;
 pub use server::{SimConfig, SimServers};
 pub use sim::{Comparison, EventKey, Sim};
+pub use supabase::Writes;
 pub use world::{Class, Disposition, Truth, UsersTable, World, WorldSpec};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use crate::clock::SimClock;
 use crate::convex::{self, Exports};
 use crate::faults::{Fault, FaultId, FaultKind, Hold, HoldPoint, Occurrence};
-use crate::http::{Call, Incoming, Reply};
+use crate::http::{Call, Incoming, Reply, Service};
 use crate::journal::JournalEntry;
 use crate::lock;
 use crate::server::App;
+use crate::supabase::Writes;
 use crate::world::{Disposition, Truth, World};
 
 /// A calendar event, named as the services name it: the owning calendar's id and the event's.
@@ -298,7 +299,33 @@ impl Sim {
         lock(&self.app.supabase).max_rows = rows;
     }
 
-    /// Writes v2's exports, production and dev, as ZIP and as folder.
+    /// Lets Supabase's tables be written, or not: v1 is read-only from its freeze on.
+    pub fn set_writes(&self, writes: Writes) {
+        lock(&self.app.supabase).writes = writes;
+    }
+
+    /// The requests that changed a calendar, in order.
+    pub fn calendar_writes(&self) -> Vec<JournalEntry> {
+        let mut entries = self.journal();
+        entries.retain(|entry| entry.service == Service::Calendar && entry.effect);
+        entries
+    }
+
+    /// Asserts that nothing but reads and token requests was sent, as a dry run promises.
+    ///
+    /// # Panics
+    /// With the first other request.
+    pub fn assert_only_reads(&self) {
+        for entry in self.journal() {
+            let read = entry.method == "GET" || entry.method == "HEAD";
+            assert!(
+                read || entry.call == Some(Call::Token),
+                "more than a read: {entry:?}"
+            );
+        }
+    }
+
+    /// Writes v2's exports, production and dev, as ZIP and as folder, taken at the world's present.
     pub fn write_v2_exports(&self, folder: &Path) -> io::Result<Exports> {
         convex::write_exports(&self.app.world.v2, folder)
     }

@@ -72,7 +72,7 @@ fn what_must_survive_is_live_and_what_is_to_be_deleted_was_made_by_v1() {
 }
 
 /// The ids that v1's database records, by user.
-fn recorded(world: &crate::World) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn recorded(world: &crate::World) -> BTreeMap<String, BTreeSet<String>> {
     let table = world.database.table("cases").unwrap();
     let (user, ids) = (
         table.position("user_id").unwrap(),

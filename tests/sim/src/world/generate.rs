@@ -6,7 +6,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 
 use super::draft::{CaseDraft, UserDraft, Verdict};
-use super::recipes::{CYCLE, Kitchen, Recipe};
+use super::recipes::{COLLEAGUE, CYCLE, Kitchen, Recipe};
 use super::truth::{Class, Truth};
 use super::v1::{CASE_COLUMNS, IdsShape, USER_COLUMNS, event_ids};
 use super::v2::{CaseDocument, millis};
@@ -58,6 +58,7 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
         fill(spec, index, user);
     }
     cross_record(&mut users);
+    cross_name(&mut users);
 
     let mut calendars: BTreeMap<String, CalendarSeed> = BTreeMap::new();
     let mut truth = Truths::default();
@@ -278,6 +279,29 @@ fn cross_record(users: &mut [UserDraft]) {
                     why: "recorded on this user too, and on another's calendar: 404 here",
                 },
             );
+        }
+    }
+}
+
+/// Makes some near misses nearer: the case that a note names is a real one, of a user of another account.
+fn cross_name(users: &mut [UserDraft]) {
+    for index in 1..users.len() {
+        let (before, after) = users.split_at_mut(index);
+        let (Some(from), Some(to)) = (before.last(), after.first_mut()) else {
+            continue;
+        };
+        let Some(case) = from.cases.first().filter(|_| from.account != to.account) else {
+            continue;
+        };
+        let mut texts = to
+            .events
+            .iter_mut()
+            .filter_map(|event| event.fields.get_mut("description"));
+        if let Some(text) = texts.find(|text| {
+            text.as_str()
+                .is_some_and(|text| text.starts_with(COLLEAGUE))
+        }) {
+            *text = format!("{COLLEAGUE}\nCase: {}\nPERM Tracker", case.id).into();
         }
     }
 }

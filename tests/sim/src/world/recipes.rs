@@ -127,6 +127,9 @@ pub(crate) const CYCLE: [Recipe; 56] = [
     R::V1Future,
 ];
 
+/// Starts a note that names a case of somebody else's.
+pub(crate) const COLLEAGUE: &str = "Copied from a colleague";
+
 /// Deadlines whose v1 ids the import kept: all but the window's opening.
 const ADOPTABLE: [Deadline; 7] = [
     Deadline::PwdExpiration,
@@ -518,9 +521,7 @@ impl Kitchen<'_> {
             ),
             R::LookalikeUuid => (
                 title,
-                Some(format!(
-                    "Copied from a colleague\nCase: {uuid}\nPERM Tracker"
-                )),
+                Some(format!("{COLLEAGUE}\nCase: {uuid}\nPERM Tracker")),
                 Class::Lookalike,
                 "our title and a case id, but no case of this user",
             ),
