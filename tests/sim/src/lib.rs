@@ -12,6 +12,7 @@
 
 pub mod calendar;
 pub mod clock;
+mod control;
 pub mod convex;
 mod dice;
 pub mod faults;

@@ -19,13 +19,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::calendar::{self, CalendarService, Calendars, PageShape, PageTweak, Paging};
 use crate::clock::{SimClock, http_date};
+use crate::control;
 use crate::dice::Dice;
 use crate::faults::{FaultKind, Faults, Fired, Hold, HoldPoint, StatusFault, Target};
 use crate::google_oauth::{self, TokenService};
 use crate::http::{Call, Incoming, Reply, Service};
 use crate::journal::{Journal, JournalEntry, safe_query};
 use crate::lock;
-use crate::sim::{Sim, control};
+use crate::sim::Sim;
 use crate::supabase::{self, SupabaseService, Writes};
 use crate::wire::{Wire, WireListener};
 use crate::world::World;
@@ -265,7 +266,7 @@ async fn handle(
         .first()
         .is_some_and(|first| first == "__sim")
     {
-        let reply = control(&app, &request).await;
+        let reply = control::answer(&app, &request).await;
         return respond(&app, reply);
     }
     let stop = app.stop.clone();

@@ -1,8 +1,11 @@
 //! Worlds: v1's database, v2's exports and everyone's calendars as they might stand a day after go-live, all from one seed.
 
+mod accounts;
+mod documents;
 mod draft;
 mod generate;
 mod recipes;
+mod tables;
 mod truth;
 pub mod v1;
 pub mod v2;
