@@ -149,6 +149,15 @@ fn sync_start(
             Some(("parameter", name)),
         ));
     }
+    if request.param("showDeleted") == Some("false") {
+        return Err(errors::located(
+            400,
+            "global",
+            "invalid",
+            "Sync token cannot be used with showDeleted set to false.",
+            Some(("parameter", "showDeleted")),
+        ));
+    }
     let change = paging
         .synced(&calendar.id, token)
         .ok_or_else(|| errors::bad_parameter("syncToken", token))?;

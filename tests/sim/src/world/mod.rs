@@ -52,6 +52,8 @@ pub struct WorldSpec {
     pub users_table: UsersTable,
     /// Only ordinary connected users: no dead tokens, no shared accounts.
     pub plain_users: bool,
+    /// A quarter of the events that v1 recorded lack its signature: it may not decide alone, and orphans are held.
+    pub uncalibrated: bool,
 }
 
 impl Default for WorldSpec {
@@ -66,6 +68,7 @@ impl Default for WorldSpec {
             now: go_live + Duration::hours(30),
             users_table: UsersTable::default(),
             plain_users: false,
+            uncalibrated: false,
         }
     }
 }

@@ -225,6 +225,9 @@ impl Kitchen<'_> {
         };
         let slot = self.slot(wanted, past, recipe == R::V1DeletedCase);
         let mut event = self.v1_event(slot);
+        if self.spec.uncalibrated && self.dice.chance(0.25) {
+            event.description = Some("Deadline of PERM Tracker".to_owned());
+        }
         let deadline = slot.deadline;
         let v1 = |class, why| Verdict::v1(class, slot.date, why);
         let mut verdict = v1(
@@ -357,7 +360,7 @@ impl Kitchen<'_> {
             _ => {}
         }
         self.user.place(&event, verdict);
-        if recipe == R::OrphanLate
+        if (recipe == R::OrphanLate || self.spec.uncalibrated)
             && let Some(truth) = self.user.truth.last_mut()
             && truth.class == Class::V1Orphan
         {
