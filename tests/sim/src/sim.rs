@@ -329,6 +329,11 @@ impl Sim {
         convex::write_exports(&self.app.world.v2, folder)
     }
 
+    /// The same as if exported just now, by the services' clock: what a live run asks for again.
+    pub fn write_fresh_v2_exports(&self, folder: &Path) -> io::Result<Exports> {
+        convex::write_exports_at(&self.app.world.v2, folder, self.app.clock.now())
+    }
+
     /// Ends the services: parked requests are cut off, the others are finished.
     pub async fn stop(self) {
         self.app.stop.cancel();

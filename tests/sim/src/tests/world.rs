@@ -215,3 +215,21 @@ fn a_big_world_takes_seconds() {
     );
     assert!(world.truth.len() > 8_000);
 }
+
+#[tokio::test]
+async fn a_fresh_export_is_later_than_the_worlds_own() {
+    let world = WorldSpec::default()
+        .as_of(chrono::DateTime::UNIX_EPOCH)
+        .users(2)
+        .generate();
+    assert_eq!(world.v2.snapshot_at, chrono::DateTime::UNIX_EPOCH);
+    let sim = crate::SimServers::start(world).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let first = sim.write_v2_exports(folder.path()).unwrap().production_zip;
+    let fresh = sim
+        .write_fresh_v2_exports(folder.path())
+        .unwrap()
+        .production_zip;
+    assert!(first.ends_with("snapshot_0.zip") && first != fresh && fresh.exists());
+    sim.stop().await;
+}

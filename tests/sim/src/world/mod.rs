@@ -104,6 +104,13 @@ impl WorldSpec {
         self
     }
 
+    /// The same, 26 hours after go-live at `now`: what a run by the machine's clock needs, since v2's export and the time gates
+    /// go by it.
+    #[must_use]
+    pub fn as_of(self, now: DateTime<Utc>) -> Self {
+        self.at(now - Duration::hours(26), now)
+    }
+
     /// Makes the world.
     pub fn generate(&self) -> World {
         generate::generate(self)
