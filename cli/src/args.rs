@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
+    /// The whole story on simulators: cleanup, faults, a kill, the answers, an intruder
+    Demo(Demo),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -118,6 +120,20 @@ pub(crate) struct Verify {
     /// A head that was kept outside, to be found again; can be given several times
     #[arg(long = "head", value_name = "SEQ:HASH")]
     pub(crate) heads: Vec<String>,
+}
+
+/// `ledger demo`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// Users of the made-up v1
+    #[arg(long, default_value_t = 30)]
+    pub(crate) users: usize,
+    /// Calendar events per user, about
+    #[arg(long, default_value_t = 20)]
+    pub(crate) events_per_user: usize,
+    /// The same seed makes the same world
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
 }
 
 /// `ledger cleanup`

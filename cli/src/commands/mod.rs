@@ -2,6 +2,7 @@
 
 mod append;
 mod cleanup;
+mod demo;
 mod init;
 mod log;
 mod show;
@@ -28,6 +29,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Demo(args) => demo::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
