@@ -75,6 +75,33 @@ pub enum UnknownReason {
     LogNotIntact,
 }
 
+impl UnknownReason {
+    /// The reason in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NeverLookedAt => "nobody ever looked at it",
+            Self::UnsealedInventory => {
+                "the inventory was begun and not sealed: make a dry run to its end"
+            }
+            Self::Unaccounted => "items that nothing is known about, or that the log contradicts",
+            Self::BeyondInventory => "items that no sealed plan counts",
+            Self::OpenIntents => {
+                "deletions begun whose end is not known: run the same plan again to recover them"
+            }
+            Self::Duplicates => "items that are there more than once",
+            Self::Unreadable => "items that could not be compared",
+            Self::UnreadableEntries => {
+                "entries that say nothing: sealed without a key at hand, gone, damaged, or of a newer program"
+            }
+            Self::PlanNotAsSealed => "plans whose items are not the ones that were sealed",
+            Self::NeverObserved => "this side was never observed",
+            Self::StaleObservation => "this side was not observed since our last change to it",
+            Self::GuardOff => "a guard of the log is off: what it says may not be all",
+            Self::LogNotIntact => "the log does not verify: `ledger verify` names each entry",
+        }
+    }
+}
+
 /// When one side of a scope was last observed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
