@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod snapshot;
+mod chain;
 mod server;
 mod world;
 
