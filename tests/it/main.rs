@@ -12,3 +12,4 @@ mod server;
 mod world;
 
 mod append;
+mod tamper;
