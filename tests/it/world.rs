@@ -74,11 +74,10 @@ impl World {
         world
     }
 
-    /// A world with a database that nothing was done to; its address is the superuser's.
-    pub(crate) async fn unprepared() -> Self {
-        let mut world = Self::over(server::shared().await, temporary("home"));
+    /// A world with a database that nothing was done to.
+    pub(crate) async fn empty() -> Self {
+        let world = Self::over(server::shared().await, temporary("home"));
         world.server.create_database(&world.database, None).await;
-        world.url = world.server.superuser_url(&world.database);
         world
     }
 
