@@ -357,7 +357,7 @@ fn address_of(options: &PgConnectOptions, login: &str, password: &str) -> String
     )
 }
 
-fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
+pub(crate) fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
     let hint = error.hint();
     let failure = environment(what)(error);
     match hint {
