@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
+    /// Measure append and verify beside raw SQL, in a database of its own that is removed again
+    Bench(Bench),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -235,4 +237,18 @@ pub(crate) enum ScopeName {
     Records,
     /// Files in storage
     Files,
+}
+
+/// `ledger bench`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    /// Entries that 32 and 256 writers append in each round; one writer appends an eighth of it, bulk four times it
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(256..=1_000_000))]
+    pub(crate) entries: u32,
+    /// Length of each payload
+    #[arg(long, value_name = "BYTES", default_value_t = 400, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub(crate) payload: u32,
+    /// Rounds of each measurement, ours and raw in turn; the median is what counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
 }

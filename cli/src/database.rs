@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ledger::chain::entry::Hash;
+use ledger::store::connect::{self, ConnectError, parse_address};
 use ledger::store::embedded::{self, Embedded, EmbeddedEnv, EmbeddedOptions, Home};
 use ledger::store::keys::{Kek, KeyError};
-use ledger::store::connect::{self, ConnectError, parse_address};
 use ledger::store::{Admin, Clock, LedgerRow, Store, ledgers};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -364,7 +364,7 @@ fn address_of(options: &PgConnectOptions, login: &str, password: &str) -> String
     )
 }
 
-fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
+pub(crate) fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
     let hint = error.hint();
     let failure = environment(what)(error);
     match hint {

@@ -2,6 +2,7 @@
 
 mod append;
 mod approve;
+mod bench;
 mod cleanup;
 mod demo;
 mod init;
@@ -34,6 +35,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
