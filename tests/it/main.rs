@@ -1,1 +1,9 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary on a real PostgreSQL. One world per test, see `world.rs`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail the test"
+)]
+
+mod documents;
+mod tidy;
