@@ -43,4 +43,6 @@
 pub mod chain;
 pub mod domain;
 #[cfg(feature = "store")]
+pub mod projections;
+#[cfg(feature = "store")]
 pub mod store;

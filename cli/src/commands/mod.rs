@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod append;
+mod cleanup;
 mod init;
 mod log;
 mod show;
@@ -26,6 +27,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Log(args) => log::run(&common, args).await,
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
+        Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -30,6 +30,25 @@ pub struct V2 {
     pub snapshot_at: DateTime<Utc>,
 }
 
+impl V2 {
+    /// Makes v2's case of a v1 case record an event, as a sync after the snapshot would. False if production has no such case.
+    pub fn record(&mut self, legacy_case: &str, slot: &str, event_id: &str) -> bool {
+        let cases = self
+            .production
+            .tables
+            .get_mut("cases")
+            .into_iter()
+            .flatten();
+        for case in cases {
+            if case.get("legacyId").and_then(Value::as_str) == Some(legacy_case) {
+                case["calendarEventIds"][slot] = event_id.into();
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// Where exports were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exports {
@@ -111,4 +130,49 @@ fn lines(documents: &[Value]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::WorldSpec;
+
+    #[test]
+    fn an_export_is_named_by_its_time_and_holds_the_same_as_zip_and_folder() {
+        let mut world = WorldSpec::default().generate();
+        let folder = tempfile::tempdir().unwrap();
+        let case = world.v2.production.tables["cases"][0]["legacyId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(world.v2.record(&case, "rfi_due", "fresh0"));
+        assert!(!world.v2.record("nosuch", "rfi_due", "fresh0"));
+        let exports = write_exports(&world.v2, folder.path()).unwrap();
+        let nanos = world.v2.snapshot_at.timestamp_nanos_opt().unwrap();
+        let name = format!("snapshot_{nanos}.zip");
+        assert_eq!(exports.production_zip.file_name().unwrap(), name.as_str());
+        for (archive, unpacked) in [
+            (&exports.production_zip, &exports.production_folder),
+            (&exports.dev_zip, &exports.dev_folder),
+        ] {
+            let mut zip = zip::ZipArchive::new(fs::File::open(archive).unwrap()).unwrap();
+            for table in ["_tables", "cases", "userProfiles", "users"] {
+                let member = format!("{table}/documents.jsonl");
+                let mut text = String::new();
+                zip.by_name(&member)
+                    .unwrap()
+                    .read_to_string(&mut text)
+                    .unwrap();
+                assert_eq!(text, fs::read_to_string(unpacked.join(&member)).unwrap());
+                for line in text.lines() {
+                    serde_json::from_str::<Value>(line).unwrap();
+                }
+            }
+        }
+        let cases = exports.production_folder.join("cases/documents.jsonl");
+        let cases = fs::read_to_string(cases).unwrap();
+        assert!(cases.contains("fresh0") && cases.contains("\"_creationTime\":"));
+    }
 }

@@ -12,6 +12,7 @@
 
 pub mod calendar;
 pub mod clock;
+mod control;
 pub mod convex;
 mod dice;
 pub mod faults;
@@ -32,6 +33,7 @@ pub use http::{Call, Service};
 pub use journal::JournalEntry;
 pub use server::{SimConfig, SimServers};
 pub use sim::{Comparison, EventKey, Sim};
+pub use supabase::Writes;
 pub use world::{Class, Disposition, Truth, UsersTable, World, WorldSpec};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -55,12 +55,12 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let now = DateTime::<Utc>::from(SystemTime::now());
-    let go_live = args.go_live.unwrap_or(now - chrono::Duration::hours(26));
-    let world = WorldSpec::seeded(args.seed)
+    let spec = WorldSpec::seeded(args.seed)
         .users(args.users)
         .events_per_user(args.events)
-        .at(go_live, now)
-        .generate();
+        .as_of(now);
+    let go_live = args.go_live.unwrap_or(spec.go_live);
+    let world = spec.at(go_live, now).generate();
     let pages = if args.faults {
         PageShape {
             short: 0.2,

@@ -3,9 +3,10 @@
 //! arrive → journal → fault before the effect → latency → effect on the state → fault after it → answer. The path runs in a task
 //! of its own: as with a real service, a request that arrived takes effect even if its sender dies meanwhile.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -18,19 +19,23 @@ use tokio_util::task::TaskTracker;
 
 use crate::calendar::{self, CalendarService, Calendars, PageShape, PageTweak, Paging};
 use crate::clock::{SimClock, http_date};
+use crate::control;
 use crate::dice::Dice;
 use crate::faults::{FaultKind, Faults, Fired, Hold, HoldPoint, StatusFault, Target};
 use crate::google_oauth::{self, TokenService};
 use crate::http::{Call, Incoming, Reply, Service};
 use crate::journal::{Journal, JournalEntry, safe_query};
 use crate::lock;
-use crate::sim::{Sim, control};
-use crate::supabase::{self, SupabaseService};
+use crate::sim::Sim;
+use crate::supabase::{self, SupabaseService, Writes};
 use crate::wire::{Wire, WireListener};
 use crate::world::World;
 
 /// The largest request body that is read; Google's limit for an event is far below.
 const BODY_MAX: usize = 16 << 20;
+
+/// The window of Google's quotas.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// How the services behave, apart from their content.
 #[derive(Debug, Clone)]
@@ -39,8 +44,12 @@ pub struct SimConfig {
     pub latency: Duration,
     /// Supabase's `max-rows`: the most rows of one answer.
     pub max_rows: usize,
+    /// Whether Supabase's tables may be written.
+    pub writes: Writes,
     /// How long a new access token is good for.
     pub access_token_lifetime: Duration,
+    /// Calendar requests that one account may make in a minute: 403 `userRateLimitExceeded` beyond. Google's figure is 600.
+    pub user_requests_per_minute: Option<usize>,
     /// Shape of the pages of event listings.
     pub pages: PageShape,
     /// Address to listen on; each service takes a free port of it.
@@ -52,7 +61,9 @@ impl Default for SimConfig {
         Self {
             latency: Duration::ZERO,
             max_rows: 1_000,
+            writes: Writes::default(),
             access_token_lifetime: Duration::from_hours(1),
+            user_requests_per_minute: None,
             pages: PageShape::default(),
             host: "127.0.0.1",
         }
@@ -103,6 +114,8 @@ pub(crate) struct App {
     pub(crate) clock: SimClock,
     pub(crate) journal: Journal,
     pub(crate) faults: Faults,
+    /// When each account's requests of the last minute came.
+    pub(crate) recent: Mutex<HashMap<String, VecDeque<Instant>>>,
     pub(crate) supabase: Mutex<SupabaseService>,
     pub(crate) tokens: Mutex<TokenService>,
     pub(crate) calendar: Mutex<CalendarService>,
@@ -124,6 +137,7 @@ impl App {
                 service_key: keys.service_key.clone(),
                 anon_key: keys.anon_key.clone(),
                 max_rows: config.max_rows,
+                writes: config.writes,
                 dice: Dice::lane(seed, 101),
             }),
             tokens: Mutex::new(TokenService::new(
@@ -143,6 +157,7 @@ impl App {
             }),
             journal: Journal::default(),
             faults: Faults::default(),
+            recent: Mutex::default(),
             stop: CancellationToken::new(),
             servers: TaskTracker::new(),
             requests: TaskTracker::new(),
@@ -182,14 +197,32 @@ impl App {
         }
     }
 
+    /// Whether an account has used up its requests of the last minute; counts this one if not.
+    fn over_limit(&self, account: &str) -> bool {
+        let Some(limit) = self.config.user_requests_per_minute else {
+            return false;
+        };
+        let now = Instant::now();
+        let mut recent = lock(&self.recent);
+        let times = recent.entry(account.to_owned()).or_default();
+        while times
+            .front()
+            .is_some_and(|first| now.duration_since(*first) >= MINUTE)
+        {
+            times.pop_front();
+        }
+        if times.len() >= limit {
+            return true;
+        }
+        times.push_back(now);
+        false
+    }
+
     /// Lets a request take effect.
     fn take_effect(&self, route: &Route, request: &Incoming, tweak: PageTweak) -> (Reply, bool) {
         let now = self.clock.now();
         match &route.what {
-            What::Table(table) => (
-                lock(&self.supabase).answer(route.call, table, request),
-                false,
-            ),
+            What::Table(table) => lock(&self.supabase).answer(route.call, table, request),
             What::Token => lock(&self.tokens).answer(route.call, request, now),
             What::Calendar(named) => {
                 let tokens = lock(&self.tokens);
@@ -233,7 +266,7 @@ async fn handle(
         .first()
         .is_some_and(|first| first == "__sim")
     {
-        let reply = control(&app, &request).await;
+        let reply = control::answer(&app, &request).await;
         return respond(&app, reply);
     }
     let stop = app.stop.clone();
@@ -278,7 +311,7 @@ async fn process(gate: Gate, wire: Wire, request: Incoming) -> Reply {
             (Some(name), Some(account)) if name == "primary" => Some(account.clone()),
             (calendar, _) => calendar,
         },
-        account,
+        account: account.clone(),
         event_id: event,
         if_match: request.header("if-match").map(str::to_owned),
         fault: fired.as_ref().map(|fired| fired.kind.name().to_owned()),
@@ -294,7 +327,12 @@ async fn process(gate: Gate, wire: Wire, request: Incoming) -> Reply {
         Ok(tweak) => tweak,
         Err(reply) => return reply,
     };
+    let limited = service == Service::Calendar
+        && account
+            .as_deref()
+            .is_some_and(|account| app.over_limit(account));
     let (reply, effect) = match &route {
+        Some(_) if limited => (calendar::usual_error(403, None), false),
         Some(route) => app.take_effect(route, &request, tweak),
         None => (no_such_address(service), false),
     };
@@ -360,8 +398,10 @@ async fn before_effect(
         FaultKind::Stall {
             millis: Some(millis),
         } => {
-            tokio::time::sleep(Duration::from_millis(*millis)).await;
-            Ok(PageTweak::None)
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(*millis)) => Ok(PageTweak::None),
+                () = app.stop.cancelled() => Err(Reply::empty(503)),
+            }
         }
         FaultKind::Hold {
             at: HoldPoint::Before,

@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::clock::SimClock;
 use crate::convex::{self, Exports};
 use crate::faults::{Fault, FaultId, FaultKind, Hold, HoldPoint, Occurrence};
-use crate::http::{Call, Incoming, Reply};
+use crate::http::{Call, Service};
 use crate::journal::JournalEntry;
 use crate::lock;
 use crate::server::App;
+use crate::supabase::Writes;
 use crate::world::{Disposition, Truth, World};
 
 /// A calendar event, named as the services name it: the owning calendar's id and the event's.
@@ -298,9 +298,40 @@ impl Sim {
         lock(&self.app.supabase).max_rows = rows;
     }
 
-    /// Writes v2's exports, production and dev, as ZIP and as folder.
+    /// Lets Supabase's tables be written, or not: v1 is read-only from its freeze on.
+    pub fn set_writes(&self, writes: Writes) {
+        lock(&self.app.supabase).writes = writes;
+    }
+
+    /// The requests that changed a calendar, in order.
+    pub fn calendar_writes(&self) -> Vec<JournalEntry> {
+        let mut entries = self.journal();
+        entries.retain(|entry| entry.service == Service::Calendar && entry.effect);
+        entries
+    }
+
+    /// Asserts that nothing but reads and token requests was sent, as a dry run promises.
+    ///
+    /// # Panics
+    /// With the first other request.
+    pub fn assert_only_reads(&self) {
+        for entry in self.journal() {
+            let read = entry.method == "GET" || entry.method == "HEAD";
+            assert!(
+                read || entry.call == Some(Call::Token),
+                "more than a read: {entry:?}"
+            );
+        }
+    }
+
+    /// Writes v2's exports, production and dev, as ZIP and as folder, taken at the world's present.
     pub fn write_v2_exports(&self, folder: &Path) -> io::Result<Exports> {
         convex::write_exports(&self.app.world.v2, folder)
+    }
+
+    /// The same as if exported just now, by the services' clock: what a live run asks for again.
+    pub fn write_fresh_v2_exports(&self, folder: &Path) -> io::Result<Exports> {
+        convex::write_exports_at(&self.app.world.v2, folder, self.app.clock.now())
     }
 
     /// Ends the services: parked requests are cut off, the others are finished.
@@ -310,65 +341,5 @@ impl Sim {
         self.app.servers.close();
         self.app.requests.wait().await;
         self.app.servers.wait().await;
-    }
-}
-
-/// The control interface, on every listener.
-pub(crate) async fn control(app: &App, request: &Incoming) -> Reply {
-    let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
-    let not_found = || Reply::json(404, &json!({"error": "no such control address"}));
-    let id = |text: &str| text.parse().ok().map(FaultId);
-    match (&request.method, &path[1..]) {
-        (&Method::GET, ["journal"]) => Reply::json(
-            200,
-            &serde_json::to_value(app.journal.entries()).unwrap_or_default(),
-        ),
-        (&Method::GET, ["truth"]) => Reply::json(
-            200,
-            &serde_json::to_value(&app.world.truth).unwrap_or_default(),
-        ),
-        (&Method::GET, ["faults"]) => {
-            let list: Vec<_> = app
-                .faults
-                .list()
-                .into_iter()
-                .map(|(id, fault)| json!({"id": id, "fault": fault}))
-                .collect();
-            Reply::json(200, &Value::from(list))
-        }
-        (&Method::POST, ["faults"]) => match serde_json::from_slice::<Fault>(&request.body) {
-            Ok(fault) => Reply::json(201, &json!({"id": app.faults.add(fault).0})),
-            Err(error) => Reply::json(400, &json!({"error": error.to_string()})),
-        },
-        (&Method::DELETE, ["faults"]) => {
-            app.faults.clear();
-            Reply::empty(204)
-        }
-        (&Method::DELETE, ["faults", text]) => match id(text) {
-            Some(id) if app.faults.remove(id) => Reply::empty(204),
-            _ => not_found(),
-        },
-        (&Method::GET, ["holds", text]) => match id(text).and_then(|id| app.faults.hold(id)) {
-            Some(hold) => {
-                if request.param("wait") == Some("true") {
-                    tokio::select! {
-                        () = hold.reached() => {}
-                        () = app.stop.cancelled() => {}
-                    }
-                }
-                Reply::json(200, &json!({"reached": hold.count()}))
-            }
-            None => not_found(),
-        },
-        (&Method::POST, ["holds", text, "release"]) => {
-            match id(text).and_then(|id| app.faults.hold(id)) {
-                Some(hold) => {
-                    hold.release();
-                    Reply::empty(204)
-                }
-                None => not_found(),
-            }
-        }
-        _ => not_found(),
     }
 }

@@ -273,3 +273,7 @@ impl Survey {
 #[cfg(test)]
 #[path = "census_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "census_world_tests.rs"]
+mod world_tests;

@@ -6,6 +6,8 @@
 mod errors;
 mod events;
 mod fields;
+mod filter;
+mod paging;
 mod params;
 mod store;
 mod sync;
@@ -15,15 +17,15 @@ use axum::http::Method;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+pub use paging::PageShape;
 pub use store::{CalendarSeed, EventSeed, Fields, Presence};
-pub use sync::PageShape;
 pub use text::lone_surrogate;
 #[cfg(test)]
 pub(crate) use text::{MARK, hide};
 
 pub(crate) use errors::usual as usual_error;
+pub(crate) use paging::{PageTweak, Paging};
 pub(crate) use store::Calendars;
-pub(crate) use sync::{PageTweak, Paging};
 
 use crate::dice::Dice;
 use crate::google_oauth::{Access, Scope};

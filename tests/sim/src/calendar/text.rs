@@ -78,4 +78,32 @@ mod tests {
         assert!(shown.contains(r#""d":"\udc00""#), "{shown}");
         assert!(shown.contains("\"e\":\"\\ud800😀\""), "{shown}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_code_units_survive_a_round_trip(units: Vec<u16>) {
+            let escapes: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let escapes = escapes.concat();
+            let value: serde_json::Value =
+                serde_json::from_str(&hide(&format!("\"{escapes}\""))).unwrap();
+            let shown = reveal(value.to_string());
+            // Read as UTF-16, what is shown is what was given.
+            let (mut seen, mut rest) = (Vec::new(), &shown[1..shown.len() - 1]);
+            while !rest.is_empty() {
+                let taken = if let Some(unit) = unit(rest) {
+                    seen.push(unit);
+                    6
+                } else {
+                    let escaped = rest.starts_with('\\');
+                    let len = if escaped { 2 } else { rest.chars().next().unwrap().len_utf8() };
+                    let text: String =
+                        serde_json::from_str(&format!("\"{}\"", &rest[..len])).unwrap();
+                    seen.extend(text.encode_utf16());
+                    len
+                };
+                rest = &rest[taken..];
+            }
+            proptest::prop_assert_eq!(seen, units);
+        }
+    }
 }

@@ -167,6 +167,11 @@ impl Condition {
         })
     }
 
+    /// Whether there is no filter at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::All(all) if all.is_empty())
+    }
+
     /// Whether a row is let through.
     pub(crate) fn holds(&self, row: &[Cell]) -> bool {
         self.truth(row) == Some(true)

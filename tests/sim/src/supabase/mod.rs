@@ -6,6 +6,7 @@
 mod filter;
 mod select;
 mod table;
+mod write;
 
 use axum::http::Method;
 use base64::Engine;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 pub use table::{Cell, Column, ColumnType, Database, Table};
+pub use write::Writes;
 
 use crate::dice::Dice;
 use crate::fernet::hmac_sha256;
@@ -36,6 +38,7 @@ pub(crate) struct SupabaseService {
     pub(crate) anon_key: String,
     /// The project's `max-rows` setting.
     pub(crate) max_rows: usize,
+    pub(crate) writes: Writes,
     pub(crate) dice: Dice,
 }
 
@@ -148,13 +151,18 @@ impl SupabaseService {
         }
     }
 
-    /// Answers a request to a table.
-    pub(crate) fn answer(&mut self, call: Call, table: &str, request: &Incoming) -> Reply {
+    /// Answers a request to a table; the flag says whether a row changed.
+    pub(crate) fn answer(&mut self, call: Call, table: &str, request: &Incoming) -> (Reply, bool) {
         self.try_answer(call, table, request)
-            .unwrap_or_else(|reply| reply)
+            .unwrap_or_else(|reply| (reply, false))
     }
 
-    fn try_answer(&mut self, call: Call, name: &str, request: &Incoming) -> Result<Reply, Reply> {
+    fn try_answer(
+        &mut self,
+        call: Call,
+        name: &str,
+        request: &Incoming,
+    ) -> Result<(Reply, bool), Reply> {
         let role = self.role(request)?;
         let profile = match request.method {
             Method::GET | Method::HEAD => request.header("accept-profile"),
@@ -169,8 +177,8 @@ impl SupabaseService {
                 Some("Only the following schemas are exposed: public, graphql_public"),
             ));
         }
-        let table = self.database.table(name).ok_or_else(|| {
-            let hint = self.database.nearest(name);
+        let hint = self.database.nearest(name).map(str::to_owned);
+        let table = self.database.table_mut(name).ok_or_else(|| {
             error(
                 404,
                 "PGRST205",
@@ -181,15 +189,9 @@ impl SupabaseService {
             )
         })?;
         if call == Call::TableWrite {
-            return Err(error(
-                403,
-                "42501",
-                &format!("permission denied for table {name}"),
-                None,
-                None,
-            ));
+            return write::answer(table, name, role, self.writes, request);
         }
-        read(table, role, request, self.max_rows, &mut self.dice)
+        read(table, role, request, self.max_rows, &mut self.dice).map(|reply| (reply, false))
     }
 }
 

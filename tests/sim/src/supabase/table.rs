@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Timelike, Utc};
 use serde_json::Value;
 
+use super::filter::Condition;
+
 /// A value of one column in one row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
@@ -89,6 +91,19 @@ impl ColumnType {
             Self::Instant => instant(text).map(Cell::Instant),
             Self::Local => instant(text).map(|at| Cell::Local(at.naive_utc())),
             Self::Json => serde_json::from_str(text).ok().map(Cell::Json),
+        }
+    }
+}
+
+impl ColumnType {
+    /// The value that a JSON value stands for in a write; none where PostgreSQL would refuse it.
+    pub(crate) fn read(self, value: &Value) -> Option<Cell> {
+        match (self, value) {
+            (_, Value::Null) => Some(Cell::Null),
+            (Self::Json, value) => Some(Cell::Json(value.clone())),
+            (_, Value::String(text)) => self.parse(text),
+            (_, Value::Bool(_) | Value::Number(_)) => self.parse(&value.to_string()),
+            _ => None,
         }
     }
 }
@@ -223,6 +238,41 @@ impl Table {
             row[at.unwrap_or_default()] = cell;
         }
         self.rows.push(row);
+    }
+
+    /// Adds a row and returns it.
+    pub(crate) fn insert(&mut self, values: &[(usize, Cell)]) -> Vec<Cell> {
+        let mut row = vec![Cell::Null; self.columns.len()];
+        for (at, cell) in values {
+            row[*at] = cell.clone();
+        }
+        self.rows.push(row.clone());
+        row
+    }
+
+    /// Changes the rows that meet a condition, and returns them as they are then.
+    pub(crate) fn update(
+        &mut self,
+        condition: &Condition,
+        values: &[(usize, Cell)],
+    ) -> Vec<Vec<Cell>> {
+        let mut changed = Vec::new();
+        for row in self.rows.iter_mut().filter(|row| condition.holds(row)) {
+            for (at, cell) in values {
+                row[*at] = cell.clone();
+            }
+            changed.push(row.clone());
+        }
+        changed
+    }
+
+    /// Removes the rows that meet a condition, and returns them.
+    pub(crate) fn remove(&mut self, condition: &Condition) -> Vec<Vec<Cell>> {
+        let (gone, kept) = std::mem::take(&mut self.rows)
+            .into_iter()
+            .partition(|row| condition.holds(row));
+        self.rows = kept;
+        gone
     }
 
     /// Where a column is.

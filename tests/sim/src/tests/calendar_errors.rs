@@ -93,6 +93,7 @@ async fn bad_parameters_are_refused() {
             "invalid",
         ),
         (format!("syncToken={sync}&q=x"), "invalid"),
+        (format!("syncToken={sync}&showDeleted=false"), "invalid"),
         (format!("syncToken={sync}&orderBy=updated"), "invalid"),
         ("q=a&q=b".to_owned(), "invalidParameter"),
         ("alt=media".to_owned(), "invalidParameter"),

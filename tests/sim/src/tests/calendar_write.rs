@@ -137,6 +137,36 @@ async fn a_cancelled_event_comes_back_under_its_id() {
 }
 
 #[tokio::test]
+async fn an_edit_needs_the_present_etag_if_it_names_one() {
+    let bench = Bench::start().await;
+    let id = bench.event(Class::V1Recorded).event_id.clone();
+    let event = bench.get(&format!("/{id}")).await.json();
+    for method in [Method::PATCH, Method::PUT] {
+        let request = bench
+            .events(method.clone(), &format!("/{id}"))
+            .header("if-match", "\"1\"");
+        let refused = answer(request.json(&event)).await;
+        assert_eq!(
+            status_and_reason(&refused),
+            (412, "conditionNotMet".to_owned()),
+            "{method}"
+        );
+    }
+    let request = bench.events(Method::PATCH, &format!("/{id}"));
+    let request = request.header("if-match", event["etag"].as_str().unwrap());
+    let moved = answer(request.json(&json!({"location": "there", "description": null}))).await;
+    assert_eq!(
+        (moved.status, &moved.json()["location"]),
+        (200, &json!("there"))
+    );
+    assert!(moved.json().get("description").is_none(), "null removes");
+    let unchanged = bench.events(Method::GET, &format!("/{id}"));
+    let unchanged = answer(unchanged.header("if-none-match", moved.header("etag"))).await;
+    assert_eq!(unchanged.status, 304);
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
 async fn an_insert_takes_the_writable_fields_and_a_new_id_only() {
     let bench = Bench::start().await;
     let id = bench.event(Class::V1Recorded).event_id.clone();

@@ -363,3 +363,37 @@ async fn latency_delays_every_answer() {
     assert!(start.elapsed() >= Duration::from_millis(60));
     bench.sim.stop().await;
 }
+
+#[tokio::test]
+async fn an_account_has_so_many_requests_a_minute() {
+    let config = SimConfig {
+        user_requests_per_minute: Some(3),
+        ..SimConfig::default()
+    };
+    let bench = Bench::with(WorldSpec::default().users(3), config).await;
+    for _ in 0..3 {
+        assert_eq!(bench.get("?maxResults=1").await.status, 200);
+    }
+    let refused = bench.get("?maxResults=1").await;
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "userRateLimitExceeded")
+    );
+    bench.sim.assert_only_reads();
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn writes_are_told_from_reads() {
+    let (bench, id) = bench().await;
+    assert_eq!(answer(delete(&bench, "nosuch0")).await.status, 404);
+    assert_eq!(answer(delete(&bench, &id)).await.status, 204);
+    let writes = bench.sim.calendar_writes();
+    assert_eq!(writes.len(), 1);
+    assert_eq!(writes[0].event_id.as_deref(), Some(id.as_str()));
+    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        bench.sim.assert_only_reads();
+    }));
+    assert!(seen.is_err());
+    bench.sim.stop().await;
+}

@@ -4,6 +4,7 @@ mod calendar_errors;
 mod calendar_list;
 mod calendar_write;
 mod faults;
+mod oracle;
 mod supabase;
 mod tokens;
 mod world;

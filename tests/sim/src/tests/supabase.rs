@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{Answer, Bench, answer};
-use crate::{SimConfig, UsersTable, WorldSpec};
+use crate::{SimConfig, UsersTable, WorldSpec, Writes};
 
 async fn bench(users: usize) -> Bench {
     Bench::with(
@@ -280,6 +281,73 @@ async fn writes_are_refused() {
             (403, &"42501".into())
         );
     }
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn writes_change_rows_only_where_they_are_allowed() {
+    let bench = bench(16).await;
+    let env = bench.sim.env();
+    let key = &env["SUPABASE_KEY"];
+    let send = async |method: Method, path: &str, body: Value| {
+        let request = bench
+            .http
+            .request(method, format!("{}/rest/v1/{path}", env["SUPABASE_URL"]));
+        let request = request.header("apikey", key).bearer_auth(key);
+        answer(
+            request
+                .header("prefer", "return=representation")
+                .json(&body),
+        )
+        .await
+    };
+    let id = ids(&get(&bench, "cases?select=id&order=id&limit=1").await).remove(0);
+    let one = format!("cases?id=eq.{id}");
+    let note = json!({"notes": "x"});
+    bench.sim.set_writes(Writes::ReadOnly);
+    let frozen = send(Method::PATCH, &one, note.clone()).await;
+    assert_eq!(
+        (frozen.status, &frozen.json()["code"]),
+        (405, &"25006".into())
+    );
+
+    bench.sim.set_writes(Writes::Allowed);
+    let patched = send(Method::PATCH, &one, note.clone()).await;
+    assert_eq!(
+        (patched.status, &patched.json()[0]["notes"]),
+        (200, &"x".into())
+    );
+    for (method, path, body, code) in [
+        (Method::PATCH, "cases", note.clone(), "21000"),
+        (Method::DELETE, "cases", note.clone(), "21000"),
+        (
+            Method::PATCH,
+            one.as_str(),
+            json!({"nosuch": 1}),
+            "PGRST204",
+        ),
+        (
+            Method::PATCH,
+            one.as_str(),
+            json!({"created_at": "soon"}),
+            "22P02",
+        ),
+    ] {
+        let refused = send(method, path, body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["code"]),
+            (400, &code.into()),
+            "{path}"
+        );
+    }
+    let new = json!({"id": "00000000-0000-4000-8000-000000000001", "pwd_wage_amount": 10.5});
+    let inserted = send(Method::POST, "cases", new).await;
+    assert_eq!(
+        (inserted.status, &inserted.json()[0]["pwd_wage_amount"]),
+        (201, &json!(10.5))
+    );
+    assert_eq!(send(Method::DELETE, &one, note).await.status, 200);
+    assert_eq!(get(&bench, &one).await.text, "[]");
     bench.sim.stop().await;
 }
 

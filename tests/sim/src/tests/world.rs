@@ -72,7 +72,7 @@ fn what_must_survive_is_live_and_what_is_to_be_deleted_was_made_by_v1() {
 }
 
 /// The ids that v1's database records, by user.
-fn recorded(world: &crate::World) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn recorded(world: &crate::World) -> BTreeMap<String, BTreeSet<String>> {
     let table = world.database.table("cases").unwrap();
     let (user, ids) = (
         table.position("user_id").unwrap(),
@@ -161,10 +161,9 @@ fn the_incumbents_selectors_would_delete_what_must_survive() {
     assert!(by_title > 20 && by_text > 20, "{by_title} {by_text}");
 }
 
-#[test]
-fn recorded_events_calibrate_v1s_signature() {
-    let world = WorldSpec::default().generate();
-    let recorded: BTreeSet<_> = recorded(&world).into_values().flatten().collect();
+/// How many of the live events that v1 recorded carry its signature, and how many there are.
+fn signature(world: &crate::World) -> (usize, usize) {
+    let recorded: BTreeSet<_> = recorded(world).into_values().flatten().collect();
     let texts: Vec<String> = world
         .live()
         .into_values()
@@ -172,15 +171,35 @@ fn recorded_events_calibrate_v1s_signature() {
         .filter(|(id, _)| recorded.contains(id))
         .map(|(_, event)| event["description"].as_str().unwrap_or_default().to_owned())
         .collect();
-    let matching = texts
+    let signed = |text: &&String| text.contains("Case: ") && text.contains("PERM Tracker");
+    (texts.iter().filter(signed).count(), texts.len())
+}
+
+#[test]
+fn recorded_events_calibrate_v1s_signature() {
+    let (signed, recorded) = signature(&WorldSpec::default().generate());
+    assert!(signed * 100 >= recorded * 97, "{signed} of {recorded}");
+}
+
+#[test]
+fn orphans_are_held_where_the_signature_is_not_calibrated() {
+    let spec = WorldSpec {
+        uncalibrated: true,
+        ..WorldSpec::default()
+    };
+    let world = spec.generate();
+    let orphans = world
+        .truth
         .iter()
-        .filter(|text| text.contains("Case: ") && text.contains("PERM Tracker"))
-        .count();
+        .filter(|truth| truth.class == Class::V1Orphan);
+    assert!(orphans.clone().count() > 10);
     assert!(
-        matching * 100 >= texts.len() * 97,
-        "{matching} of {}",
-        texts.len()
+        orphans
+            .clone()
+            .all(|o| o.disposition == Disposition::Hold && o.must_survive)
     );
+    let (signed, recorded) = signature(&world);
+    assert!(signed * 100 < recorded * 90, "{signed} of {recorded}");
 }
 
 #[test]
@@ -195,4 +214,22 @@ fn a_big_world_takes_seconds() {
         2_500
     );
     assert!(world.truth.len() > 8_000);
+}
+
+#[tokio::test]
+async fn a_fresh_export_is_later_than_the_worlds_own() {
+    let world = WorldSpec::default()
+        .as_of(chrono::DateTime::UNIX_EPOCH)
+        .users(2)
+        .generate();
+    assert_eq!(world.v2.snapshot_at, chrono::DateTime::UNIX_EPOCH);
+    let sim = crate::SimServers::start(world).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let first = sim.write_v2_exports(folder.path()).unwrap().production_zip;
+    let fresh = sim
+        .write_fresh_v2_exports(folder.path())
+        .unwrap()
+        .production_zip;
+    assert!(first.ends_with("snapshot_0.zip") && first != fresh && fresh.exists());
+    sim.stop().await;
 }

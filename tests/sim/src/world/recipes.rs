@@ -127,6 +127,9 @@ pub(crate) const CYCLE: [Recipe; 56] = [
     R::V1Future,
 ];
 
+/// Starts a note that names a case of somebody else's.
+pub(crate) const COLLEAGUE: &str = "Copied from a colleague";
+
 /// Deadlines whose v1 ids the import kept: all but the window's opening.
 const ADOPTABLE: [Deadline; 7] = [
     Deadline::PwdExpiration,
@@ -222,6 +225,9 @@ impl Kitchen<'_> {
         };
         let slot = self.slot(wanted, past, recipe == R::V1DeletedCase);
         let mut event = self.v1_event(slot);
+        if self.spec.uncalibrated && self.dice.chance(0.25) {
+            event.description = Some("Deadline of PERM Tracker".to_owned());
+        }
         let deadline = slot.deadline;
         let v1 = |class, why| Verdict::v1(class, slot.date, why);
         let mut verdict = v1(
@@ -354,7 +360,7 @@ impl Kitchen<'_> {
             _ => {}
         }
         self.user.place(&event, verdict);
-        if recipe == R::OrphanLate
+        if (recipe == R::OrphanLate || self.spec.uncalibrated)
             && let Some(truth) = self.user.truth.last_mut()
             && truth.class == Class::V1Orphan
         {
@@ -518,9 +524,7 @@ impl Kitchen<'_> {
             ),
             R::LookalikeUuid => (
                 title,
-                Some(format!(
-                    "Copied from a colleague\nCase: {uuid}\nPERM Tracker"
-                )),
+                Some(format!("{COLLEAGUE}\nCase: {uuid}\nPERM Tracker")),
                 Class::Lookalike,
                 "our title and a case id, but no case of this user",
             ),
