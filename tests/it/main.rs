@@ -5,5 +5,13 @@
     reason = "helpers of tests fail the test"
 )]
 
+#[macro_use]
+mod snapshot;
+mod chain;
+mod server;
+mod world;
+
+mod append;
 mod documents;
+mod tamper;
 mod tidy;
