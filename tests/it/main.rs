@@ -12,4 +12,6 @@ mod server;
 mod world;
 
 mod append;
+mod documents;
 mod tamper;
+mod tidy;
