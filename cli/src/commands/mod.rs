@@ -2,6 +2,7 @@
 
 mod append;
 mod approve;
+mod cleanup;
 mod init;
 mod log;
 mod loss;
@@ -30,6 +31,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
