@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
+    /// What was done, told item by item, for a review
+    #[command(subcommand)]
+    Review(Review),
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
@@ -143,6 +146,27 @@ pub(crate) struct Loss {
     /// Answer for this scope alone; can be given several times
     #[arg(long = "scope", value_name = "SCOPE", value_enum)]
     pub(crate) scopes: Vec<ScopeName>,
+}
+
+/// `ledger review`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
+    Deletions(ReviewDeletions),
+}
+
+/// `ledger review deletions`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewDeletions {
+    /// Only items that this run found or worked on
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only items of this user: e-mail, id in the retired system, or subject
+    #[arg(long, value_name = "EMAIL|UUID")]
+    pub(crate) user: Option<String>,
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
 }
 
 /// A scope as it is named on the command line.

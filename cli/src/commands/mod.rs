@@ -6,6 +6,7 @@ mod cleanup;
 mod init;
 mod log;
 mod loss;
+mod review;
 mod show;
 mod verify;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Review(args) => review::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
