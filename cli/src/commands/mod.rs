@@ -5,9 +5,11 @@ mod approve;
 mod bench;
 mod cleanup;
 mod demo;
+mod cleanup;
 mod init;
 mod log;
 mod loss;
+mod review;
 mod show;
 mod verify;
 
@@ -36,6 +38,10 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
+        Command::Approve(args) => approve::run(&common, &args).await,
+        Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Review(args) => review::run(&common, args).await,
+        Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
