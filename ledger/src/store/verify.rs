@@ -11,7 +11,7 @@ use super::guards::{guards_off, who_runs_this};
 use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::PayloadText;
-use super::read::{ReadError, head_of};
+use super::read::{HEAD, ReadError, head_of};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
 use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
@@ -73,12 +73,10 @@ impl Store {
             .begin_with("begin transaction isolation level repeatable read, read only")
             .await
             .map_err(failed("take a snapshot of the ledger"))?;
-        let row = query(
-            "select size, hash, recorded_at, name, clock from ledger.heads where ledger_id = $1",
-        )
-        .bind(self.id().uuid())
-        .fetch_optional(&mut *snapshot)
-        .await
+        let row = query(HEAD)
+            .bind(self.id().uuid())
+            .fetch_optional(&mut *snapshot)
+            .await
         .map_err(failed("read the head"))?
         .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
