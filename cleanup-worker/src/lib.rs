@@ -6,5 +6,6 @@
 
 pub mod clients;
 pub mod config;
+pub mod engine;
 pub mod executors;
 pub mod secrets;

@@ -1,5 +1,8 @@
 //! The command line.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
@@ -41,6 +44,15 @@ pub(crate) enum Command {
     Show(Show),
     /// Check every entry, payload, link, identity and guard
     Verify(Verify),
+    /// Find and delete what the retired system left behind
+    #[command(subcommand)]
+    Cleanup(Cleanup),
+    /// The whole story on simulators: cleanup, faults, a kill, the answers, an intruder
+    Demo(Demo),
+    /// Approve a plan that somebody else made, for 24 hours
+    Approve(Approve),
+    /// Was any data lost?
+    Loss(Loss),
     /// Measure append and verify beside raw SQL, in a database of its own that is removed again
     Bench(Bench),
     /// Print a completion script for a shell
@@ -114,6 +126,117 @@ pub(crate) struct Verify {
     /// A head that was kept outside, to be found again; can be given several times
     #[arg(long = "head", value_name = "SEQ:HASH")]
     pub(crate) heads: Vec<String>,
+}
+
+/// `ledger demo`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// Users of the made-up v1
+    #[arg(long, default_value_t = 30)]
+    pub(crate) users: usize,
+    /// Calendar events per user, about
+    #[arg(long, default_value_t = 20)]
+    pub(crate) events_per_user: usize,
+    /// The same seed makes the same world
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+}
+
+/// `ledger cleanup`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cleanup {
+    /// v1's events in users' Google calendars
+    Calendar(Box<CleanupCalendar>),
+}
+
+/// `ledger cleanup calendar`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CleanupCalendar {
+    /// Look at everything, change nothing, and seal what would be deleted as a plan
+    #[arg(long, conflicts_with = "plan", required_unless_present = "plan")]
+    pub(crate) dry_run: bool,
+    /// Execute this approved plan: its hash, or at least its first 8 digits
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
+    /// An export of v2 (ZIP or folder); give production and development. For a live run not older
+    /// than --v2-max-age
+    #[arg(long = "v2-export", value_name = "PATH")]
+    pub(crate) v2_exports: Vec<PathBuf>,
+    /// How old v2's export may be when an event is deleted
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
+    pub(crate) v2_max_age: Duration,
+    /// When v2 went live
+    #[arg(long, value_name = "TIME")]
+    pub(crate) go_live: Option<String>,
+    /// When v1 stopped writing; the time of going live, if left out
+    #[arg(long, value_name = "TIME")]
+    pub(crate) freeze: Option<String>,
+    /// Users start this far apart
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) user_interval: Duration,
+    /// Users worked on at the same time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) users_at_once: usize,
+    /// Rules of identification, instead of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// v1's table of users, where both exist: perm_users or users
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) users_table: Option<String>,
+    /// Run before go-live + 24 h, or without --go-live, for this reason; it is recorded
+    #[arg(long, value_name = "REASON")]
+    pub(crate) r#override: Option<String>,
+    /// Folder for the run's log file
+    #[arg(long, value_name = "DIR", default_value = "logs")]
+    pub(crate) log_dir: PathBuf,
+}
+
+/// Reads `90s`, `30m`, `24h`, `250ms`, or plain seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "must look like 1s, 30m or 24h".to_owned())?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        "h" => Ok(Duration::from_secs(number * 3600)),
+        "d" => Ok(Duration::from_secs(number * 86_400)),
+        _ => Err("must end in ms, s, m, h or d".to_owned()),
+    }
+}
+
+/// `ledger approve`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Approve {
+    /// Hash of the plan, or its first 8 or more hex digits
+    pub(crate) plan: String,
+    /// Time of recording, in a ledger with a simulated clock
+    #[arg(long, value_name = "TIME")]
+    pub(crate) recorded_at: Option<String>,
+}
+
+/// `ledger loss`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Loss {
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
+    /// Answer for this scope alone; can be given several times
+    #[arg(long = "scope", value_name = "SCOPE", value_enum)]
+    pub(crate) scopes: Vec<ScopeName>,
+}
+
+/// A scope as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScopeName {
+    /// Calendar events
+    Calendar,
+    /// Records of the database
+    Records,
+    /// Files in storage
+    Files,
 }
 
 /// `ledger bench`

@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use futures_util::StreamExt as _;
 use ledger::domain::id::{EventType, RunId, Subject, Timestamp};
+use ledger::projections::fold::At;
 use ledger::store::Store;
 use ledger::store::payload::PayloadText;
 use ledger::store::read::{Filter, Recorded};
@@ -60,8 +61,9 @@ async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
     };
     if let Some(text) = &args.as_of {
         match as_of(text)? {
-            AsOf::Seq(seq) => filter.to = Some(filter.to.map_or(seq, |to| to.min(seq))),
-            AsOf::Time(time) => filter.as_of = Some(time),
+            At::Seq(seq) => filter.to = Some(filter.to.map_or(seq, |to| to.min(seq))),
+            At::Time(time) => filter.as_of = Some(time),
+            At::Head => {}
         }
     }
     if let Some(text) = &args.subject {
@@ -70,21 +72,13 @@ async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
     Ok(filter)
 }
 
-/// A point in the ledger's past.
-pub(crate) enum AsOf {
-    /// After this entry.
-    Seq(u64),
-    /// What was recorded by then.
-    Time(Timestamp),
-}
-
 /// Reads `--as-of`.
-pub(crate) fn as_of(text: &str) -> Result<AsOf, Failure> {
+pub(crate) fn as_of(text: &str) -> Result<At, Failure> {
     if let Ok(seq) = text.parse() {
-        return Ok(AsOf::Seq(seq));
+        return Ok(At::Seq(seq));
     }
     Timestamp::parse_lenient(text)
-        .map(AsOf::Time)
+        .map(At::Time)
         .map_err(Failure::usage)
 }
 
@@ -98,6 +92,7 @@ pub(crate) async fn subject(store: &Store, text: &str) -> Result<Subject, Failur
             "a subject looks like kind:uuid or kind:name",
         ));
     };
+    ledger::domain::id::check_kind(kind).map_err(Failure::usage)?;
     store
         .subject_of(kind, name)
         .await
@@ -111,7 +106,7 @@ pub(crate) fn payload_state(payload: &PayloadText) -> &'static str {
         PayloadText::Open { .. } => "open",
         PayloadText::Sealed => "sealed",
         PayloadText::Gone => "gone",
-        _ => "damaged",
+        PayloadText::Damaged => "damaged",
     }
 }
 
@@ -140,6 +135,9 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
         PayloadText::Open { natural_id, .. } => natural_id.as_deref(),
         _ => None,
     };
+    // Line ends in a payload can stand only between its tokens, and would cut the line in two.
+    let payload = recorded.payload.json();
+    let payload = payload.map(|json| json.replace(['\n', '\r'], " "));
     let line = Line {
         seq: entry.seq,
         kind: entry.subject.kind(),
@@ -149,9 +147,8 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
         hash: recorded.hash.to_string(),
         entry,
         bytes: &recorded.text,
-        payload: recorded
-            .payload
-            .json()
+        payload: payload
+            .as_deref()
             .and_then(|json| serde_json::from_str(json).ok()),
         payload_state: payload_state(&recorded.payload),
         natural_id,

@@ -325,9 +325,10 @@ impl Verifier {
     pub fn finish(mut self) -> Findings {
         let head = self.head;
         let last = self.previous;
+        let ends_here = |last: &Seen| head.hash == last.hash || head.hash == last.computed;
         if let Some(last) = last.filter(|last| last.seq > head.size) {
             self.settle(true);
-            if head.hash == last.hash || head.hash == last.computed {
+            if ends_here(&last) {
                 let why = format!("it counts {} entries of {}", head.size, last.seq);
                 self.findings.name(last.seq, How::HeadAltered(why));
                 return self.findings;
@@ -336,7 +337,12 @@ impl Verifier {
                 self.findings.name(seq, How::BeyondHead);
             }
         }
-        if head.size > self.last_seen {
+        if let Some(last) = last.filter(|last| last.seq < head.size && ends_here(last)) {
+            // Nothing is missing: it is the head's count that is wrong.
+            self.settle(true);
+            let why = format!("it counts {} entries of {}", head.size, last.seq);
+            self.findings.name(last.seq, How::HeadAltered(why));
+        } else if head.size > self.last_seen {
             self.settle(true);
             self.findings
                 .name_missing(self.last_seen + 1, head.size, &self.displaced);

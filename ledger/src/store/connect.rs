@@ -72,9 +72,7 @@ pub struct LedgerRow {
 /// Reads an address as `DATABASE_URL` holds it.
 pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Address)?;
-    Ok(options
-        .application_name("ledger")
-        .log_statements(tracing::log::LevelFilter::Off))
+    Ok(options.application_name("ledger"))
 }
 
 /// What was found out while connecting.
@@ -101,7 +99,8 @@ pub async fn connect(
                 Ok(())
             })
         })
-        .connect_with(options)
+        // A statement that waits its turn in a busy ledger is no news for a person, and its text is none of theirs.
+        .connect_with(options.disable_statement_logging())
         .await
         .map_err(ConnectError::Connect)?;
     let row = query(
@@ -147,11 +146,15 @@ async fn check_version(pool: &PgPool) -> Result<(), ConnectError> {
 
 /// The ledgers of a database, by name.
 pub async fn ledgers(pool: &PgPool) -> Result<Vec<LedgerRow>, ConnectError> {
-    let rows =
-        query("select ledger_id, name, clock from ledger.heads where size > 0 order by name")
-            .fetch_all(pool)
-            .await
-            .map_err(failed("list the ledgers"))?;
+    // A head of size 0 beside entries was edited: verify has to get at it.
+    let rows = query(
+            "select ledger_id, name, clock from ledger.heads h \
+             where size > 0 or exists (select from ledger.entries e where e.ledger_id = h.ledger_id) \
+             order by name",
+        )
+        .fetch_all(pool)
+        .await
+        .map_err(failed("list the ledgers"))?;
     rows.iter()
         .map(|row| {
             Ok(LedgerRow {
@@ -162,6 +165,20 @@ pub async fn ledgers(pool: &PgPool) -> Result<Vec<LedgerRow>, ConnectError> {
         })
         .collect::<Result<_, sqlx::Error>>()
         .map_err(failed("list the ledgers"))
+}
+
+/// A ledger that has entries and no head row. Looks at every entry: to be asked only where a ledger was not found.
+pub async fn without_head(pool: &PgPool) -> Result<Option<LedgerId>, ConnectError> {
+    let row = query(
+        "select e.ledger_id from ledger.entries e \
+         where not exists (select from ledger.heads h where h.ledger_id = e.ledger_id) limit 1",
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(failed("look for entries without a head"))?;
+    row.map(|row| row.try_get("ledger_id").map(LedgerId::new))
+        .transpose()
+        .map_err(failed("look for entries without a head"))
 }
 
 /// An administrator's connection: prepares the database, makes the writer's login.

@@ -132,6 +132,35 @@ impl Store {
         .try_flatten()
     }
 
+    /// Entries in order like [`Self::read`]; one that is damaged stands among them as its number and does not end the
+    /// stream, for answers that have to say what they do not know.
+    pub fn read_each(
+        &self,
+        filter: Filter,
+    ) -> impl Stream<Item = Result<Result<Recorded, u64>, ReadError>> + Send {
+        let store = self.clone();
+        futures_util::stream::try_unfold(Some(0), move |after| {
+            let (store, filter) = (store.clone(), filter.clone());
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let rows = store.rows(&filter, after).await?;
+                let mut page = Vec::with_capacity(rows.len());
+                let mut last = None;
+                for row in &rows {
+                    let seq: i64 = row.try_get("seq").map_err(failed("read an entry"))?;
+                    last = Some(seq.unsigned_abs());
+                    page.push(match store.recorded(row).await {
+                        Err(ReadError::Damaged { seq }) => Ok(Err(seq.unsigned_abs())),
+                        other => other.map(Ok),
+                    });
+                }
+                let next = last.filter(|_| i64::try_from(page.len()).unwrap_or(0) == PAGE);
+                Ok((!page.is_empty()).then(|| (futures_util::stream::iter(page), next)))
+            }
+        })
+        .try_flatten()
+    }
+
     /// Entries in order, and then those that come, until the caller stops. A lost notice costs at most a second.
     pub fn follow(&self, filter: Filter) -> impl Stream<Item = Result<Recorded, ReadError>> + Send {
         let store = self.clone();
@@ -164,11 +193,11 @@ impl Store {
         Some(listener)
     }
 
-    async fn page(&self, filter: &Filter, after: u64) -> Result<Vec<Recorded>, ReadError> {
+    async fn rows(&self, filter: &Filter, after: u64) -> Result<Vec<PgRow>, ReadError> {
         let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let from = filter.from.unwrap_or(1).max(after + 1);
         let types: Vec<&str> = filter.types.iter().map(EventType::as_str).collect();
-        let rows = query(
+        query(
             "select e.seq, e.hash, e.bytes, p.algorithm, p.key_id, p.nonce, p.bytes as payload \
              from ledger.entries e \
              left join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq \
@@ -189,7 +218,11 @@ impl Store {
         .bind(PAGE)
         .fetch_all(self.pool())
         .await
-        .map_err(failed("read entries"))?;
+        .map_err(failed("read entries"))
+    }
+
+    async fn page(&self, filter: &Filter, after: u64) -> Result<Vec<Recorded>, ReadError> {
+        let rows = self.rows(filter, after).await?;
         let mut page = Vec::with_capacity(rows.len());
         for row in rows {
             page.push(self.recorded(&row).await?);

@@ -3,10 +3,11 @@
 //! Everything in this folder but the engine's glue is pure. The path of one event: raw bytes
 //! ([`event`]) and what v1 and v2 recorded ([`recorded`], [`v2_text`]) become signals
 //! ([`signals`]), a policy makes a class of them, and conditions ([`calibration`], [`coverage`])
-//! decide the disposition. [`incumbent`] counts what the migration plan's own search would have
-//! done instead.
+//! decide the disposition; [`census`] does all that for one account. [`incumbent`] counts what the
+//! migration plan's own search would have done instead.
 
 pub mod calibration;
+pub mod census;
 pub mod coverage;
 pub mod event;
 pub mod incumbent;

@@ -196,7 +196,10 @@ fn measure_presence(presence: Presence<'_>, out: &mut Facts) {
 fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out: &mut Facts) {
     let users = facts.recorded_by.get(id).copied().unwrap_or(0);
     match account.recorded.get(id) {
-        Some(RecordedOn { key: Some(key), .. }) => out.set_with("v1_recorded", true, key.clone()),
+        // A key comes out of v1's data, so only one of the form that v1 gives them is repeated.
+        Some(RecordedOn { key: Some(key), .. }) if is_plain_name(key) => {
+            out.set_with("v1_recorded", true, key.clone());
+        }
         Some(_) => out.set("v1_recorded", true),
         None => out.set("v1_recorded_elsewhere", users > 0),
     }
@@ -208,6 +211,13 @@ fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out
     if let Some(deployments) = deployments(production, development) {
         out.set_with("v2_recorded", true, deployments);
     }
+}
+
+fn is_plain_name(key: &str) -> bool {
+    key.len() <= 40
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn deployments(production: bool, development: bool) -> Option<&'static str> {
@@ -325,12 +335,11 @@ fn measure_deadline(id: &str, view: &EventView, account: &AccountFacts, out: &mu
 /// 10. Other events are counted and otherwise left alone. Of what cannot be read at all it cannot
 /// be said that it does not concern us, so that is a candidate too.
 pub fn is_candidate(signals: &Facts) -> bool {
-    const ANY: [&str; 9] = [
+    const ANY: [&str; 8] = [
         "v1_recorded",
         "v1_recorded_elsewhere",
         "v2_recorded",
         "v2_text",
-        "v2_mark",
         "case_link",
         "title",
         "mention",

@@ -621,7 +621,18 @@ fn evidence_holds_nothing_that_a_person_wrote() {
         "attendees": [{"email": "sekrit@example.com"}],
         "organizer": {"email": "sekrit@example.com"},
     });
-    let evidence = serde_json::to_string(&signals_of(&v1_event("rec", changes))).unwrap();
+    let event = ParsedEvent::parse(v1_event("rec", changes).to_string().as_bytes());
+    let mut account = account();
+    account.recorded.get_mut("rec").unwrap().key = Some("Sekrit".to_owned());
+    let signals = measure(
+        "rec",
+        Presence::Present(&event),
+        &account,
+        &facts(),
+        &policy(),
+    );
+    assert!(signals.holds("v1_recorded"));
+    let evidence = serde_json::to_string(&signals).unwrap();
     assert!(!evidence.to_lowercase().contains("sekrit"), "{evidence}");
     assert!(
         !evidence.contains(OWN) && !evidence.contains(OTHER),

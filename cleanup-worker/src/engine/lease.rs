@@ -1,0 +1,110 @@
+//! The lease on a plan: one live run at a time. It is renewed while the run works, and no deletion is sent that could
+//! land after somebody else has taken it over.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ledger::store::lease::LeaseError;
+use ledger::store::{Fence, Store};
+
+/// How long a lease runs without renewal.
+const LENGTH: Duration = Duration::from_secs(10);
+/// How often it is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// Longest that one deletion may take. Less than what is always left of a lease, and what a new holder waits before it
+/// acts: so a stalled request of the old holder cannot land late.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A held lease.
+#[derive(Debug, Clone)]
+pub struct PlanLease {
+    store: Store,
+    fence: Fence,
+    valid_until: Arc<Mutex<Instant>>,
+}
+
+impl PlanLease {
+    /// Takes the lease of a plan. One that a killed run left behind is waited for; one that is being renewed is refused.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] where another run is alive.
+    pub async fn take(store: &Store, plan: uuid::Uuid, holder: &str) -> Result<Self, LeaseError> {
+        let name = format!("plan/{plan}");
+        let asked = Instant::now();
+        let (fence, taken_over) = match store.take_lease(&name, holder, LENGTH).await {
+            Err(LeaseError::Held { remaining, .. }) => {
+                tracing::warn!("an earlier run of this plan may still be at work; waiting for it");
+                tokio::time::sleep(remaining + Duration::from_millis(100)).await;
+                (store.take_lease(&name, holder, LENGTH).await?, true)
+            }
+            other => (other?, false),
+        };
+        let valid_until = Arc::new(Mutex::new(asked));
+        let lease = Self {
+            store: store.clone(),
+            fence,
+            valid_until,
+        };
+        lease.renew().await?;
+        if taken_over {
+            let waited = async {
+                tokio::time::sleep(WRITE_LIMIT).await;
+                Ok::<(), LeaseError>(())
+            };
+            tokio::select! {
+                done = waited => done?,
+                lost = lease.keep() => return Err(lost),
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Proof for the appends.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    async fn renew(&self) -> Result<(), LeaseError> {
+        // Counted from before the request: the database's clock started no earlier.
+        let asked = Instant::now();
+        self.store.renew_lease(&self.fence, LENGTH).await?;
+        *self
+            .valid_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = asked + LENGTH;
+        Ok(())
+    }
+
+    /// Renews until the lease is lost.
+    pub async fn keep(&self) -> LeaseError {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            match self.renew().await {
+                Err(lost @ LeaseError::Lost { .. }) => return lost,
+                Err(error) => tracing::warn!(%error, "the lease was not renewed; trying again"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Waits until a deletion sent now ends before the lease could pass to somebody else.
+    pub async fn until_safe(&self) {
+        loop {
+            let valid = *self
+                .valid_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if valid.saturating_duration_since(Instant::now()) > WRITE_LIMIT {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Gives it back.
+    pub async fn release(&self) {
+        if let Err(error) = self.store.release_lease(&self.fence).await {
+            tracing::warn!(%error, "the lease was not given back; it runs out by itself");
+        }
+    }
+}

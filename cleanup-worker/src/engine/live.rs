@@ -1,0 +1,593 @@
+//! The live run: exactly the items of an approved plan, each at the version that was approved.
+//!
+//! Before anything is deleted: the plan's hash is recomputed from the log, its approval holds and is another person's, the
+//! time gate is open or overridden, v2's ids are fresh, nobody else holds the lease, and what a crash left open is settled.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, stream};
+use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted, UserFailed};
+use ledger::domain::hash::Hash;
+use ledger::domain::id::{Actor, RunId, Subject};
+use ledger::domain::identify::Disposition;
+use ledger::projections::plan::{self, PlanError, PlannedItem, Progress, SealedPlan};
+use ledger::store::read::Filter;
+use ledger::store::{Draft, Store};
+use serde::Serialize;
+
+use super::accounts::{Pace, Unreachable, calendar_of};
+use super::dry_run::ACCOUNT_KIND;
+use super::lease::{PlanLease, WRITE_LIMIT};
+use super::runlog::RunLog;
+use super::sources::{SourceUser, Sources, read_sources, read_v2, v2_recorded};
+use super::step::{ItemEnd, Live, Stopped};
+use super::{EngineError, Progress as Done, Reader, Recorder, RunOptions};
+use crate::clients::convex::V2Export;
+use crate::clients::google::{CalendarReader, CalendarWriter};
+use crate::clients::http::{HttpLimits, WriteTransport};
+use crate::clients::supabase::UsersTable;
+
+/// The plan's cleanup comes no earlier than this after going live.
+const GATE: chrono::Duration = chrono::Duration::hours(24);
+/// So many items of a user may fail one after another before the user is left for later.
+const FAILURES_IN_A_ROW_MAX: u32 = 5;
+
+/// What a live run is told.
+#[derive(Debug)]
+pub struct LiveRun {
+    /// The plan.
+    pub plan: Hash,
+    /// v2's exports, fresh ones.
+    pub v2_exports: Vec<PathBuf>,
+    /// How old they may be when an item is deleted.
+    pub v2_max_age: Duration,
+    /// Which of v1's tables of users, where both exist.
+    pub users_table: Option<UsersTable>,
+    /// Pace and times.
+    pub options: RunOptions,
+    /// Why it may run before its time.
+    pub override_reason: Option<String>,
+}
+
+/// What a live run came to.
+#[derive(Debug, Serialize)]
+pub struct LiveReport {
+    /// The run.
+    pub run: RunId,
+    /// The plan.
+    pub plan: Hash,
+    /// `complete`, `partial` or `stopped`.
+    pub status: String,
+    /// Why it stopped, or what to do about what is left.
+    pub notes: Vec<String>,
+    /// Items by outcome.
+    pub totals: BTreeMap<String, u64>,
+    /// Per user.
+    pub users: Vec<UserOutcome>,
+}
+
+/// One account's part.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UserOutcome {
+    /// v1's id of the user whose token was used.
+    pub user: String,
+    /// For the terminal of who may see it.
+    pub email: Option<String>,
+    /// Items of the plan to be deleted.
+    pub found: u64,
+    /// Deleted, now or in an earlier run of this plan.
+    pub deleted: u64,
+    /// Gone before we came.
+    pub already_gone: u64,
+    /// Left for a person at the moment of deletion.
+    pub held: u64,
+    /// Not done.
+    pub failed: u64,
+    /// Changes to planned or recorded items that no entry explains.
+    pub unexplained: u64,
+    /// What went wrong, with what to do.
+    pub errors: Vec<String>,
+}
+
+/// The items of one account that are to be deleted.
+pub(super) struct Place {
+    pub(super) calendar: String,
+    pub(super) owner: Subject,
+    pub(super) user: Option<usize>,
+    pub(super) items: Vec<PlannedItem>,
+}
+
+impl From<PlanError> for EngineError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Read(error) => Self::Read(error),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// Executes a plan, or goes on with one that was interrupted.
+///
+/// # Errors
+/// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
+pub async fn live_run(
+    reader: &Reader,
+    store: &Store,
+    actor: &Actor,
+    told: LiveRun,
+    open_log: &(dyn Fn(RunId) -> std::io::Result<RunLog> + Sync),
+    progress: &(dyn Fn(Done) + Sync),
+) -> Result<LiveReport, EngineError> {
+    let plan = plan::load(store, told.plan).await?;
+    let exports = read_v2(told.v2_exports.clone()).await?;
+    let stale_at = stale_at(&exports, told.v2_max_age)?;
+    let clock = store.clock().clone();
+    let lease = PlanLease::take(store, plan.subject.uuid(), actor.as_str()).await?;
+    let work = async {
+        let sources =
+            read_sources(reader, told.users_table, &exports, &told.options, &clock).await?;
+        let v2_now = v2_recorded(&exports).map(str::to_owned).collect();
+        let (run, resumed) = run_of(store, plan.hash).await?;
+        let recorder = Recorder {
+            store: store.clone(),
+            actor: actor.clone(),
+            run,
+        };
+        let log = Arc::new(open_log(run).map_err(|error| {
+            EngineError::Refused(format!("the run's log file could not be opened: {error}"))
+        })?);
+        let now = clock.now();
+        let standing = plan.approval_at(now, Some(actor)).or_else(|| {
+            // A lapsed approval begins nothing, but what was begun under it is still settled.
+            plan.approvals
+                .iter()
+                .rev()
+                .find(|approval| approval.is_independent_of(&plan.makers))
+        });
+        let Some(approval) = standing.cloned() else {
+            return Err(not_approved(&plan, actor));
+        };
+        let live = Live {
+            recorder,
+            plan,
+            approval,
+            lease: lease.clone(),
+            log,
+            timing: reader.timing.clone(),
+            v2_now,
+            v2_stale_at: stale_at,
+        };
+        let gate = gate(&told, now.instant());
+        execute(reader, &live, &told, &sources, resumed, gate, progress).await
+    };
+    let result = tokio::select! {
+        result = work => result,
+        lost = lease.keep() => return Err(lost.into()),
+    };
+    lease.release().await;
+    result
+}
+
+fn stale_at(exports: &[V2Export], max_age: Duration) -> Result<DateTime<Utc>, EngineError> {
+    let oldest = exports.iter().map(|export| export.taken_at).min();
+    let oldest = oldest.ok_or_else(|| {
+        EngineError::Refused(
+            "a live run needs a fresh export of v2 (--v2-export), so that nothing v2 relies on is \
+             deleted"
+                .to_owned(),
+        )
+    })?;
+    Ok(oldest + chrono::Duration::from_std(max_age).unwrap_or(chrono::Duration::MAX))
+}
+
+fn not_approved(plan: &SealedPlan, actor: &Actor) -> EngineError {
+    let short = &plan.hash.to_string()[..16];
+    let own = plan
+        .approvals
+        .iter()
+        .any(|approval| approval.person == *actor);
+    EngineError::Refused(if own {
+        format!("plan {short} was approved by {actor}, who may not run it too: four eyes")
+    } else {
+        format!(
+            "plan {short} is not approved: somebody else runs `ledger approve {short} --as NAME`"
+        )
+    })
+}
+
+/// `None` where the time has come; else why not.
+fn gate(told: &LiveRun, now: DateTime<Utc>) -> Option<String> {
+    match told.options.go_live {
+        None => Some("when v2 went live is not known (--go-live)".to_owned()),
+        Some(at) if now < at + GATE => Some(format!(
+            "it is before go-live + 24 h ({})",
+            (at + GATE).to_rfc3339()
+        )),
+        Some(_) => None,
+    }
+}
+
+/// The run to go on with: that of this plan which has started and not finished; else a new one.
+async fn run_of(store: &Store, plan: Hash) -> Result<(RunId, bool), EngineError> {
+    let types = ["run.started", "run.finished"]
+        .map(str::parse)
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut entries = std::pin::pin!(store.read(Filter {
+        types,
+        ..Filter::default()
+    }));
+    let mut open: Option<RunId> = None;
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let entry = &recorded.entry;
+        let Some(json) = recorded.payload.json() else {
+            continue;
+        };
+        match Event::decode(entry.event_type.as_str(), entry.schema, json) {
+            Ok(Event::RunStarted(started)) if started.plan == Some(plan) => open = entry.run,
+            Ok(Event::RunFinished(_)) if entry.run == open => open = None,
+            _ => {}
+        }
+    }
+    Ok(match open {
+        Some(run) => (run, true),
+        None => (store.clock().run_id(), false),
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing that a run rests on"
+)]
+async fn execute(
+    reader: &Reader,
+    live: &Live,
+    told: &LiveRun,
+    sources: &Sources,
+    resumed: bool,
+    gate: Option<String>,
+    progress: &(dyn Fn(Done) + Sync),
+) -> Result<LiveReport, EngineError> {
+    let mut known = plan::progress(&live.recorder.store, live.plan.hash).await?;
+    let places = places(live, sources).await?;
+    let writing = WriteTransport::open(
+        &reader.config,
+        HttpLimits {
+            request: WRITE_LIMIT,
+            ..HttpLimits::default()
+        },
+    )?;
+    if known.values().any(|progress| progress.open.is_some()) {
+        recover(reader, live, sources, &places, &known).await?;
+        known = plan::progress(&live.recorder.store, live.plan.hash).await?;
+    }
+    if let Some(reason) = live.stopped() {
+        return Err(EngineError::Refused(reason));
+    }
+    if let Some(why) = gate {
+        pass_gate(live, told, &why).await?;
+    }
+    if !resumed {
+        started(live, told).await?;
+    }
+    let known = Arc::new(known);
+    let all = places.len() as u64;
+    let pace = Pace::new(reader, &told.options);
+    let mut report = LiveReport {
+        run: live.recorder.run,
+        plan: live.plan.hash,
+        status: String::new(),
+        notes: Vec::new(),
+        totals: BTreeMap::new(),
+        users: Vec::new(),
+    };
+    let work = |place: Place| {
+        let (known, pace, writing) = (known.clone(), pace.clone(), writing.clone());
+        async move { one_place(reader, live, sources, place, &known, &pace, writing).await }
+    };
+    let mut results = stream::iter(places)
+        .map(work)
+        .buffer_unordered(told.options.users_at_once.max(1));
+    while let Some(result) = results.next().await {
+        let (user, stopped) = result?;
+        report.users.push(user);
+        if let Some(reason) = stopped
+            && !report.notes.contains(&reason)
+        {
+            report.notes.push(reason);
+        }
+        progress(Done {
+            done: report.users.len() as u64,
+            all,
+        });
+    }
+    drop(results);
+    finish(live, sources, report).await
+}
+
+async fn pass_gate(live: &Live, told: &LiveRun, why: &str) -> Result<(), EngineError> {
+    let Some(reason) = &told.override_reason else {
+        return Err(EngineError::Refused(format!(
+            "refused: {why}; wait, or run it all the same with --override REASON, which is recorded"
+        )));
+    };
+    let event = Event::GateOverridden(GateOverridden {
+        gate: "go_live_plus_24h".to_owned(),
+        reason: reason.clone(),
+    });
+    let subject = &live.plan.subject;
+    let appended = live.record(&event, subject, subject, None, None).await?;
+    live.log.entry(&appended, &[("gate", "go_live_plus_24h")]);
+    Ok(())
+}
+
+async fn started(live: &Live, told: &LiveRun) -> Result<(), EngineError> {
+    let subject = run_subject(live.recorder.run)?;
+    let mut options = BTreeMap::from([(
+        "user_interval_ms".to_owned(),
+        told.options.user_interval.as_millis().to_string(),
+    )]);
+    if let Some(at) = told.options.go_live {
+        options.insert("go_live".to_owned(), at.to_rfc3339());
+    }
+    let event = Event::RunStarted(RunStarted {
+        verb: "cleanup".to_owned(),
+        plan: Some(live.plan.hash),
+        approval: Some(live.approval.id),
+        options,
+    });
+    let appended = live.record(&event, &subject, &subject, None, None).await?;
+    live.log
+        .entry(&appended, &[("plan", &live.plan.hash.to_string())]);
+    Ok(())
+}
+
+fn run_subject(run: RunId) -> Result<Subject, EngineError> {
+    Subject::new("run", run.uuid()).map_err(|error| EngineError::Internal(error.to_string()))
+}
+
+/// The accounts of the plan, each with a user whose token leads to it.
+async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineError> {
+    let store = &live.recorder.store;
+    let by_id: HashMap<&str, usize> = sources
+        .users
+        .iter()
+        .enumerate()
+        .map(|(n, user)| (user.id.as_str(), n))
+        .collect();
+    let mut grouped: BTreeMap<String, Vec<PlannedItem>> = BTreeMap::new();
+    for item in live.plan.with(Disposition::Delete) {
+        grouped
+            .entry(item.place.clone())
+            .or_default()
+            .push(item.clone());
+    }
+    let mut places = Vec::new();
+    for (calendar, items) in grouped {
+        let owner = store
+            .subject_of(ACCOUNT_KIND, &calendar)
+            .await?
+            .ok_or_else(|| {
+                EngineError::Refused("an account of the plan has no subject any more".to_owned())
+            })?;
+        let mut user = None;
+        for subject in items.iter().flat_map(|item| &item.users) {
+            let id = store.natural_id(subject).await?;
+            let found = id.and_then(|id| by_id.get(id.as_str()).copied());
+            if let Some(n) = found.filter(|n| sources.users[*n].access.is_ok()) {
+                user = Some(n);
+                break;
+            }
+        }
+        places.push(Place {
+            calendar,
+            owner,
+            user,
+            items,
+        });
+    }
+    Ok(places)
+}
+
+async fn recover(
+    reader: &Reader,
+    live: &Live,
+    sources: &Sources,
+    places: &[Place],
+    known: &BTreeMap<Subject, Progress>,
+) -> Result<(), EngineError> {
+    for open in known.values().filter_map(|progress| progress.open.as_ref()) {
+        let place = places.iter().find(|place| place.calendar == open.place);
+        let Some((place, calendar)) =
+            place.and_then(|place| Some((place, calendar_for(reader, sources, place)?)))
+        else {
+            continue;
+        };
+        live.recover(&calendar, &place.owner, open).await?;
+    }
+    Ok(())
+}
+
+fn calendar_for(reader: &Reader, sources: &Sources, place: &Place) -> Option<CalendarReader> {
+    let user: &SourceUser = sources.users.get(place.user?)?;
+    let token = user.access.as_ref().ok()?;
+    Some(calendar_of(reader, &user.id, token))
+}
+
+async fn one_place(
+    reader: &Reader,
+    live: &Live,
+    sources: &Sources,
+    place: Place,
+    known: &BTreeMap<Subject, Progress>,
+    pace: &Pace,
+    writing: WriteTransport,
+) -> Result<(UserOutcome, Option<String>), EngineError> {
+    let none = Progress::default();
+    let mut outcome = UserOutcome {
+        found: place.items.len() as u64,
+        ..UserOutcome::default()
+    };
+    let Some(user) = place.user.and_then(|n| sources.users.get(n)) else {
+        outcome.failed = outcome.found;
+        let why = Unreachable::without_token("disconnected");
+        outcome.errors.push(why.reason.clone());
+        return Ok((outcome, None));
+    };
+    outcome.user.clone_from(&user.id);
+    outcome.email.clone_from(&user.email);
+    let Ok(token) = &user.access else {
+        outcome.failed = outcome.found;
+        return Ok((outcome, None));
+    };
+    if let Some(reason) = live.stopped() {
+        outcome.failed = outcome.found;
+        return Ok((outcome, Some(reason)));
+    }
+    pace.start().await;
+    let session = reader.google.session(&user.id, token.clone());
+    let writer = CalendarWriter::new(&reader.google, writing, session);
+    let before = match live.list_before(writer.reader(), &place).await? {
+        Ok(before) => before,
+        Err(error) => {
+            let why = Unreachable::calendar(&error);
+            outcome.failed = outcome.found;
+            outcome.errors.push(why.reason.clone());
+            user_failed(live, &place, &why).await?;
+            return Ok((outcome, None));
+        }
+    };
+    let mut in_a_row = 0;
+    let mut stopped = None;
+    let mut gone = HashSet::new();
+    for (n, item) in place.items.iter().enumerate() {
+        let progress = known.get(&item.subject).unwrap_or(&none);
+        let left = (place.items.len() - n) as u64;
+        if progress.open.is_some() {
+            // Google could not be asked about it; until it can, nothing is done to this item.
+            outcome.failed += 1;
+            continue;
+        }
+        match live.execute(&writer, &place.owner, item, progress).await? {
+            ItemEnd::Deleted => {
+                gone.insert(&item.subject);
+                outcome.deleted += 1;
+            }
+            ItemEnd::AlreadyGone => {
+                gone.insert(&item.subject);
+                outcome.already_gone += 1;
+            }
+            ItemEnd::Held => outcome.held += 1,
+            ItemEnd::Failed => {
+                outcome.failed += 1;
+                in_a_row += 1;
+                if in_a_row >= FAILURES_IN_A_ROW_MAX {
+                    outcome.failed += left - 1;
+                    let text = format!("{in_a_row} items failed one after another: run it again");
+                    outcome.errors.push(text);
+                    break;
+                }
+                continue;
+            }
+            ItemEnd::UserStopped(why) => {
+                outcome.failed += left;
+                outcome.errors.push(why.reason.clone());
+                user_failed(live, &place, &unreachable(&why)).await?;
+                break;
+            }
+            ItemEnd::RunStopped(reason) => {
+                outcome.failed += left;
+                stopped = Some(reason);
+                break;
+            }
+        }
+        in_a_row = 0;
+    }
+    match live
+        .observe_after(writer.reader(), &place, &before, &gone)
+        .await?
+    {
+        Ok(unexplained) => outcome.unexplained = unexplained,
+        Err(error) => outcome.errors.push(super::with_causes(&error)),
+    }
+    Ok((outcome, stopped))
+}
+
+fn unreachable(why: &Stopped) -> Unreachable {
+    Unreachable {
+        code: "failed",
+        class: why.class,
+        status: why.status,
+        attempt: why.attempt,
+        date: why.date,
+        reason: why.reason.clone(),
+    }
+}
+
+async fn user_failed(live: &Live, place: &Place, why: &Unreachable) -> Result<(), EngineError> {
+    let event = Event::UserFailed(UserFailed {
+        during: "cleanup".to_owned(),
+        class: why.class.to_string(),
+        status: why.status,
+        attempt: why.attempt,
+        decision: "stopped".to_owned(),
+        reason: why.reason.clone(),
+        remote_date: why.date.map(|date| date.to_rfc3339()),
+    });
+    let appended = live
+        .record(&event, &place.owner, &place.owner, None, None)
+        .await?;
+    live.log
+        .entry(&appended, &[("class", &why.class.to_string())]);
+    Ok(())
+}
+
+async fn finish(
+    live: &Live,
+    sources: &Sources,
+    mut report: LiveReport,
+) -> Result<LiveReport, EngineError> {
+    let emails: HashMap<&str, usize> = sources
+        .users
+        .iter()
+        .enumerate()
+        .map(|(n, user)| (user.id.as_str(), n))
+        .collect();
+    report
+        .users
+        .sort_by_key(|user| emails.get(user.user.as_str()).copied());
+    let mut add = |name: &str, of: fn(&UserOutcome) -> u64| {
+        let sum: u64 = report.users.iter().map(of).sum();
+        report.totals.insert(name.to_owned(), sum);
+        sum
+    };
+    add("planned", |user| user.found);
+    add("deleted", |user| user.deleted);
+    add("already_gone", |user| user.already_gone);
+    add("unexplained", |user| user.unexplained);
+    let left = add("held", |user| user.held) + add("failed", |user| user.failed);
+    let status = match (report.notes.is_empty(), left) {
+        (false, _) => "stopped",
+        (true, 0) => "complete",
+        _ => "partial",
+    };
+    status.clone_into(&mut report.status);
+    let subject = run_subject(live.recorder.run)?;
+    let event = Event::RunFinished(RunFinished {
+        status: status.to_owned(),
+        totals: report.totals.clone(),
+    });
+    let actor = live.recorder.actor.clone();
+    let mut draft = Draft::of(&event, subject.clone(), actor, subject)?;
+    draft.run = Some(live.recorder.run);
+    draft.fence = Some(live.lease.fence().clone());
+    let appended = live.recorder.store.append(draft).await?;
+    live.log.entry(&appended, &[("status", status)]);
+    Ok(report)
+}

@@ -1,0 +1,287 @@
+//! What v1 and v2 say: v1's users and cases from Supabase, v2's cases from its exports.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use ledger::store::Clock;
+use uuid::Uuid;
+
+use super::{EngineError, Reader, RunOptions, check_clock};
+use crate::clients::convex::{V2Case, V2Export, read_exports};
+use crate::clients::supabase::{UsersTable, V1Case, V1User};
+use crate::executors::calendar::census::UserIds;
+use crate::executors::calendar::recorded::parse_recorded;
+use crate::executors::calendar::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
+use crate::executors::calendar::v2_text::V2CaseText;
+use crate::secrets::{Secret, token_fingerprint};
+
+/// One v1 user with what v1 and v2 recorded for them.
+#[derive(Debug, Clone)]
+pub struct SourceUser {
+    /// v1's id.
+    pub id: String,
+    /// E-mail address in v1.
+    pub email: Option<String>,
+    /// Google address as v1 stored it; may be stale.
+    pub google_email: Option<String>,
+    /// v1 holds the user as deleted.
+    pub soft_deleted: bool,
+    /// The stored token opened, or why there is none.
+    pub access: Result<Secret, NoAccess>,
+    /// Digest of the stored token.
+    pub token_fingerprint: Option<String>,
+    /// Ids that v1 and v2 recorded.
+    pub ids: UserIds,
+    /// The user's cases and where each id was recorded.
+    pub facts: AccountFacts,
+}
+
+/// Why a user's calendar cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAccess {
+    /// v1 holds no token, or holds the calendar for disconnected.
+    Disconnected,
+    /// The stored token does not open.
+    Undecryptable,
+}
+
+impl NoAccess {
+    /// One word, as it stands in entries.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Undecryptable => "undecryptable",
+        }
+    }
+}
+
+/// Everything read before any calendar is asked.
+#[derive(Debug)]
+pub struct Sources {
+    /// v1's users by id.
+    pub users: Vec<SourceUser>,
+    /// What is the same for all accounts.
+    pub facts: MigrationFacts,
+    /// v2's exports, for the plan's header.
+    pub exports: Vec<ExportSeen>,
+    /// Values in v1's recorded ids that are no ids, by case: shown, never dropped.
+    pub odd: u64,
+}
+
+/// An export as the plan names it.
+#[derive(Debug, Clone)]
+pub struct ExportSeen {
+    /// Hex SHA-256.
+    pub digest: String,
+    /// The moment it shows.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// Reads v2's exports off the async threads.
+pub async fn read_v2(paths: Vec<PathBuf>) -> Result<Vec<V2Export>, EngineError> {
+    tokio::task::spawn_blocking(move || read_exports(&paths, None))
+        .await
+        .map_err(|error| EngineError::Internal(format!("read v2's exports: {error}")))?
+        .map_err(EngineError::Export)
+}
+
+/// The ids that v2 records in any of these exports.
+pub fn v2_recorded(exports: &[V2Export]) -> impl Iterator<Item = &str> {
+    exports
+        .iter()
+        .flat_map(|export| &export.cases)
+        .flat_map(|case| case.calendar_event_ids.iter().map(|(_, id)| id.as_str()))
+}
+
+/// Checks the OAuth client and the clocks, then reads v1 whole.
+///
+/// # Errors
+/// Everything that is nobody's fault alone: a wrong key or client, an incomplete read, a clock that is off.
+pub async fn read_sources(
+    reader: &Reader,
+    users_table: Option<UsersTable>,
+    exports: &[V2Export],
+    options: &RunOptions,
+    clock: &Clock,
+) -> Result<Sources, EngineError> {
+    let now = || clock.now().instant();
+    let google_date = reader
+        .google
+        .oauth()
+        .check()
+        .await
+        .map_err(EngineError::Client)?;
+    check_clock("Google", google_date, now())?;
+    let table = reader.supabase.users_table(users_table).await?;
+    let users = reader.supabase.read_users(table).await?;
+    check_clock("Supabase", users.date, now())?;
+    let cases = reader.supabase.read_cases().await?;
+    if users.moved() || cases.moved() {
+        tracing::warn!(
+            "v1 was written to while it was read: freeze it, or what came late is missed"
+        );
+    }
+    let users: Vec<V1User> = users.rows.iter().map(V1User::from).collect();
+    let cases: Vec<V1Case> = cases.rows.iter().map(V1Case::from).collect();
+    let sources = assemble(reader, &users, &cases, exports, options, now());
+    let stored = users
+        .iter()
+        .filter(|user| user.refresh_token.is_some())
+        .count();
+    let undecryptable = |user: &&SourceUser| {
+        matches!(&user.access, Err(NoAccess::Undecryptable)) && user.token_fingerprint.is_some()
+    };
+    if stored > 0 && sources.users.iter().filter(undecryptable).count() == stored {
+        return Err(EngineError::EncryptionKey(stored));
+    }
+    Ok(sources)
+}
+
+fn assemble(
+    reader: &Reader,
+    users: &[V1User],
+    cases: &[V1Case],
+    exports: &[V2Export],
+    options: &RunOptions,
+    now: DateTime<Utc>,
+) -> Sources {
+    let mut odd = 0;
+    let mut by_user: HashMap<String, (AccountFacts, Vec<String>)> = HashMap::new();
+    let mut recorded_by: HashMap<String, BTreeSet<String>> = HashMap::new();
+    for case in cases {
+        let Some(user) = &case.user_id else { continue };
+        let user = user.to_lowercase();
+        let (facts, ids) = by_user.entry(user.clone()).or_default();
+        let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
+        facts.cases.entry(uuid).or_default();
+        let value = case.calendar_event_ids.as_deref().map(serde_json::from_str);
+        let Some(Ok(value)) = value else { continue };
+        let recorded = parse_recorded(&value);
+        odd += recorded.odd.len() as u64;
+        for found in recorded.ids {
+            recorded_by
+                .entry(found.id.clone())
+                .or_default()
+                .insert(user.clone());
+            let on = RecordedOn {
+                case: uuid,
+                key: found.key,
+            };
+            facts.recorded.entry(found.id.clone()).or_insert(on);
+            ids.push(found.id);
+        }
+    }
+    let v2_ids = v2_ids_by_v1_user(exports);
+    let users = users
+        .iter()
+        .map(|user| {
+            let id = user.id.to_lowercase();
+            let (facts, v1) = by_user.remove(&id).unwrap_or_default();
+            let v2 = v2_ids
+                .get(&id)
+                .map(|ids| ids.iter().cloned().collect())
+                .unwrap_or_default();
+            let stored = user.refresh_token.as_ref();
+            let access = match stored {
+                _ if user.calendar_connected == Some(false) => Err(NoAccess::Disconnected),
+                None => Err(NoAccess::Disconnected),
+                Some(token) => reader
+                    .config
+                    .encryption_key
+                    .decrypt(token.expose())
+                    .map_err(|_| NoAccess::Undecryptable),
+            };
+            SourceUser {
+                email: user.email.clone(),
+                google_email: user.google_email.clone(),
+                soft_deleted: user.deleted_at.is_some(),
+                token_fingerprint: stored.map(|token| token_fingerprint(&user.id, token.expose())),
+                access,
+                ids: UserIds {
+                    user: user.id.clone(),
+                    v1,
+                    v2,
+                },
+                facts,
+                id: user.id.clone(),
+            }
+        })
+        .collect();
+    let mut v2 = V2Facts::default();
+    for case in exports.iter().flat_map(|export| &export.cases) {
+        v2.recorded
+            .extend(case.calendar_event_ids.iter().map(|(_, id)| id.clone()));
+        v2.texts.add_case(&text_of(case));
+    }
+    let facts = MigrationFacts {
+        recorded_by: recorded_by
+            .into_iter()
+            .map(|(id, users)| (id, u32::try_from(users.len()).unwrap_or(u32::MAX)))
+            .collect(),
+        v2_production: v2,
+        v2_development: V2Facts::default(),
+        go_live: options.go_live,
+        freeze: options.freeze.or(options.go_live),
+        today: now.date_naive(),
+    };
+    let exports = exports
+        .iter()
+        .map(|export| ExportSeen {
+            digest: export.digest.clone(),
+            taken_at: export.taken_at,
+        })
+        .collect();
+    Sources {
+        users,
+        facts,
+        exports,
+        odd,
+    }
+}
+
+/// v2's recorded ids by the v1 user they belong to: through the profile, or named on the case itself.
+fn v2_ids_by_v1_user(exports: &[V2Export]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for export in exports {
+        let profiles: HashMap<&str, &str> = export
+            .profiles
+            .iter()
+            .filter_map(|profile| {
+                Some((profile.user_id.as_deref()?, profile.legacy_id.as_deref()?))
+            })
+            .collect();
+        for case in &export.cases {
+            let by_profile = case
+                .user_id
+                .as_deref()
+                .and_then(|user| profiles.get(user))
+                .copied();
+            for user in by_profile.into_iter().chain(case.legacy_user_id.as_deref()) {
+                ids.entry(user.to_lowercase())
+                    .or_default()
+                    .extend(case.calendar_event_ids.iter().map(|(_, id)| id.clone()));
+            }
+        }
+    }
+    ids
+}
+
+fn text_of(case: &V2Case) -> V2CaseText<'_> {
+    V2CaseText {
+        employer_name: case.employer_name.as_deref().unwrap_or_default(),
+        beneficiary_identifier: case.beneficiary_identifier.as_deref().unwrap_or_default(),
+        case_number: case.case_number.as_deref(),
+        internal_case_number: case.internal_case_number.as_deref(),
+        rfi_entry_ids: case
+            .rfi_entries
+            .iter()
+            .map(|entry| entry.id.as_str())
+            .collect(),
+        rfe_entry_ids: case
+            .rfe_entries
+            .iter()
+            .map(|entry| entry.id.as_str())
+            .collect(),
+    }
+}

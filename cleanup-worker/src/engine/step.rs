@@ -1,0 +1,563 @@
+//! One item: intent, effect, outcome. At every line a crash may come; what it leaves and who mends it stands beside it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Duration, Utc};
+use ledger::domain::custody::DeleteOutcome;
+use ledger::domain::event::{
+    Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemHeld, NotGone,
+};
+use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
+use ledger::projections::plan::{Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
+use ledger::store::{Appended, Draft};
+
+use super::accounts::PRIMARY;
+use super::dry_run::body_of;
+use super::lease::PlanLease;
+use super::runlog::{RunLog, etag_digest};
+use super::{EngineError, Recorder, with_causes};
+use crate::clients::google::{CalendarReader, CalendarWriter, GoogleError, RawItem};
+use crate::clients::retry::{RetryPolicy, Retryable as _, Timing};
+use crate::clients::{Effect, ErrorClass};
+
+/// Attempts at one item in one run.
+const ATTEMPTS_MAX: u32 = 6;
+/// Google's clock and ours may differ by so much where a tombstone is dated against an intent.
+const TOMBSTONE_SKEW: Duration = Duration::seconds(5);
+
+/// What all items of a live run share.
+pub(super) struct Live {
+    pub(super) recorder: Recorder,
+    pub(super) plan: SealedPlan,
+    pub(super) approval: Approval,
+    pub(super) lease: PlanLease,
+    pub(super) log: Arc<RunLog>,
+    pub(super) timing: Arc<dyn Timing>,
+    /// Ids that v2 records now.
+    pub(super) v2_now: HashSet<String>,
+    /// When the oldest of v2's exports is too old to act on.
+    pub(super) v2_stale_at: DateTime<Utc>,
+}
+
+/// How an item ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ItemEnd {
+    Deleted,
+    AlreadyGone,
+    Held,
+    /// Not done; the next item may be.
+    Failed,
+    /// Not done, and nothing more can be done for this user.
+    UserStopped(Box<Stopped>),
+    /// Not done: nothing new may be begun in this run.
+    RunStopped(String),
+}
+
+/// Why a user's items are not gone on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub(super) class: ErrorClass,
+    pub(super) status: Option<u16>,
+    pub(super) attempt: u32,
+    pub(super) date: Option<DateTime<Utc>>,
+    pub(super) reason: String,
+}
+
+impl Stopped {
+    pub(super) fn by(error: &GoogleError) -> Self {
+        Self {
+            class: error.class(),
+            status: error.status(),
+            attempt: error.failure.attempt,
+            date: error.failure.date,
+            reason: with_causes(error),
+        }
+    }
+}
+
+/// What asking about an item after an intent came to.
+enum Trace {
+    /// The version that was approved is there.
+    Alive,
+    /// Another version is there.
+    Changed,
+    /// A tombstone, and when it was made.
+    Tombstone(Option<DateTime<Utc>>),
+    /// No trace.
+    Gone,
+}
+
+impl Live {
+    /// Appends an entry of this run under its fence.
+    pub(super) async fn record(
+        &self,
+        event: &Event,
+        subject: &Subject,
+        owner: &Subject,
+        key: Option<IdempotencyKey>,
+        cause: Option<EntryId>,
+    ) -> Result<Appended, EngineError> {
+        let actor = self.recorder.actor.clone();
+        let mut draft = Draft::of(event, subject.clone(), actor, owner.clone())?;
+        draft.run = Some(self.recorder.run);
+        draft.key = key;
+        draft.cause = cause;
+        draft.fence = Some(self.lease.fence().clone());
+        Ok(self.recorder.store.append(draft).await?)
+    }
+
+    fn key(&self, item: &Subject, attempt: u32, what: &str) -> Result<IdempotencyKey, EngineError> {
+        format!(
+            "{}/{}/{attempt}/{what}",
+            self.plan.subject.uuid(),
+            item.uuid()
+        )
+        .parse()
+        .map_err(|error| EngineError::Internal(format!("build a key: {error}")))
+    }
+
+    /// Why nothing new may be begun, if so.
+    pub(super) fn stopped(&self) -> Option<String> {
+        let now = self.recorder.store.clock().now();
+        if !self.approval.holds_at(now) {
+            let at = self.approval.expires_at;
+            return Some(format!(
+                "the approval lapsed at {at}; have the plan approved again"
+            ));
+        }
+        (now.instant() >= self.v2_stale_at).then(|| {
+            "v2's export is older than --v2-max-age; export v2 anew and run the same plan again"
+                .to_owned()
+        })
+    }
+
+    /// Brings one item to its end, from wherever it is.
+    pub(super) async fn execute(
+        &self,
+        writer: &CalendarWriter,
+        owner: &Subject,
+        item: &PlannedItem,
+        progress: &Progress,
+    ) -> Result<ItemEnd, EngineError> {
+        match progress.outcome {
+            _ if progress.held => return Ok(ItemEnd::Held),
+            Some(DeleteOutcome::Deleted { .. } | DeleteOutcome::GoneCauseUnknown) => {
+                return Ok(ItemEnd::Deleted);
+            }
+            Some(DeleteOutcome::AlreadyGone) => return Ok(ItemEnd::AlreadyGone),
+            Some(DeleteOutcome::Changed | DeleteOutcome::Adopted) => return Ok(ItemEnd::Held),
+            Some(DeleteOutcome::Failed | DeleteOutcome::Unknown) | None => {}
+        }
+        let first = progress.attempts + 1;
+        for attempt in first..first + ATTEMPTS_MAX {
+            if let Some(reason) = self.stopped() {
+                return Ok(ItemEnd::RunStopped(reason));
+            }
+            let last = attempt + 1 == first + ATTEMPTS_MAX;
+            if let Some(end) = self.attempt(writer, owner, item, attempt, last).await? {
+                return Ok(end);
+            }
+        }
+        Ok(ItemEnd::Failed)
+    }
+
+    /// One attempt; none where another one should follow.
+    async fn attempt(
+        &self,
+        writer: &CalendarWriter,
+        owner: &Subject,
+        item: &PlannedItem,
+        attempt: u32,
+        last: bool,
+    ) -> Result<Option<ItemEnd>, EngineError> {
+        if self.v2_now.contains(&item.item) {
+            let reason = "v2 records this event by now and relies on it";
+            return self.hold(owner, item, "adopted", reason).await.map(Some);
+        }
+        let version = item.version.as_deref().unwrap_or_default();
+        if version.is_empty() {
+            let reason = "no version of it was read, so no deletion can be made conditional";
+            return self.hold(owner, item, "unreadable", reason).await.map(Some);
+        }
+        // Read again right before: the backup is of the very version that goes.
+        let backup = match writer.reader().get(PRIMARY, &item.item).await {
+            Ok(now) if is_cancelled(&now.item) => self.planned_body(item).await?,
+            Ok(now) if now.item.etag.as_deref() == Some(version) => Some(body_of(&now.item)),
+            Ok(_) => {
+                let reason = "it was changed after the plan was made";
+                return self.hold(owner, item, "changed", reason).await.map(Some);
+            }
+            Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
+                self.planned_body(item).await?
+            }
+            Err(error) => return Ok(Some(after_failed_read(&error))),
+        };
+        let Some(backup) = backup else {
+            let reason = "the plan kept no copy of it, so it could not be put back";
+            return self.hold(owner, item, "unreadable", reason).await.map(Some);
+        };
+        let intended = Event::ItemDeleteIntended(DeleteIntended {
+            plan: self.plan.hash,
+            approval: self.approval.id,
+            attempt,
+            place: item.place.clone(),
+            item: item.item.clone(),
+            version: version.to_owned(),
+            backup,
+        });
+        let key = self.key(&item.subject, attempt, "intent")?;
+        // A crash after this line: the intent is open, and `recover` asks Google what became of it before anything else.
+        let intent = self
+            .record(&intended, &item.subject, owner, Some(key), None)
+            .await?;
+        if intent.replayed {
+            // Somebody was here before: never act on it again.
+            return Err(EngineError::Internal(format!(
+                "an intent for {} was there already; run the same command again",
+                item.subject
+            )));
+        }
+        let words = [("etag", etag_digest(version))];
+        self.log.entry(
+            &intent,
+            &[("attempt", &attempt.to_string()), (words[0].0, &words[0].1)],
+        );
+        self.lease.until_safe().await;
+        // A crash after this line: it may be gone, and the ledger does not know yet; `recover` finds out.
+        let answer = writer.delete(PRIMARY, &item.item, version).await;
+        let attempt = Attempt {
+            owner,
+            item: &item.subject,
+            intent: &intent,
+            attempt,
+        };
+        match answer {
+            Ok(written) => {
+                let date = written.date;
+                self.gone(
+                    &attempt,
+                    GoneHow::Deleted,
+                    false,
+                    Some(written.status),
+                    date,
+                )
+                .await?;
+                Ok(Some(ItemEnd::Deleted))
+            }
+            Err(error) => {
+                self.after_failed_delete(writer.reader(), item, &attempt, &error, last)
+                    .await
+            }
+        }
+    }
+
+    /// A deletion that was answered with an error, or not at all.
+    async fn after_failed_delete(
+        &self,
+        reader: &CalendarReader,
+        item: &PlannedItem,
+        attempt: &Attempt<'_>,
+        error: &GoogleError,
+        last: bool,
+    ) -> Result<Option<ItemEnd>, EngineError> {
+        if error.effect() == Effect::Unknown {
+            // No answer: it may have happened. Google knows.
+            let version = item.version.as_deref().unwrap_or_default();
+            let recorded_at = attempt.intent.entry.recorded_at;
+            let trace = match trace(reader, &item.item, version).await {
+                Ok(trace) => trace,
+                // The intent stays open; the next run asks again.
+                Err(error) => return Ok(Some(after_failed_read(&error))),
+            };
+            return self.conclude(attempt, trace, recorded_at, last).await;
+        }
+        let date = error.failure.date;
+        match error.class() {
+            ErrorClass::Gone | ErrorClass::NotFound => {
+                self.gone(attempt, GoneHow::AlreadyGone, false, error.status(), date)
+                    .await?;
+                Ok(Some(ItemEnd::AlreadyGone))
+            }
+            ErrorClass::Conflict => {
+                let reason = "it was changed after the plan was made";
+                self.not_gone(
+                    attempt,
+                    NotGone::Changed,
+                    "held",
+                    Some(error),
+                    false,
+                    reason,
+                )
+                .await?;
+                Ok(Some(ItemEnd::Held))
+            }
+            _ if error.may_pass() && !last => {
+                let reason = with_causes(error);
+                self.not_gone(
+                    attempt,
+                    NotGone::Failed,
+                    "retried",
+                    Some(error),
+                    false,
+                    &reason,
+                )
+                .await?;
+                let policy = RetryPolicy::default();
+                let number = error.failure.attempt.max(attempt.attempt);
+                let wait = policy.wait(number, error.retry_after(), self.timing.jitter());
+                self.timing.sleep(wait).await;
+                Ok(None)
+            }
+            _ => {
+                let reason = with_causes(error);
+                self.not_gone(
+                    attempt,
+                    NotGone::Failed,
+                    "given_up",
+                    Some(error),
+                    false,
+                    &reason,
+                )
+                .await?;
+                Ok(Some(if stops_user(error) {
+                    ItemEnd::UserStopped(Box::new(Stopped::by(error)))
+                } else {
+                    ItemEnd::Failed
+                }))
+            }
+        }
+    }
+
+    /// Records what became of an attempt whose reply is not known.
+    async fn conclude(
+        &self,
+        attempt: &Attempt<'_>,
+        trace: Trace,
+        intended_at: Timestamp,
+        last: bool,
+    ) -> Result<Option<ItemEnd>, EngineError> {
+        match trace {
+            Trace::Tombstone(made) => {
+                let before = made.is_some_and(|made| made + TOMBSTONE_SKEW < intended_at.instant());
+                let how = match made {
+                    Some(_) if before => GoneHow::AlreadyGone,
+                    Some(_) => GoneHow::Deleted,
+                    None => GoneHow::GoneCauseUnknown,
+                };
+                self.gone(attempt, how, true, None, None).await?;
+                Ok(Some(if before {
+                    ItemEnd::AlreadyGone
+                } else {
+                    ItemEnd::Deleted
+                }))
+            }
+            Trace::Gone => {
+                self.gone(attempt, GoneHow::GoneCauseUnknown, true, None, None)
+                    .await?;
+                Ok(Some(ItemEnd::Deleted))
+            }
+            Trace::Changed => {
+                let reason = "it was changed after the plan was made";
+                self.not_gone(attempt, NotGone::Changed, "held", None, true, reason)
+                    .await?;
+                Ok(Some(ItemEnd::Held))
+            }
+            Trace::Alive => {
+                let (decision, end) = if last {
+                    ("given_up", Some(ItemEnd::Failed))
+                } else {
+                    ("retried", None)
+                };
+                let reason = "the deletion did not arrive: the event is there as before";
+                self.not_gone(attempt, NotGone::Failed, decision, None, true, reason)
+                    .await?;
+                Ok(end)
+            }
+        }
+    }
+
+    /// Finds out what became of an intent that a crash left open, and records it. False where Google gave no answer.
+    pub(super) async fn recover(
+        &self,
+        reader: &CalendarReader,
+        owner: &Subject,
+        open: &OpenIntent,
+    ) -> Result<bool, EngineError> {
+        let found = trace(reader, &open.item, &open.version).await;
+        let trace = match found {
+            Ok(trace) => trace,
+            Err(error) => {
+                let why = with_causes(&error);
+                tracing::warn!(item = %open.subject, %why, "an open intent could not be asked about");
+                return Ok(false);
+            }
+        };
+        let recorded = self.recorder.store.get(open.seq).await?;
+        let Some(recorded) = recorded else {
+            return Err(EngineError::Internal(format!(
+                "entry {} is not there",
+                open.seq
+            )));
+        };
+        let intent = Appended {
+            hash: recorded.hash,
+            entry: recorded.entry,
+            replayed: true,
+        };
+        let attempt = Attempt {
+            owner,
+            item: &open.subject,
+            intent: &intent,
+            attempt: open.attempt,
+        };
+        self.conclude(&attempt, trace, open.recorded_at, false)
+            .await?;
+        Ok(true)
+    }
+
+    async fn gone(
+        &self,
+        attempt: &Attempt<'_>,
+        outcome: GoneHow,
+        recovered: bool,
+        status: Option<u16>,
+        date: Option<DateTime<Utc>>,
+    ) -> Result<(), EngineError> {
+        let event = Event::ItemDeleted(ItemDeleted {
+            intent: attempt.intent.entry.id,
+            outcome,
+            recovered,
+            status,
+            remote_date: date.map(|date| date.to_rfc3339()),
+        });
+        let word = match outcome {
+            GoneHow::Deleted => "deleted",
+            GoneHow::AlreadyGone => "already_gone",
+            GoneHow::GoneCauseUnknown => "gone_cause_unknown",
+        };
+        self.outcome(&event, attempt, word).await
+    }
+
+    async fn not_gone(
+        &self,
+        attempt: &Attempt<'_>,
+        outcome: NotGone,
+        decision: &str,
+        error: Option<&GoogleError>,
+        recovered: bool,
+        reason: &str,
+    ) -> Result<(), EngineError> {
+        let event = Event::ItemDeleteFailed(DeleteFailed {
+            intent: attempt.intent.entry.id,
+            outcome,
+            class: error
+                .map_or(ErrorClass::Network, GoogleError::class)
+                .to_string(),
+            status: error.and_then(GoogleError::status),
+            attempt: attempt.attempt,
+            decision: decision.to_owned(),
+            recovered,
+            reason: reason.to_owned(),
+            remote_date: error
+                .and_then(|e| e.failure.date)
+                .map(|date| date.to_rfc3339()),
+        });
+        self.outcome(&event, attempt, decision).await
+    }
+
+    async fn outcome(
+        &self,
+        event: &Event,
+        attempt: &Attempt<'_>,
+        word: &str,
+    ) -> Result<(), EngineError> {
+        let key = self.key(attempt.item, attempt.attempt, "outcome")?;
+        let cause = Some(attempt.intent.entry.id);
+        let appended = self
+            .record(event, attempt.item, attempt.owner, Some(key), cause)
+            .await?;
+        self.log.entry(&appended, &[("outcome", word)]);
+        Ok(())
+    }
+
+    async fn hold(
+        &self,
+        owner: &Subject,
+        item: &PlannedItem,
+        cause: &str,
+        reason: &str,
+    ) -> Result<ItemEnd, EngineError> {
+        let event = Event::ItemHeld(ItemHeld {
+            plan: self.plan.hash,
+            cause: cause.to_owned(),
+            reason: reason.to_owned(),
+        });
+        let key = self.key(&item.subject, 0, "held")?;
+        let appended = self
+            .record(&event, &item.subject, owner, Some(key), None)
+            .await?;
+        self.log
+            .entry(&appended, &[("outcome", "held"), ("cause", cause)]);
+        Ok(ItemEnd::Held)
+    }
+
+    /// The copy that the plan kept, which was checked against its digest when the plan was loaded.
+    async fn planned_body(&self, item: &PlannedItem) -> Result<Option<Body>, EngineError> {
+        let recorded = self.recorder.store.get(item.seq).await?;
+        let json = recorded
+            .as_ref()
+            .and_then(|recorded| recorded.payload.json());
+        let found = json.and_then(|json| Event::decode("item.found", 1, json).ok());
+        let Some(Event::ItemFound(found)) = found else {
+            return Ok(None);
+        };
+        Ok(found
+            .body
+            .filter(|body| STANDARD.decode(&body.base64).is_ok()))
+    }
+}
+
+struct Attempt<'a> {
+    owner: &'a Subject,
+    item: &'a Subject,
+    intent: &'a Appended,
+    attempt: u32,
+}
+
+fn is_cancelled(item: &RawItem) -> bool {
+    item.status.as_deref() == Some("cancelled")
+}
+
+async fn trace(reader: &CalendarReader, event: &str, version: &str) -> Result<Trace, GoogleError> {
+    match reader.get(PRIMARY, event).await {
+        Ok(found) if is_cancelled(&found.item) => Ok(Trace::Tombstone(updated(&found.item))),
+        Ok(found) if found.item.etag.as_deref() == Some(version) => Ok(Trace::Alive),
+        Ok(_) => Ok(Trace::Changed),
+        Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
+            Ok(Trace::Gone)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn updated(item: &RawItem) -> Option<DateTime<Utc>> {
+    let event: serde_json::Value = serde_json::from_slice(&item.bytes).ok()?;
+    let updated = DateTime::parse_from_rfc3339(event.get("updated")?.as_str()?).ok()?;
+    Some(updated.with_timezone(&Utc))
+}
+
+fn stops_user(error: &GoogleError) -> bool {
+    matches!(error.class(), ErrorClass::Auth | ErrorClass::Quota)
+        || error.reason.as_deref() == Some("insufficientPermissions")
+}
+
+fn after_failed_read(error: &GoogleError) -> ItemEnd {
+    if stops_user(error) {
+        ItemEnd::UserStopped(Box::new(Stopped::by(error)))
+    } else {
+        ItemEnd::Failed
+    }
+}

@@ -1,0 +1,279 @@
+//! One account's candidates: from what its calendar answered to classes, in two passes.
+//!
+//! [`survey`] looks at one account and can be run account by account; what it finds about
+//! calibration is added up over the run. [`Survey::judge`] then gives each candidate its class, which
+//! needs that sum: whether v1's signature may decide alone is not known before the last account.
+//! Pure: the caller listed the calendar and asked for the ids that the list did not have.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use ledger::domain::identify::{Classification, ExecutorLimits, Facts};
+use ledger::domain::policy::Policy;
+
+use super::calibration::Calibration;
+use super::coverage::Coverage;
+use super::event::ParsedEvent;
+use super::incumbent::{IncumbentCount, Selector};
+use super::signals::{
+    AccountFacts, ConditionInputs, MigrationFacts, Presence, is_candidate, measure,
+    measure_conditions,
+};
+
+/// What a request for a single id was answered. Needed for each id that somebody recorded and that
+/// the complete list did not have.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// 200: usually a cancelled event.
+    Found(ParsedEvent),
+    /// 404.
+    NotFound,
+    /// 410.
+    Gone,
+}
+
+/// A v1 user and the ids that are looked for on the account.
+#[derive(Clone, Debug, Default)]
+pub struct UserIds {
+    /// v1's id of the user.
+    pub user: String,
+    /// The ids that v1 recorded on the user's cases.
+    pub v1: Vec<String>,
+    /// The ids that v2 records on the cases of the same person.
+    pub v2: Vec<String>,
+}
+
+/// Everything known about one account before it is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Account<'a> {
+    /// Of v1: cases and recorded ids of its users.
+    pub facts: &'a AccountFacts,
+    /// Its users; two may share one account.
+    pub users: &'a [UserIds],
+    /// Why it could not be reached, in one word. Its recorded ids are then all there is.
+    pub unreachable: Option<&'static str>,
+    /// The complete list of its calendar.
+    pub events: &'a [ParsedEvent],
+    /// The answers for recorded ids that the list did not have.
+    pub lookups: &'a HashMap<String, Lookup>,
+}
+
+/// A recorded id that was neither in the list nor asked for: a fault of the caller, never a finding.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "judge an account: a recorded event id is neither in its calendar's list nor was it asked for"
+)]
+pub struct NotAskedFor;
+
+/// One id that concerns the migration, and what was measured of it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Google's id; `None` where nothing of an unreadable event could be recovered.
+    pub event_id: Option<String>,
+    /// The v1 users through whom it was reached.
+    pub users: Vec<String>,
+    /// The version that was judged; `None` where it is not known, and then nothing can be deleted.
+    pub etag: Option<String>,
+    /// The event, where there is one.
+    pub event: Option<ParsedEvent>,
+    /// A live v2 event stands for the same deadline.
+    pub covered: bool,
+    /// What was measured; more than one only where the ways to it differ.
+    signals: Vec<Facts>,
+}
+
+/// A candidate with its class.
+#[derive(Clone, Debug)]
+pub struct Judged<'a> {
+    /// The candidate.
+    pub candidate: &'a Candidate,
+    /// Class, disposition and reason.
+    pub classification: Classification,
+    /// The signals that led there: the evidence.
+    pub signals: &'a Facts,
+    /// The conditions.
+    pub conditions: Facts,
+}
+
+/// What one account's pass found.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The candidates: first the events of the list in its order, then the recorded ids it did not
+    /// have, sorted.
+    pub candidates: Vec<Candidate>,
+    /// Events of the list that do not concern the migration: counted, not recorded.
+    pub others: u64,
+    /// This account's part of the calibration.
+    pub calibration: Calibration,
+    /// What the incumbent's searches would have deleted here.
+    pub incumbent: BTreeMap<Selector, IncumbentCount>,
+}
+
+/// First pass over one account. `now` bounds the incumbent's window.
+pub fn survey(
+    account: Account<'_>,
+    facts: &MigrationFacts,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Result<Survey, NotAskedFor> {
+    let mut survey = Survey::default();
+    if account.unreachable.is_none() {
+        survey.take_list(account, facts, policy, now);
+    }
+    survey.take_recorded(account, facts, policy)?;
+    Ok(survey)
+}
+
+impl Survey {
+    fn take_list(
+        &mut self,
+        account: Account<'_>,
+        facts: &MigrationFacts,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) {
+        let measured: Vec<Facts> = account
+            .events
+            .iter()
+            .map(|event| {
+                let id = event.id().unwrap_or_default();
+                measure(id, Presence::Present(event), account.facts, facts, policy)
+            })
+            .collect();
+        let mut coverage = Coverage::new();
+        for (event, signals) in account.events.iter().zip(&measured) {
+            self.calibration.add(signals);
+            let Some(view) = event.best_view() else {
+                continue;
+            };
+            coverage.add(view, signals);
+            for selector in [Selector::TitlePrefix, Selector::SearchText] {
+                self.incumbent
+                    .entry(selector)
+                    .or_default()
+                    .add(selector, view, signals, now);
+            }
+        }
+        for (event, signals) in account.events.iter().zip(measured) {
+            if !is_candidate(&signals) {
+                self.others += 1;
+                continue;
+            }
+            let recorded_by = |id: &str| {
+                let has = |user: &&UserIds| user.v1.iter().chain(&user.v2).any(|other| other == id);
+                account
+                    .users
+                    .iter()
+                    .filter(has)
+                    .map(|user| user.user.clone())
+                    .collect::<Vec<_>>()
+            };
+            let mut users = event.id().map(recorded_by).unwrap_or_default();
+            if users.is_empty() {
+                users = account.users.iter().map(|user| user.user.clone()).collect();
+            }
+            self.candidates.push(Candidate {
+                event_id: event.id().map(str::to_owned),
+                users,
+                etag: event.etag().map(str::to_owned),
+                covered: event.readable().is_some_and(|view| coverage.covers(view)),
+                event: Some(event.clone()),
+                signals: vec![signals],
+            });
+        }
+    }
+
+    /// The recorded ids that are not in the list. Each is measured through each user who records
+    /// it, since a 404 means different things beside a user's other ids.
+    fn take_recorded(
+        &mut self,
+        account: Account<'_>,
+        facts: &MigrationFacts,
+        policy: &Policy,
+    ) -> Result<(), NotAskedFor> {
+        let listed: HashSet<&str> = match account.unreachable {
+            None => account.events.iter().filter_map(ParsedEvent::id).collect(),
+            Some(_) => HashSet::new(),
+        };
+        let mut absent: BTreeMap<&str, Candidate> = BTreeMap::new();
+        for user in account.users {
+            let is_known = |id: &String| {
+                listed.contains(id.as_str())
+                    || matches!(
+                        account.lookups.get(id),
+                        Some(Lookup::Found(_) | Lookup::Gone)
+                    )
+            };
+            // v2's ids say nothing about the account that v1 wrote to.
+            let sibling_found = user.v1.iter().any(is_known);
+            for id in user.v1.iter().chain(&user.v2) {
+                if listed.contains(id.as_str()) {
+                    continue;
+                }
+                let (presence, event) = match (account.unreachable, account.lookups.get(id)) {
+                    (Some(why), _) => (Presence::Unreachable { why }, None),
+                    (None, Some(Lookup::Found(event))) => (Presence::Present(event), Some(event)),
+                    (None, Some(Lookup::Gone)) => (Presence::Gone, None),
+                    (None, Some(Lookup::NotFound)) => (Presence::NotFound { sibling_found }, None),
+                    (None, None) => return Err(NotAskedFor),
+                };
+                let signals = measure(id, presence, account.facts, facts, policy);
+                let candidate = absent.entry(id).or_insert_with(|| Candidate {
+                    event_id: Some(id.clone()),
+                    users: Vec::new(),
+                    etag: event.and_then(ParsedEvent::etag).map(str::to_owned),
+                    event: event.cloned(),
+                    covered: false,
+                    signals: Vec::new(),
+                });
+                if !candidate.users.contains(&user.user) {
+                    candidate.users.push(user.user.clone());
+                }
+                if !candidate.signals.contains(&signals) {
+                    candidate.signals.push(signals);
+                }
+            }
+        }
+        self.candidates.extend(absent.into_values());
+        Ok(())
+    }
+
+    /// Second pass: one class per candidate. `calibrated` is the whole run's answer.
+    pub fn judge<'a>(
+        &'a self,
+        calibrated: bool,
+        facts: &'a MigrationFacts,
+        policy: &'a Policy,
+        limits: ExecutorLimits,
+    ) -> impl Iterator<Item = Judged<'a>> {
+        self.candidates.iter().filter_map(move |candidate| {
+            let inputs = ConditionInputs {
+                view: candidate.event.as_ref().and_then(ParsedEvent::best_view),
+                calibrated,
+                covered: candidate.covered,
+            };
+            let conditions = measure_conditions(inputs, facts);
+            let ways = candidate.signals.iter();
+            let (classification, signals) = ways
+                .map(|signals| (policy.classify(signals, &conditions, limits), signals))
+                .reduce(|a, b| {
+                    let more = policy.more_protective(a.0.clone(), b.0.clone());
+                    if more == a.0 { a } else { b }
+                })?;
+            Some(Judged {
+                candidate,
+                classification,
+                signals,
+                conditions,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "census_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "census_world_tests.rs"]
+mod world_tests;

@@ -1,0 +1,250 @@
+use std::collections::HashSet;
+
+use ledger::domain::identify::Disposition;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::signals::{RecordedOn, V2Facts, VOCABULARY};
+use super::*;
+
+const CASE: Uuid = Uuid::from_u128(7);
+
+fn policy() -> Policy {
+    let bytes = include_bytes!("../../../../schema/policies/perm-tracker-calendar.toml");
+    Policy::load(bytes, &VOCABULARY).unwrap()
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-01-16T12:00:00Z".parse().unwrap()
+}
+
+fn facts() -> MigrationFacts {
+    let recorded = HashSet::from(["v2".to_owned(), "stays".to_owned()]);
+    MigrationFacts {
+        recorded_by: ["a", "b", "c"]
+            .into_iter()
+            .map(|id| (id.to_owned(), 1))
+            .collect(),
+        v2_production: V2Facts {
+            recorded,
+            ..V2Facts::default()
+        },
+        v2_development: V2Facts::default(),
+        go_live: Some("2026-01-15T00:00:00Z".parse().unwrap()),
+        freeze: Some("2026-01-15T00:00:00Z".parse().unwrap()),
+        today: now().date_naive(),
+    }
+}
+
+fn account_facts(ids: &[&str]) -> AccountFacts {
+    let on = |id: &&str| {
+        (
+            (*id).to_owned(),
+            RecordedOn {
+                case: CASE,
+                key: None,
+            },
+        )
+    };
+    AccountFacts {
+        recorded: ids.iter().map(on).collect(),
+        cases: HashMap::from([(CASE, Vec::new())]),
+    }
+}
+
+fn event(id: &str, summary: &str, signed: bool) -> ParsedEvent {
+    let text = if signed {
+        format!("Case: {CASE}\nPERM Tracker")
+    } else {
+        String::new()
+    };
+    let raw = json!({
+        "id": id, "etag": format!("\"{id}\""), "summary": summary, "description": text,
+        "created": "2025-11-02T10:00:00Z", "updated": "2025-11-02T10:00:00Z",
+        "start": {"date": "2026-03-01"}, "end": {"date": "2026-03-02"},
+        "creator": {"self": true}, "organizer": {"self": true},
+    });
+    ParsedEvent::parse(raw.to_string().as_bytes())
+}
+
+fn user(name: &str, v1: &[&str], v2: &[&str]) -> UserIds {
+    let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    UserIds {
+        user: name.to_owned(),
+        v1: owned(v1),
+        v2: owned(v2),
+    }
+}
+
+fn classes(survey: &Survey, calibrated: bool) -> Vec<(String, String, Disposition)> {
+    let (facts, policy) = (facts(), policy());
+    let judged = survey.judge(calibrated, &facts, &policy, ExecutorLimits::NONE_LACKING);
+    judged
+        .map(|judged| {
+            let id = judged.candidate.event_id.clone().unwrap_or_default();
+            (
+                id,
+                judged.classification.class,
+                judged.classification.disposition,
+            )
+        })
+        .collect()
+}
+
+fn row(id: &str, class: &str, disposition: Disposition) -> (String, String, Disposition) {
+    (id.to_owned(), class.to_owned(), disposition)
+}
+
+#[test]
+fn every_candidate_is_judged_once_and_the_rest_is_only_counted() {
+    let events = [
+        event("a", "PWD Expiration: Example", true),
+        event("v2", "PWD Expiration: Example", false),
+        event("orphan", "Ready to File: Example", true),
+        event("lunch", "Lunch", false),
+        event("hand", "RFI Response Due: me", false),
+        ParsedEvent::parse(b"{"),
+    ];
+    let lookups = HashMap::from([
+        ("b".to_owned(), Lookup::Gone),
+        ("c".to_owned(), Lookup::NotFound),
+        (
+            "d".to_owned(),
+            Lookup::Found(ParsedEvent::parse(br#"{"id":"d","status":"cancelled"}"#)),
+        ),
+    ]);
+    let account_facts = account_facts(&["a", "b", "c", "d"]);
+    let users = [user("u1", &["a", "b", "c", "d"], &["v2"])];
+    let account = Account {
+        facts: &account_facts,
+        users: &users,
+        unreachable: None,
+        events: &events,
+        lookups: &lookups,
+    };
+    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    assert_eq!(survey.others, 1);
+    assert_eq!(
+        (survey.calibration.recorded, survey.calibration.signed),
+        (1, 1)
+    );
+    let by_title = survey.incumbent[&Selector::TitlePrefix];
+    assert_eq!((by_title.would_delete, by_title.not_v1s), (4, 2));
+    let by_text = survey.incumbent[&Selector::SearchText];
+    assert_eq!((by_text.would_delete, by_text.not_v1s), (2, 0));
+    let covered: Vec<bool> = survey
+        .candidates
+        .iter()
+        .map(|found| found.covered)
+        .collect();
+    assert_eq!(covered[..3], [true, true, false]);
+    assert_eq!(
+        classes(&survey, true),
+        [
+            row("a", "V1_RECORDED", Disposition::Delete),
+            row("v2", "V2_FRESH", Disposition::Protect),
+            row("orphan", "V1_ORPHAN", Disposition::Delete),
+            row("hand", "LOOKALIKE", Disposition::Protect),
+            row("", "UNREADABLE", Disposition::Hold),
+            row("b", "GONE", Disposition::Done),
+            row("c", "GONE", Disposition::Done),
+            row("d", "GONE", Disposition::Done),
+        ]
+    );
+    assert_eq!(
+        classes(&survey, false)[2],
+        row("orphan", "V1_ORPHAN", Disposition::Hold)
+    );
+    assert_eq!(survey.candidates[0].etag.as_deref(), Some("\"a\""));
+}
+
+#[test]
+fn all_404_is_the_wrong_account_and_v2s_ids_prove_nothing() {
+    let account_facts = account_facts(&["a", "b"]);
+    let users = [user("u1", &["a", "b"], &["stays"])];
+    let lookups = ["a", "b"]
+        .map(|id| (id.to_owned(), Lookup::NotFound))
+        .into();
+    let events = [event("stays", "PWD Expiration: Example", false)];
+    let account = Account {
+        facts: &account_facts,
+        users: &users,
+        unreachable: None,
+        events: &events,
+        lookups: &lookups,
+    };
+    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    assert_eq!(
+        classes(&survey, true),
+        [
+            row("stays", "V2_FRESH", Disposition::Protect),
+            row("a", "UNREACHABLE", Disposition::OutOfReach),
+            row("b", "UNREACHABLE", Disposition::OutOfReach),
+        ]
+    );
+}
+
+#[test]
+fn an_id_reached_through_two_users_is_one_item_of_the_more_protective_class() {
+    // u1 has another id on the account, so to u1 a 404 means gone; u2 has none, so to u2 it may be
+    // the wrong account.
+    let account_facts = account_facts(&["a", "b"]);
+    let users = [user("u1", &["a", "b"], &[]), user("u2", &["b"], &[])];
+    let lookups = HashMap::from([("b".to_owned(), Lookup::NotFound)]);
+    let events = [event("a", "PWD Expiration: Example", true)];
+    let account = Account {
+        facts: &account_facts,
+        users: &users,
+        unreachable: None,
+        events: &events,
+        lookups: &lookups,
+    };
+    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    let second = &survey.candidates[1];
+    assert_eq!(second.users, ["u1", "u2"]);
+    assert_eq!(survey.candidates[0].users, ["u1"]);
+    assert_eq!(
+        classes(&survey, true)[1],
+        row("b", "UNREACHABLE", Disposition::OutOfReach)
+    );
+}
+
+#[test]
+fn an_unreachable_account_has_its_recorded_ids_and_nothing_else() {
+    let account_facts = account_facts(&["a"]);
+    let users = [user("u1", &["a", "a"], &["v2"])];
+    let events = [event("a", "PWD Expiration: Example", true)];
+    let account = Account {
+        facts: &account_facts,
+        users: &users,
+        unreachable: Some("token_revoked"),
+        events: &events,
+        lookups: &HashMap::new(),
+    };
+    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    assert_eq!(
+        classes(&survey, true),
+        [
+            row("a", "UNREACHABLE", Disposition::OutOfReach),
+            row("v2", "UNREACHABLE", Disposition::OutOfReach),
+        ]
+    );
+    assert_eq!((survey.calibration.recorded, survey.others), (0, 0));
+}
+
+#[test]
+fn an_id_that_was_never_asked_for_is_an_error_and_not_gone() {
+    let account_facts = account_facts(&["a"]);
+    let users = [user("u1", &["a"], &[])];
+    let account = Account {
+        facts: &account_facts,
+        users: &users,
+        unreachable: None,
+        events: &[],
+        lookups: &HashMap::new(),
+    };
+    assert_eq!(
+        survey(account, &facts(), &policy(), now()).unwrap_err(),
+        NotAskedFor
+    );
+}

@@ -1,0 +1,13 @@
+//! Answers: folded from the log, and from nothing else.
+//!
+//! A projection takes in one decoded entry after the other and does nothing but count and remember, so that the same
+//! log gives the same answer and every answer can be asked as of an earlier entry. What cannot be read is handed to it
+//! too, by name: a projection that skips something says so.
+
+pub mod approve;
+pub mod custody;
+pub mod fold;
+pub mod loss;
+pub mod plan;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,556 @@
+//! A sealed plan as it lies in the log: its items, who made it, who approved it, and how far it has been executed.
+//!
+//! [`load`] gives nothing that was not recomputed: the hash is that of the items found in the log, or there is no plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
+
+use super::fold::{Decoded, Unreadable};
+use crate::chain::canonical::CanonicalError;
+use crate::chain::entry::Entry;
+use crate::chain::plan::{PlanItem, plan_hash};
+use crate::domain::custody::DeleteOutcome;
+use crate::domain::event::{Body, Event, ItemFound, PlanApproved, PlanSealed};
+use crate::domain::hash::Hash;
+use crate::domain::id::{Actor, EntryId, EventType, RunId, Subject, Timestamp};
+use crate::domain::identify::Disposition;
+use crate::store::Store;
+use crate::store::read::{Filter, ReadError};
+
+/// Fewest hex digits by which a plan may be named.
+pub const PREFIX_DIGITS_MIN: usize = 8;
+
+/// A plan cannot be had from the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The log could not be read.
+    #[error("read a plan from the log")]
+    Read(#[source] ReadError),
+    /// Nobody sealed such a plan.
+    #[error("no plan {0} was sealed in this ledger")]
+    NoSuchPlan(String),
+    /// The text is no hash and no beginning of one.
+    #[error("a plan is named by its hash or by its first {PREFIX_DIGITS_MIN} or more hex digits")]
+    Name,
+    /// Several plans begin like this.
+    #[error("{} plans begin with {prefix}", found.len())]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// The plans.
+        found: Vec<Hash>,
+    },
+    /// An entry that is needed says nothing.
+    #[error("read entry {seq} of the plan: {}", why.words())]
+    Unreadable {
+        /// Which entry.
+        seq: u64,
+        /// Why.
+        why: Unreadable,
+    },
+    /// The seal names no run, so its items cannot be told from those of others.
+    #[error("the seal of plan {plan}, entry {seq}, belongs to no run")]
+    NoRun {
+        /// The plan.
+        plan: Hash,
+        /// Entry of the seal.
+        seq: u64,
+    },
+    /// The seal counts other items than the log holds.
+    #[error("plan {plan} was sealed with {sealed} items and the log holds {found}")]
+    Count {
+        /// The plan.
+        plan: Hash,
+        /// By the seal.
+        sealed: u64,
+        /// In the log.
+        found: u64,
+    },
+    /// One item stands in the plan twice.
+    #[error("plan {plan} names {subject} more than once")]
+    Twice {
+        /// The plan.
+        plan: Hash,
+        /// The item.
+        subject: Subject,
+    },
+    /// The items found do not give the hash.
+    #[error("the items in the log give the hash {computed}, and the plan was sealed as {plan}")]
+    Mismatch {
+        /// The plan.
+        plan: Hash,
+        /// What the log gives.
+        computed: Hash,
+    },
+    /// A kept item is not what its digest says.
+    #[error("the item kept in entry {seq} is not what its digest says")]
+    Body {
+        /// Which entry.
+        seq: u64,
+    },
+    /// The header cannot be hashed.
+    #[error("hash plan {plan}")]
+    Canonical {
+        /// The plan.
+        plan: Hash,
+        /// Why.
+        #[source]
+        source: CanonicalError,
+    },
+}
+
+/// One line of a plan with what its execution needs, without the item's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedItem {
+    /// The item.
+    pub subject: Subject,
+    /// The entry that found it.
+    pub seq: u64,
+    /// Where it lies (a calendar).
+    pub place: String,
+    /// Its id there.
+    pub item: String,
+    /// Version that was read (an etag); `None` where it could not be.
+    pub version: Option<String>,
+    /// Class by the policy.
+    pub class: String,
+    /// Disposition by the policy.
+    pub disposition: Disposition,
+    /// Why, in words.
+    pub reason: String,
+    /// Date of the deadline, `YYYY-MM-DD`.
+    pub date: Option<String>,
+    /// For a future deadline that would go: whether the new system has one that stands for it.
+    pub covered: Option<bool>,
+    /// Users through whom it was reached.
+    pub users: Vec<Subject>,
+    /// SHA-256 of the item's bytes, where they are kept.
+    pub body_sha256: Option<Hash>,
+}
+
+impl PlannedItem {
+    fn new(subject: Subject, seq: u64, found: ItemFound) -> Self {
+        Self {
+            subject,
+            seq,
+            place: found.place,
+            item: found.item,
+            version: found.version,
+            class: found.class,
+            disposition: found.disposition,
+            reason: found.reason,
+            date: found.date,
+            covered: found.covered,
+            users: found.users,
+            body_sha256: found.body.map(|body| body.sha256),
+        }
+    }
+
+    /// The line as it is hashed.
+    pub fn line(&self) -> PlanItem {
+        PlanItem {
+            subject: self.subject.clone(),
+            version: self.version.clone().unwrap_or_default(),
+            class: self.class.clone(),
+            disposition: self.disposition.name().to_owned(),
+        }
+    }
+}
+
+/// One approval of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// The entry.
+    pub id: EntryId,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Who approved.
+    pub person: Actor,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// From then on nothing new is begun under it.
+    pub expires_at: Timestamp,
+    /// `asserted` or `signed`.
+    pub assurance: String,
+}
+
+impl Approval {
+    pub(super) fn new(entry: &Entry, hash: Hash, approved: &PlanApproved) -> Self {
+        Self {
+            id: entry.id,
+            seq: entry.seq,
+            hash,
+            person: entry.actor.clone(),
+            recorded_at: entry.recorded_at,
+            expires_at: approved.expires_at,
+            assurance: approved.assurance.clone(),
+        }
+    }
+
+    /// Whether something new may be begun under it at this time.
+    pub fn holds_at(&self, time: Timestamp) -> bool {
+        self.recorded_at <= time && time < self.expires_at
+    }
+
+    /// Whether it may count at all: given by a person who did not make the plan (four eyes).
+    pub fn is_independent_of(&self, makers: &BTreeSet<Actor>) -> bool {
+        is_person(&self.person) && !makers.contains(&self.person)
+    }
+}
+
+/// Whether the actor is a person.
+pub fn is_person(actor: &Actor) -> bool {
+    actor.as_str().starts_with("person:")
+}
+
+/// A sealed plan whose items in the log give its hash.
+#[derive(Debug, Clone)]
+pub struct SealedPlan {
+    /// Its hash, which is what is approved.
+    pub hash: Hash,
+    /// The plan as a subject.
+    pub subject: Subject,
+    /// The dry run that made it.
+    pub run: RunId,
+    /// Entry of the seal.
+    pub entry: Entry,
+    /// Hash of that entry.
+    pub entry_hash: Hash,
+    /// Everybody who sealed a plan of this hash or started the run that did; none of them may approve it.
+    pub makers: BTreeSet<Actor>,
+    /// What was sealed; the header among it.
+    pub sealed: PlanSealed,
+    /// Every item, in the order in which they were found.
+    pub items: Vec<PlannedItem>,
+    /// Every approval, oldest first, also lapsed ones.
+    pub approvals: Vec<Approval>,
+}
+
+impl SealedPlan {
+    /// The approval under which something new may be begun at this time by `runner`, who must be somebody else too.
+    /// `None`: nothing may be begun.
+    pub fn approval_at(&self, time: Timestamp, runner: Option<&Actor>) -> Option<&Approval> {
+        self.approvals.iter().rev().find(|approval| {
+            approval.holds_at(time)
+                && approval.is_independent_of(&self.makers)
+                && runner != Some(&approval.person)
+        })
+    }
+
+    /// The items of one disposition.
+    pub fn with(&self, disposition: Disposition) -> impl Iterator<Item = &PlannedItem> {
+        self.items
+            .iter()
+            .filter(move |item| item.disposition == disposition)
+    }
+}
+
+/// Reads the plan of this hash, recomputed from the entries. Where it was sealed more than once, from the last seal.
+///
+/// # Errors
+/// See [`PlanError`]; a plan whose items do not give its hash is refused.
+pub async fn load(store: &Store, hash: Hash) -> Result<SealedPlan, PlanError> {
+    let mut seals = Vec::new();
+    let mut approvals = Vec::new();
+    for_each(store, &["plan.sealed", "plan.approved"], None, |decoded| {
+        match &decoded.event {
+            Ok(Event::PlanSealed(sealed)) if sealed.plan == hash => {
+                seals.push((decoded.entry.clone(), decoded.hash, sealed.clone()));
+            }
+            // An approval of something not yet sealed approves nothing.
+            Ok(Event::PlanApproved(approved)) if approved.plan == hash && !seals.is_empty() => {
+                approvals.push(Approval::new(&decoded.entry, decoded.hash, approved));
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+    .await?;
+    let mut makers = BTreeSet::new();
+    for (entry, ..) in &seals {
+        makers.insert(entry.actor.clone());
+        for_each(store, &["run.started"], entry.run, |decoded| {
+            makers.insert(decoded.entry.actor.clone());
+            Ok(())
+        })
+        .await?;
+    }
+    let Some((entry, entry_hash, sealed)) = seals.pop() else {
+        return Err(PlanError::NoSuchPlan(hash.to_string()));
+    };
+    let run = entry.run.ok_or(PlanError::NoRun {
+        plan: hash,
+        seq: entry.seq,
+    })?;
+    let items = items(store, hash, run, entry.seq).await?;
+    check(hash, &sealed, &items)?;
+    Ok(SealedPlan {
+        hash,
+        subject: entry.subject.clone(),
+        run,
+        entry,
+        entry_hash,
+        makers,
+        sealed,
+        items,
+        approvals,
+    })
+}
+
+async fn items(
+    store: &Store,
+    plan: Hash,
+    run: RunId,
+    to: u64,
+) -> Result<Vec<PlannedItem>, PlanError> {
+    let mut items = Vec::new();
+    let mut seen = BTreeSet::new();
+    for_each(store, &["item.found"], Some(run), |decoded| {
+        let seq = decoded.entry.seq;
+        if seq > to {
+            return Ok(());
+        }
+        let found = match decoded.event {
+            Ok(Event::ItemFound(found)) => found,
+            Ok(_) => return Err(unreadable(seq, Unreadable::Malformed)),
+            Err(why) => return Err(unreadable(seq, why)),
+        };
+        if found.body.as_ref().is_some_and(|body| !is_true(body)) {
+            return Err(PlanError::Body { seq });
+        }
+        let subject = decoded.entry.subject;
+        if !seen.insert(subject.clone()) {
+            return Err(PlanError::Twice { plan, subject });
+        }
+        items.push(PlannedItem::new(subject, seq, found));
+        Ok(())
+    })
+    .await?;
+    Ok(items)
+}
+
+/// Refuses items that are not the ones that were sealed.
+fn check(plan: Hash, sealed: &PlanSealed, items: &[PlannedItem]) -> Result<(), PlanError> {
+    let found = items.len() as u64;
+    if found != sealed.items {
+        return Err(PlanError::Count {
+            plan,
+            sealed: sealed.items,
+            found,
+        });
+    }
+    let lines: Vec<PlanItem> = items.iter().map(PlannedItem::line).collect();
+    let computed = plan_hash(&header(sealed), &lines)
+        .map_err(|source| PlanError::Canonical { plan, source })?;
+    if computed == plan {
+        Ok(())
+    } else {
+        Err(PlanError::Mismatch { plan, computed })
+    }
+}
+
+/// The header as it is hashed.
+pub(super) fn header(sealed: &PlanSealed) -> serde_json::Value {
+    sealed
+        .header
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// Whether the bytes are those of the digest.
+pub fn is_true(body: &Body) -> bool {
+    STANDARD
+        .decode(&body.base64)
+        .is_ok_and(|bytes| Hash::of(&bytes) == body.sha256)
+}
+
+/// The plan that a person names by its hash or an unambiguous beginning of it.
+///
+/// # Errors
+/// There is none, or more than one.
+pub async fn find(store: &Store, name: &str) -> Result<Hash, PlanError> {
+    let name = name.to_ascii_lowercase();
+    let digits = name.bytes().all(|b| b.is_ascii_hexdigit());
+    if !digits || !(PREFIX_DIGITS_MIN..=64).contains(&name.len()) {
+        return Err(PlanError::Name);
+    }
+    let mut found = BTreeSet::new();
+    for_each(store, &["plan.sealed"], None, |decoded| {
+        if let Ok(Event::PlanSealed(sealed)) = &decoded.event
+            && sealed.plan.to_string().starts_with(&name)
+        {
+            found.insert(sealed.plan);
+        }
+        Ok(())
+    })
+    .await?;
+    let mut found = found.into_iter();
+    match (found.next(), found.len()) {
+        (None, _) => Err(PlanError::NoSuchPlan(name)),
+        (Some(hash), 0) => Ok(hash),
+        (Some(hash), _) => Err(PlanError::Ambiguous {
+            prefix: name,
+            found: std::iter::once(hash).chain(found).collect(),
+        }),
+    }
+}
+
+/// An intent without outcome: its effect may have happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenIntent {
+    /// The entry, which its outcome names.
+    pub id: EntryId,
+    /// Its number.
+    pub seq: u64,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// Run that made it.
+    pub run: Option<RunId>,
+    /// The item.
+    pub subject: Subject,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Where the item lies.
+    pub place: String,
+    /// Its id there.
+    pub item: String,
+    /// The version that was to be deleted.
+    pub version: String,
+    /// SHA-256 of the backup in the intent.
+    pub backup_sha256: Hash,
+}
+
+/// How far the execution of a plan has come with one item.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Highest attempt so far; 0 where there was none.
+    pub attempts: u32,
+    /// The attempt in flight.
+    pub open: Option<OpenIntent>,
+    /// How the last ended attempt ended.
+    pub outcome: Option<DeleteOutcome>,
+    /// It was left for a person without an attempt.
+    pub held: bool,
+}
+
+/// How far a plan has been executed, by item, for a run that goes on where another stopped.
+///
+/// # Errors
+/// An intent, outcome or hold that cannot be read: going on could delete twice.
+pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Progress>, PlanError> {
+    const TYPES: [&str; 4] = [
+        "item.delete_intended",
+        "item.deleted",
+        "item.delete_failed",
+        "item.held",
+    ];
+    let mut items: BTreeMap<Subject, Progress> = BTreeMap::new();
+    for_each(store, &TYPES, None, |decoded| {
+        let entry = decoded.entry;
+        let event = decoded.event.map_err(|why| unreadable(entry.seq, why))?;
+        match event {
+            Event::ItemDeleteIntended(intent) if intent.plan == plan => {
+                let item = items.entry(entry.subject.clone()).or_default();
+                item.attempts = item.attempts.max(intent.attempt);
+                item.open = Some(OpenIntent {
+                    id: entry.id,
+                    seq: entry.seq,
+                    recorded_at: entry.recorded_at,
+                    run: entry.run,
+                    subject: entry.subject,
+                    attempt: intent.attempt,
+                    place: intent.place,
+                    item: intent.item,
+                    version: intent.version,
+                    backup_sha256: intent.backup.sha256,
+                });
+            }
+            Event::ItemDeleted(deleted) => {
+                close(
+                    &mut items,
+                    &entry.subject,
+                    deleted.intent,
+                    deleted.outcome.into(),
+                );
+            }
+            Event::ItemDeleteFailed(failed) => {
+                close(
+                    &mut items,
+                    &entry.subject,
+                    failed.intent,
+                    failed.outcome.into(),
+                );
+            }
+            Event::ItemHeld(held) if held.plan == plan => {
+                items.entry(entry.subject).or_default().held = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(items)
+}
+
+fn close(
+    items: &mut BTreeMap<Subject, Progress>,
+    subject: &Subject,
+    intent: EntryId,
+    outcome: DeleteOutcome,
+) {
+    // An outcome of another plan's intent finds nothing open here.
+    if let Some(item) = items.get_mut(subject)
+        && item.open.as_ref().is_some_and(|open| open.id == intent)
+    {
+        item.open = None;
+        item.outcome = Some(outcome);
+    }
+}
+
+/// The intents of a plan without outcome, oldest first: what a run has to recover before it does anything else.
+///
+/// # Errors
+/// As [`progress`].
+pub async fn open_intents(store: &Store, plan: Hash) -> Result<Vec<OpenIntent>, PlanError> {
+    let items = progress(store, plan).await?;
+    let mut open: Vec<_> = items.into_values().filter_map(|item| item.open).collect();
+    open.sort_by_key(|intent| intent.seq);
+    Ok(open)
+}
+
+fn unreadable(seq: u64, why: Unreadable) -> PlanError {
+    PlanError::Unreadable { seq, why }
+}
+
+/// Goes through the entries of these types, of one run or of all.
+pub(super) async fn for_each(
+    store: &Store,
+    types: &[&str],
+    run: Option<RunId>,
+    mut take: impl FnMut(Decoded) -> Result<(), PlanError>,
+) -> Result<(), PlanError> {
+    #[expect(clippy::expect_used, reason = "the types are this program's own")]
+    let types: Vec<EventType> = types
+        .iter()
+        .map(|name| name.parse().expect("an event type"))
+        .collect();
+    let filter = Filter {
+        types,
+        run,
+        ..Filter::default()
+    };
+    let mut entries = pin!(store.read(filter));
+    while let Some(recorded) = entries.next().await {
+        take(Decoded::from(recorded.map_err(PlanError::Read)?))?;
+    }
+    Ok(())
+}
