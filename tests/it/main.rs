@@ -1,1 +1,15 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary on a real PostgreSQL. One world per test, see `world.rs`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail the test"
+)]
+
+#[macro_use]
+mod snapshot;
+mod chain;
+mod server;
+mod world;
+
+mod append;
+mod tamper;

@@ -172,8 +172,7 @@ async fn draft(
     recorded_at: Option<Timestamp>,
 ) -> Result<Draft, Refusal> {
     let usage = |error: &dyn std::fmt::Display| (Exit::Usage, error.to_string());
-    let line: Line = serde_json::from_str(text)
-        .map_err(|error| (Exit::Usage, format!("read a line as an entry: {error}")))?;
+    let line: Line = serde_json::from_str(text).map_err(|error| (Exit::Usage, unread(&error)))?;
     let event_type: EventType = line.event_type.parse().map_err(|error| usage(&error))?;
     if event::is_written_by_program(&event_type) {
         let why = format!("{event_type} is written by the commands of this program only");
@@ -202,6 +201,17 @@ async fn draft(
         fence: None,
         recorded_at,
     })
+}
+
+/// Why a line is no entry, and where. serde's own words would repeat what stands there.
+fn unread(error: &serde_json::Error) -> String {
+    let why = match error.classify() {
+        serde_json::error::Category::Data => {
+            "it must be an object of type, subject, payload and perhaps schema (a number), key, run, cause, occurred_at"
+        }
+        _ => "it is not JSON",
+    };
+    format!("read a line as an entry: {why} (column {})", error.column())
 }
 
 fn parse<T>(text: Option<String>) -> Result<Option<T>, Refusal>

@@ -98,6 +98,7 @@ pub(crate) async fn subject(store: &Store, text: &str) -> Result<Subject, Failur
             "a subject looks like kind:uuid or kind:name",
         ));
     };
+    ledger::domain::id::check_kind(kind).map_err(Failure::usage)?;
     store
         .subject_of(kind, name)
         .await
@@ -140,6 +141,9 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
         PayloadText::Open { natural_id, .. } => natural_id.as_deref(),
         _ => None,
     };
+    // Line ends in a payload can stand only between its tokens, and would cut the line in two.
+    let payload = recorded.payload.json();
+    let payload = payload.map(|json| json.replace(['\n', '\r'], " "));
     let line = Line {
         seq: entry.seq,
         kind: entry.subject.kind(),
@@ -149,9 +153,8 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
         hash: recorded.hash.to_string(),
         entry,
         bytes: &recorded.text,
-        payload: recorded
-            .payload
-            .json()
+        payload: payload
+            .as_deref()
             .and_then(|json| serde_json::from_str(json).ok()),
         payload_state: payload_state(&recorded.payload),
         natural_id,

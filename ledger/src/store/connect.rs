@@ -72,9 +72,7 @@ pub struct LedgerRow {
 /// Reads an address as `DATABASE_URL` holds it.
 pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Address)?;
-    Ok(options
-        .application_name("ledger")
-        .log_statements(tracing::log::LevelFilter::Off))
+    Ok(options.application_name("ledger"))
 }
 
 /// What was found out while connecting.
@@ -101,7 +99,8 @@ pub async fn connect(
                 Ok(())
             })
         })
-        .connect_with(options)
+        // A statement that waits its turn in a busy ledger is no news for a person, and its text is none of theirs.
+        .connect_with(options.disable_statement_logging())
         .await
         .map_err(ConnectError::Connect)?;
     let row = query(

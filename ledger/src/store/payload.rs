@@ -158,10 +158,17 @@ impl Store {
             return Ok(draft.payload.clone());
         }
         let natural_id = self.to_introduce().get(&draft.subject).cloned();
-        Ok(match natural_id {
-            Some(natural_id) => with_natural_id(&draft.payload, &natural_id),
-            None => draft.payload.clone(),
-        })
+        let Some(natural_id) = natural_id else {
+            return Ok(draft.payload.clone());
+        };
+        let payload = with_natural_id(&draft.payload, &natural_id);
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(refused(format!(
+                "with the natural id of its subject, which the first entry about it carries, \
+                 it has more than {PAYLOAD_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(payload)
     }
 
     pub(super) async fn seal(
