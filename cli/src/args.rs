@@ -47,6 +47,10 @@ pub(crate) enum Command {
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
+    /// Approve a plan that somebody else made, for 24 hours
+    Approve(Approve),
+    /// Was any data lost?
+    Loss(Loss),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -183,4 +187,36 @@ fn duration(text: &str) -> Result<Duration, String> {
         "d" => Ok(Duration::from_secs(number * 86_400)),
         _ => Err("must end in ms, s, m, h or d".to_owned()),
     }
+}
+
+/// `ledger approve`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Approve {
+    /// Hash of the plan, or its first 8 or more hex digits
+    pub(crate) plan: String,
+    /// Time of recording, in a ledger with a simulated clock
+    #[arg(long, value_name = "TIME")]
+    pub(crate) recorded_at: Option<String>,
+}
+
+/// `ledger loss`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Loss {
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
+    /// Answer for this scope alone; can be given several times
+    #[arg(long = "scope", value_name = "SCOPE", value_enum)]
+    pub(crate) scopes: Vec<ScopeName>,
+}
+
+/// A scope as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScopeName {
+    /// Calendar events
+    Calendar,
+    /// Records of the database
+    Records,
+    /// Files in storage
+    Files,
 }

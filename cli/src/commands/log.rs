@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use futures_util::StreamExt as _;
 use ledger::domain::id::{EventType, RunId, Subject, Timestamp};
+use ledger::projections::fold::At;
 use ledger::store::Store;
 use ledger::store::payload::PayloadText;
 use ledger::store::read::{Filter, Recorded};
@@ -60,8 +61,9 @@ async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
     };
     if let Some(text) = &args.as_of {
         match as_of(text)? {
-            AsOf::Seq(seq) => filter.to = Some(filter.to.map_or(seq, |to| to.min(seq))),
-            AsOf::Time(time) => filter.as_of = Some(time),
+            At::Seq(seq) => filter.to = Some(filter.to.map_or(seq, |to| to.min(seq))),
+            At::Time(time) => filter.as_of = Some(time),
+            At::Head => {}
         }
     }
     if let Some(text) = &args.subject {
@@ -70,21 +72,13 @@ async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
     Ok(filter)
 }
 
-/// A point in the ledger's past.
-pub(crate) enum AsOf {
-    /// After this entry.
-    Seq(u64),
-    /// What was recorded by then.
-    Time(Timestamp),
-}
-
 /// Reads `--as-of`.
-pub(crate) fn as_of(text: &str) -> Result<AsOf, Failure> {
+pub(crate) fn as_of(text: &str) -> Result<At, Failure> {
     if let Ok(seq) = text.parse() {
-        return Ok(AsOf::Seq(seq));
+        return Ok(At::Seq(seq));
     }
     Timestamp::parse_lenient(text)
-        .map(AsOf::Time)
+        .map(At::Time)
         .map_err(Failure::usage)
 }
 

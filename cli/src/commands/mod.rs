@@ -1,9 +1,11 @@
 //! One file per command.
 
 mod append;
+mod approve;
 mod cleanup;
 mod init;
 mod log;
+mod loss;
 mod show;
 mod verify;
 
@@ -28,6 +30,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Approve(args) => approve::run(&common, &args).await,
+        Command::Loss(args) => loss::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -65,5 +69,13 @@ pub(crate) fn read_failure(error: ledger::store::read::ReadError) -> Failure {
             Failure::new(Exit::No, error).hint("`ledger verify` names each broken entry")
         }
         other => Failure::new(Exit::Environment, other),
+    }
+}
+
+/// The name of a value as it stands in JSON, `gone_before`.
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
     }
 }

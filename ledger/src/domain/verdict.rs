@@ -61,6 +61,10 @@ pub enum UnknownReason {
     Duplicates,
     /// Items that could not be compared.
     Unreadable,
+    /// Entries that say nothing: sealed without a key, gone, damaged, or of a type of a newer program.
+    UnreadableEntries,
+    /// A plan's items in the log are not the ones that were sealed.
+    PlanNotAsSealed,
     /// A side was never observed.
     NeverObserved,
     /// A side was last observed before our last change to it, or too long ago.
@@ -71,6 +75,33 @@ pub enum UnknownReason {
     LogNotIntact,
 }
 
+impl UnknownReason {
+    /// The reason in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NeverLookedAt => "nobody ever looked at it",
+            Self::UnsealedInventory => {
+                "the inventory was begun and not sealed: make a dry run to its end"
+            }
+            Self::Unaccounted => "items that nothing is known about, or that the log contradicts",
+            Self::BeyondInventory => "items that no sealed plan counts",
+            Self::OpenIntents => {
+                "deletions begun whose end is not known: run the same plan again to recover them"
+            }
+            Self::Duplicates => "items that are there more than once",
+            Self::Unreadable => "items that could not be compared",
+            Self::UnreadableEntries => {
+                "entries that say nothing: sealed without a key at hand, gone, damaged, or of a newer program"
+            }
+            Self::PlanNotAsSealed => "plans whose items are not the ones that were sealed",
+            Self::NeverObserved => "this side was never observed",
+            Self::StaleObservation => "this side was not observed since our last change to it",
+            Self::GuardOff => "a guard of the log is off: what it says may not be all",
+            Self::LogNotIntact => "the log does not verify: `ledger verify` names each entry",
+        }
+    }
+}
+
 /// When one side of a scope was last observed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
@@ -78,6 +109,9 @@ pub struct Side {
     pub name: String,
     /// The last complete observation.
     pub observed_at: Option<DateTime<Utc>>,
+    /// An observation before this moment is stale: our last change to this side that was not looked at afterwards.
+    #[serde(skip)]
+    pub stale_before: Option<DateTime<Utc>>,
 }
 
 /// What is known about one scope.
@@ -90,10 +124,12 @@ pub struct ScopeFacts {
     pub sums: Sums,
     /// Intents without outcome that belong to no item of `sums`.
     pub open_intents: u64,
+    /// Entries about the scope that say nothing: sealed without a key, gone, damaged, or of a type of a newer program.
+    pub unreadable_entries: u64,
+    /// Plans whose items in the log are not the ones that were sealed.
+    pub plans_not_as_sealed: u64,
     /// Each side, and when it was last observed.
     pub sides: Vec<Side>,
-    /// An observation before this moment is stale: our last change.
-    pub last_effect_at: Option<DateTime<Utc>>,
     /// An observation older than this, counted from `as_of`, is stale. `None`: never by age alone.
     pub observation_max_age: Option<Duration>,
 }
@@ -215,6 +251,32 @@ pub struct LossAnswer {
     pub evidence: Vec<Evidence>,
 }
 
+impl LossAnswer {
+    /// The same answer for some of the scopes alone. What concerns the whole log stays.
+    #[must_use]
+    pub fn only(mut self, asked: &[Scope]) -> Self {
+        self.scopes.retain(|scope, _| asked.contains(scope));
+        self.lost.retain(|item| asked.contains(&item.scope));
+        self.unknown
+            .retain(|unknown| unknown.scope.is_none_or(|scope| asked.contains(&scope)));
+        self.sum = Sums::new();
+        for answer in self.scopes.values() {
+            self.sum.merge(&answer.sum);
+        }
+        (self.verdict, self.complete) = overall(&self.scopes);
+        self
+    }
+}
+
+/// The worst of some scopes, and whether nothing remains in any. Of no scope nothing is known.
+fn overall(scopes: &BTreeMap<Scope, ScopeAnswer>) -> (Verdict, bool) {
+    let worst = scopes.values().map(|answer| answer.verdict).max();
+    (
+        worst.unwrap_or(Verdict::Unknown),
+        !scopes.is_empty() && scopes.values().all(|answer| answer.complete),
+    )
+}
+
 /// Gives the verdict.
 pub fn judge(inputs: Inputs) -> LossAnswer {
     let Inputs {
@@ -260,13 +322,10 @@ pub fn judge(inputs: Inputs) -> LossAnswer {
     }
     evidence.sort();
     evidence.dedup();
+    let (verdict, complete) = overall(&scopes);
     LossAnswer {
-        verdict: scopes
-            .values()
-            .map(|answer| answer.verdict)
-            .max()
-            .unwrap_or(Verdict::Unknown),
-        complete: scopes.values().all(|answer| answer.complete),
+        verdict,
+        complete,
         as_of,
         anchored,
         scopes,
@@ -310,6 +369,8 @@ fn judge_scope(
         (in_flight, UnknownReason::OpenIntents),
         (sum.get(State::Duplicate), UnknownReason::Duplicates),
         (sum.get(State::Unreadable), UnknownReason::Unreadable),
+        (facts.unreadable_entries, UnknownReason::UnreadableEntries),
+        (facts.plans_not_as_sealed, UnknownReason::PlanNotAsSealed),
     ] {
         if count > 0 {
             note(reason, Some(count), None);
@@ -323,8 +384,8 @@ fn judge_scope(
         match side.observed_at {
             None => note(UnknownReason::NeverObserved, None, Some(&side.name)),
             Some(at)
-                if facts
-                    .last_effect_at
+                if side
+                    .stale_before
                     .max(oldest)
                     .is_some_and(|least| at < least) =>
             {

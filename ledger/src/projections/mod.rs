@@ -4,5 +4,10 @@
 //! log gives the same answer and every answer can be asked as of an earlier entry. What cannot be read is handed to it
 //! too, by name: a projection that skips something says so.
 
+pub mod approve;
+pub mod custody;
 pub mod fold;
+pub mod loss;
 pub mod plan;
+#[cfg(test)]
+mod testing;

@@ -532,7 +532,7 @@ fn unreadable(seq: u64, why: Unreadable) -> PlanError {
 }
 
 /// Goes through the entries of these types, of one run or of all.
-async fn for_each(
+pub(super) async fn for_each(
     store: &Store,
     types: &[&str],
     run: Option<RunId>,

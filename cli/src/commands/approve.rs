@@ -1,0 +1,223 @@
+//! `ledger approve`: a person answers for a plan that somebody else made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ledger::domain::id::Timestamp;
+use ledger::domain::identify::Disposition;
+use ledger::projections::approve::{ApproveError, Approved, approve};
+use ledger::projections::plan::{self, PlanError, SealedPlan};
+use serde::Serialize;
+
+use super::Common;
+use crate::args::Approve;
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Uncovered deadlines whose dates are listed; the count is always said.
+const DATES_MAX: usize = 20;
+
+pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Failure> {
+    let person = common.actor()?;
+    let recorded_at = match &args.recorded_at {
+        Some(text) => Some(Timestamp::parse_lenient(text).map_err(Failure::usage)?),
+        None => None,
+    };
+    let session = common.open().await?;
+    let hash = plan::find(&session.store, &args.plan)
+        .await
+        .map_err(plan_failure)?;
+    let sealed = plan::load(&session.store, hash)
+        .await
+        .map_err(plan_failure)?;
+    let shown = Shown::of(&sealed);
+    if !common.json {
+        shown.print()?;
+    }
+    let approved = approve(&session.store, &sealed, &person, recorded_at).await;
+    session.close().await;
+    let approved = approved.map_err(approve_failure)?;
+    if common.json {
+        output::json(&Answer::of(shown, &approved))?;
+    } else {
+        let approval = &approved.approval;
+        let already = if approved.replayed { "already " } else { "" };
+        output::line(format_args!(
+            "{already}approved by {} ({}) until {}",
+            approval.person, approval.assurance, approval.expires_at
+        ))?;
+        output::line(format_args!("entry {}  {}", approval.seq, approval.hash))?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// What the person is shown before answering for it.
+#[derive(Serialize)]
+struct Shown {
+    plan: String,
+    subject: String,
+    sealed_seq: u64,
+    sealed_at: String,
+    made_by: Vec<String>,
+    items: u64,
+    /// Items by class and disposition.
+    classes: BTreeMap<String, BTreeMap<Disposition, u64>>,
+    dispositions: BTreeMap<Disposition, u64>,
+    users: BTreeMap<String, u64>,
+    uncovered: u64,
+    uncovered_dates: Vec<String>,
+    incumbent_would_delete: u64,
+    incumbent_not_ours: u64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    shown: Shown,
+    approved_by: String,
+    assurance: String,
+    expires_at: String,
+    seq: u64,
+    hash: String,
+    replayed: bool,
+}
+
+impl Answer {
+    fn of(shown: Shown, approved: &Approved) -> Self {
+        let approval = &approved.approval;
+        Self {
+            shown,
+            approved_by: approval.person.to_string(),
+            assurance: approval.assurance.clone(),
+            expires_at: approval.expires_at.to_string(),
+            seq: approval.seq,
+            hash: approval.hash.to_string(),
+            replayed: approved.replayed,
+        }
+    }
+}
+
+impl Shown {
+    /// Counted from the items themselves, which give the hash, and not from what the seal says of them.
+    fn of(plan: &SealedPlan) -> Self {
+        let mut classes: BTreeMap<String, BTreeMap<Disposition, u64>> = BTreeMap::new();
+        let mut dispositions = BTreeMap::new();
+        let mut uncovered = 0;
+        let mut dates = BTreeSet::new();
+        for item in &plan.items {
+            let class = classes.entry(item.class.clone()).or_default();
+            *class.entry(item.disposition).or_default() += 1;
+            *dispositions.entry(item.disposition).or_default() += 1;
+            if item.disposition == Disposition::Delete && item.covered == Some(false) {
+                uncovered += 1;
+                dates.extend(item.date.clone());
+            }
+        }
+        Self {
+            plan: plan.hash.to_string(),
+            subject: plan.subject.to_string(),
+            sealed_seq: plan.entry.seq,
+            sealed_at: plan.entry.recorded_at.to_string(),
+            made_by: plan.makers.iter().map(ToString::to_string).collect(),
+            items: plan.items.len() as u64,
+            classes,
+            dispositions,
+            users: plan.sealed.users.clone(),
+            uncovered,
+            uncovered_dates: dates.into_iter().take(DATES_MAX).collect(),
+            incumbent_would_delete: plan.sealed.incumbent_would_delete,
+            incumbent_not_ours: plan.sealed.incumbent_not_ours,
+        }
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        for line in self.lines() {
+            output::line(line)?;
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("plan {}", self.plan),
+            format!(
+                "made by {}, sealed at {} as entry {}",
+                self.made_by.join(", "),
+                self.sealed_at,
+                self.sealed_seq
+            ),
+            String::new(),
+            row("", |disposition| disposition.name().to_owned()),
+        ];
+        let count = |counts: &BTreeMap<Disposition, u64>, disposition| {
+            counts
+                .get(&disposition)
+                .map_or("-".to_owned(), ToString::to_string)
+        };
+        for (class, counts) in &self.classes {
+            lines.push(row(class, |disposition| count(counts, disposition)));
+        }
+        lines.push(row("all", |disposition| {
+            count(&self.dispositions, disposition)
+        }));
+        lines.push(String::new());
+        let users: Vec<String> = self
+            .users
+            .iter()
+            .map(|(access, count)| format!("{count} {access}"))
+            .collect();
+        if !users.is_empty() {
+            lines.push(format!("users: {}", users.join(", ")));
+        }
+        let dates = if self.uncovered_dates.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", self.uncovered_dates.join(" "))
+        };
+        lines.push(format!(
+            "future deadlines to be deleted that no live event of the new system stands for: {}{dates}",
+            self.uncovered
+        ));
+        lines.push(format!(
+            "the search by text alone would have deleted {}, of which {} are not the retired system's",
+            self.incumbent_would_delete, self.incumbent_not_ours
+        ));
+        lines
+    }
+}
+
+fn row(name: &str, cell: impl Fn(Disposition) -> String) -> String {
+    let cells = Disposition::ALL.map(|disposition| format!("{:>14}", cell(disposition)));
+    format!("{name:<14}{}", cells.concat())
+}
+
+/// Gives each way in which a plan cannot be had its status.
+pub(crate) fn plan_failure(error: PlanError) -> Failure {
+    match error {
+        PlanError::Read(source) => super::read_failure(source),
+        PlanError::Name | PlanError::Ambiguous { .. } => {
+            Failure::new(Exit::Usage, error).hint("`ledger log --type plan.sealed` lists the plans")
+        }
+        PlanError::NoSuchPlan(_) => {
+            Failure::new(Exit::No, error).hint("make one with `ledger cleanup calendar --dry-run`")
+        }
+        PlanError::Unreadable { .. } => Failure::new(Exit::Unknown, error)
+            .hint("nothing was recorded; LEDGER_KEK or the key file of this ledger is needed"),
+        other => Failure::new(Exit::No, other)
+            .hint("nothing was recorded; `ledger verify` says whether the log was altered"),
+    }
+}
+
+fn approve_failure(error: ApproveError) -> Failure {
+    match error {
+        ApproveError::Plan(error) => plan_failure(error),
+        ApproveError::NotAPerson(_) => Failure::new(Exit::Usage, error)
+            .hint("name yourself with --as NAME or LEDGER_ACTOR=person:NAME"),
+        ApproveError::OwnPlan { .. } => Failure::new(Exit::No, error)
+            .hint("nothing was recorded; a second person approves it with `--as NAME`"),
+        ApproveError::UnknownPerson(_) => Failure::new(Exit::No, error)
+            .hint("nothing was recorded; `ledger log --type person.added` lists who may act"),
+        ApproveError::Persons { .. } => Failure::new(Exit::Unknown, error)
+            .hint("nothing was recorded; LEDGER_KEK or the key file of this ledger is needed"),
+        other => Failure::new(Exit::Environment, other),
+    }
+}

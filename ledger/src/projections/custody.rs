@@ -1,0 +1,512 @@
+//! Where every item of the sealed plans is, folded from the log, and from that the answer "was any data lost".
+//!
+//! Nothing is believed that the log itself can contradict: a plan's items must give its hash, an intent's approval must be
+//! there, of that plan and not lapsed, its backup must be the bytes of its digest. What cannot be read makes its item
+//! `unaccounted`, never clean.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::fold::{Decoded, Projection, Unreadable};
+use super::plan::{Approval, header, is_true};
+use crate::chain::plan::{PlanItem, plan_hash};
+use crate::domain::custody::{Custody, DeleteOutcome, Fact, Item, Observation, State, Sums};
+use crate::domain::event::{
+    ContainerListed, DeleteIntended, Event, GoneHow, ItemFound, ItemHeld, NotGone, PlanSealed,
+};
+use crate::domain::hash::Hash;
+use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
+use crate::domain::identify::Disposition;
+use crate::domain::verdict::{Evidence, LostItem, Scope, ScopeFacts, Side};
+
+/// Kind of the subjects that the calendar scope is about.
+pub const CALENDAR_KIND: &str = "calendar-event";
+
+/// Custody of the calendar scope.
+#[derive(Debug, Default)]
+pub struct CustodyFold {
+    custody: Custody<Subject>,
+    /// Items of sealed plans.
+    inventory: BTreeSet<Subject>,
+    /// Items that the seals count and the log does not hold.
+    missing: u64,
+    /// Items that the log holds and no seal counts.
+    extra: u64,
+    dry_runs: BTreeMap<RunId, DryRun>,
+    sealed_runs: BTreeSet<RunId>,
+    actors: BTreeMap<RunId, Actor>,
+    plans: BTreeMap<Hash, Plan>,
+    approvals: BTreeMap<EntryId, (Hash, Approval)>,
+    unread_seals: bool,
+    unread_approvals: BTreeSet<EntryId>,
+    traces: BTreeMap<Subject, Trace>,
+    places: BTreeMap<String, Place>,
+    unreadable: BTreeMap<Unreadable, u64>,
+    newer_types: u64,
+    plans_not_as_sealed: u64,
+    sealed_at: Option<Timestamp>,
+    v2_observed_at: Option<DateTime<Utc>>,
+    evidence: Vec<Evidence>,
+    looked_at: bool,
+}
+
+/// A dry run that is not sealed yet.
+#[derive(Debug, Default)]
+struct DryRun {
+    found: Vec<(PlanItem, Disposition)>,
+    /// Items whose entry cannot be read.
+    unreadable: Vec<Subject>,
+}
+
+/// What later entries are held against.
+#[derive(Debug, Default)]
+struct Plan {
+    makers: BTreeSet<Actor>,
+    /// Versions of the items to be deleted.
+    deletes: BTreeMap<Subject, String>,
+}
+
+/// What is remembered of one item beside its state.
+#[derive(Debug, Default)]
+struct Trace {
+    /// The last entry about it, or the seal of its plan.
+    last: Option<Evidence>,
+    /// The intent in flight, and where its item lies.
+    open: Option<(EntryId, u64, String)>,
+    /// The last intent with a true backup.
+    backup: Option<u64>,
+    /// The last dry run that kept a true copy.
+    copy: Option<u64>,
+    /// What the log says about it contradicts itself.
+    doubtful: bool,
+    /// Something about it could not be read: then nothing about it is known, a loss neither.
+    unread: bool,
+}
+
+/// A place that holds items.
+#[derive(Debug, Default)]
+struct Place {
+    observed_at: Option<Timestamp>,
+    changed_at: Option<Timestamp>,
+}
+
+impl Projection for CustodyFold {
+    fn apply(&mut self, decoded: &Decoded) {
+        let event = match &decoded.event {
+            Ok(event) => event,
+            Err(why) => return self.cannot_read(decoded, *why),
+        };
+        match event {
+            Event::RunStarted(started) => {
+                self.looked_at |= started.verb == "dry_run";
+                if let Some(run) = decoded.entry.run {
+                    self.actors.insert(run, decoded.entry.actor.clone());
+                }
+            }
+            Event::RunFinished(_) => self.rest_on(decoded),
+            Event::ContainerListed(listed) => self.listed(decoded, listed),
+            Event::ItemFound(found) if is_calendar(decoded) => self.found(decoded, found),
+            Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
+            Event::PlanApproved(approved) => {
+                self.rest_on(decoded);
+                // What was not sealed by then was not what the person saw.
+                if self.plans.contains_key(&approved.plan) {
+                    let approval = Approval::new(&decoded.entry, decoded.hash, approved);
+                    self.approvals
+                        .insert(decoded.entry.id, (approved.plan, approval));
+                }
+            }
+            Event::ItemDeleteIntended(intent) if is_calendar(decoded) => {
+                self.intended(decoded, intent);
+            }
+            Event::ItemDeleted(deleted) if is_calendar(decoded) => {
+                let outcome = match deleted.outcome {
+                    GoneHow::Deleted => DeleteOutcome::Deleted {
+                        backup: self.has_backup(&decoded.entry.subject),
+                    },
+                    other => other.into(),
+                };
+                let changed = deleted.outcome != GoneHow::AlreadyGone;
+                self.ended(decoded, deleted.intent, outcome, changed);
+            }
+            Event::ItemDeleteFailed(failed) if is_calendar(decoded) => {
+                let changed = failed.outcome == NotGone::Unknown;
+                self.ended(decoded, failed.intent, failed.outcome.into(), changed);
+            }
+            Event::ItemHeld(held) if is_calendar(decoded) => self.held(decoded, held),
+            Event::ItemObserved(seen) if is_calendar(decoded) => {
+                self.fact(decoded, Fact::Observed(seen.observation));
+            }
+            // A newer program did something to an item, and this one does not know what.
+            Event::Unknown(event) if is_calendar(decoded) && event.name.starts_with("item.") => {
+                self.newer_types += 1;
+                self.trace(decoded).unread = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn evidence(decoded: &Decoded) -> Evidence {
+    Evidence {
+        seq: decoded.entry.seq,
+        kind: decoded.entry.event_type.to_string(),
+    }
+}
+
+fn is_calendar(decoded: &Decoded) -> bool {
+    decoded.entry.subject.kind() == CALENDAR_KIND
+}
+
+impl CustodyFold {
+    fn rest_on(&mut self, decoded: &Decoded) {
+        self.evidence.push(evidence(decoded));
+    }
+
+    fn trace(&mut self, decoded: &Decoded) -> &mut Trace {
+        let trace = self
+            .traces
+            .entry(decoded.entry.subject.clone())
+            .or_default();
+        trace.last = Some(evidence(decoded));
+        trace
+    }
+
+    fn fact(&mut self, decoded: &Decoded, fact: Fact) {
+        self.custody.apply(&decoded.entry.subject, fact);
+        self.trace(decoded);
+    }
+
+    fn has_backup(&self, subject: &Subject) -> bool {
+        self.traces
+            .get(subject)
+            .is_some_and(|trace| trace.backup.is_some())
+    }
+
+    /// An entry that says nothing casts doubt on what it is about.
+    fn cannot_read(&mut self, decoded: &Decoded, why: Unreadable) {
+        let entry = &decoded.entry;
+        let name = entry.event_type.as_str();
+        if is_calendar(decoded) && name.starts_with("item.") {
+            *self.unreadable.entry(why).or_default() += 1;
+            self.looked_at = true;
+            match (name, entry.run) {
+                ("item.found", Some(run)) if !self.sealed_runs.contains(&run) => {
+                    let dry_run = self.dry_runs.entry(run).or_default();
+                    dry_run.unreadable.push(entry.subject.clone());
+                }
+                _ => self.trace(decoded).unread = true,
+            }
+        } else if matches!(name, "plan.sealed" | "plan.approved") {
+            *self.unreadable.entry(why).or_default() += 1;
+            if name == "plan.sealed" {
+                self.unread_seals = true;
+            } else {
+                self.unread_approvals.insert(entry.id);
+            }
+        }
+    }
+
+    fn listed(&mut self, decoded: &Decoded, listed: &ContainerListed) {
+        let place = self.places.entry(listed.place.clone()).or_default();
+        place.observed_at = place.observed_at.max(Some(decoded.entry.recorded_at));
+    }
+
+    fn found(&mut self, decoded: &Decoded, found: &ItemFound) {
+        self.looked_at = true;
+        if found.body.as_ref().is_some_and(is_true) {
+            let seq = decoded.entry.seq;
+            let trace = self.traces.entry(decoded.entry.subject.clone());
+            trace.or_default().copy = Some(seq);
+        }
+        let line = PlanItem {
+            subject: decoded.entry.subject.clone(),
+            version: found.version.clone().unwrap_or_default(),
+            class: found.class.clone(),
+            disposition: found.disposition.name().to_owned(),
+        };
+        match decoded.entry.run {
+            Some(run) if !self.sealed_runs.contains(&run) => {
+                let dry_run = self.dry_runs.entry(run).or_default();
+                dry_run.found.push((line, found.disposition));
+            }
+            // After the seal of its run, or of no run: no seal counts it.
+            _ => self.extra += 1,
+        }
+    }
+
+    fn sealed(&mut self, decoded: &Decoded, sealed: &PlanSealed) {
+        self.looked_at = true;
+        self.rest_on(decoded);
+        let entry = &decoded.entry;
+        let run = entry.run;
+        self.sealed_at = self.sealed_at.max(Some(entry.recorded_at));
+        self.v2_observed_at = self
+            .v2_observed_at
+            .max(v2_observed_at(sealed, entry.recorded_at));
+        let dry_run = run.and_then(|run| self.dry_runs.remove(&run));
+        let dry_run = dry_run.unwrap_or_default();
+        self.sealed_runs.extend(run);
+
+        let items = (dry_run.found.len() + dry_run.unreadable.len()) as u64;
+        self.missing += sealed.items.saturating_sub(items);
+        self.extra += items.saturating_sub(sealed.items);
+        let lines: Vec<PlanItem> = dry_run.found.iter().map(|(line, _)| line.clone()).collect();
+        let is_as_sealed = plan_hash(&header(sealed), &lines).ok() == Some(sealed.plan);
+        // With an entry unread the hash cannot be had, and that is said already.
+        let is_told_apart = dry_run.unreadable.is_empty();
+        self.plans_not_as_sealed += u64::from(!is_as_sealed && is_told_apart);
+
+        let plan = self.plans.entry(sealed.plan).or_default();
+        plan.makers.insert(entry.actor.clone());
+        plan.makers
+            .extend(run.and_then(|run| self.actors.get(&run).cloned()));
+        let mut named = BTreeSet::new();
+        for (line, disposition) in dry_run.found {
+            self.custody.apply(&line.subject, Fact::Found(disposition));
+            self.inventory.insert(line.subject.clone());
+            let trace = self.traces.entry(line.subject.clone()).or_default();
+            trace.last = Some(evidence(decoded));
+            trace.doubtful |= !named.insert(line.subject.clone());
+            // What was approved is the hash: items that do not give it are nobody's approval.
+            if disposition == Disposition::Delete && (is_as_sealed || !is_told_apart) {
+                plan.deletes.insert(line.subject, line.version);
+            }
+        }
+        for subject in dry_run.unreadable {
+            self.traces.entry(subject.clone()).or_default().unread = true;
+            self.inventory.insert(subject);
+        }
+    }
+
+    /// Whether the intent was covered: an item of that plan in that version, approved by somebody else, in time.
+    fn is_approved(&self, decoded: &Decoded, intent: &DeleteIntended) -> bool {
+        let (Some(plan), Some((approved, approval))) = (
+            self.plans.get(&intent.plan),
+            self.approvals.get(&intent.approval),
+        ) else {
+            return false;
+        };
+        *approved == intent.plan
+            && approval.is_independent_of(&plan.makers)
+            && approval.holds_at(decoded.entry.recorded_at)
+            && plan.deletes.get(&decoded.entry.subject) == Some(&intent.version)
+    }
+
+    fn intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {
+        let approved = self.is_approved(decoded, intent);
+        self.fact(decoded, Fact::DeleteIntended { approved });
+        // Whether it was approved stands in an entry that says nothing.
+        let unread = self.unread_approvals.contains(&intent.approval)
+            || (self.unread_seals && !self.plans.contains_key(&intent.plan));
+        let (id, seq) = (decoded.entry.id, decoded.entry.seq);
+        let trace = self.trace(decoded);
+        trace.unread |= unread;
+        // Two in flight at once: which of them an outcome ends cannot be told.
+        trace.doubtful |= trace.open.is_some();
+        trace.open = Some((id, seq, intent.place.clone()));
+        trace.backup = if is_true(&intent.backup) {
+            Some(seq)
+        } else {
+            None
+        };
+    }
+
+    fn ended(&mut self, decoded: &Decoded, intent: EntryId, outcome: DeleteOutcome, changed: bool) {
+        self.fact(decoded, Fact::DeleteEnded(outcome));
+        let recorded_at = decoded.entry.recorded_at;
+        let trace = self.trace(decoded);
+        match trace.open.take() {
+            Some((open, _, place)) => {
+                trace.doubtful |= open != intent;
+                if changed {
+                    let place = self.places.entry(place).or_default();
+                    place.changed_at = place.changed_at.max(Some(recorded_at));
+                }
+            }
+            None => trace.doubtful = true,
+        }
+    }
+
+    /// Left for a person at the moment of deletion. It says something of what was to be deleted, and of nothing else.
+    fn held(&mut self, decoded: &Decoded, held: &ItemHeld) {
+        let item = self.custody.get(&decoded.entry.subject);
+        match item.map(|item| (item.state(), item.is_open())) {
+            Some((State::Planned, false)) if held.cause == "gone" => {
+                self.fact(decoded, Fact::Observed(Observation::Gone));
+            }
+            Some((State::Planned, false)) => self.fact(decoded, Fact::Found(Disposition::Hold)),
+            Some(_) => {}
+            None => self.trace(decoded).doubtful = true,
+        }
+    }
+
+    /// The state of an item, with what the entries themselves show.
+    pub fn state(&self, subject: &Subject) -> Option<State> {
+        let known = self.custody.get(subject).map(Item::state);
+        let trace = self.traces.get(subject);
+        let unread = trace.is_some_and(|trace| trace.unread);
+        let doubtful = trace.is_some_and(|trace| trace.doubtful);
+        match known {
+            _ if unread => Some(State::Unaccounted),
+            // What is known to be lost stays so, whatever else is doubtful.
+            Some(State::Missing) => Some(State::Missing),
+            _ if doubtful => Some(State::Unaccounted),
+            // Also where it was found out by looking: without a backup it cannot be put back.
+            Some(State::Deleted) if trace.is_none_or(|trace| trace.backup.is_none()) => {
+                Some(State::Missing)
+            }
+            Some(state) => Some(state),
+            None if self.inventory.contains(subject) => Some(State::Unaccounted),
+            None => None,
+        }
+    }
+
+    /// Every item of a sealed plan, and every other that something was done to.
+    fn subjects(&self) -> BTreeSet<&Subject> {
+        let touched = self.custody.iter().map(|(subject, _)| subject);
+        let doubtful = self.traces.iter();
+        let doubtful = doubtful.filter(|(_, trace)| trace.doubtful || trace.unread);
+        let doubtful = doubtful.map(|(subject, _)| subject);
+        self.inventory
+            .iter()
+            .chain(touched)
+            .chain(doubtful)
+            .collect()
+    }
+
+    /// The items per state. What a seal counts and the log does not hold is `unaccounted`.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::new();
+        for subject in self.subjects() {
+            sums.add(self.state(subject).unwrap_or(State::Unaccounted), 1);
+        }
+        sums.add(State::Unaccounted, self.missing);
+        sums
+    }
+
+    /// Entries about items, plans or approvals that could not be read, by reason.
+    pub fn unreadable(&self) -> &BTreeMap<Unreadable, u64> {
+        &self.unreadable
+    }
+
+    /// An approval by its entry, and the plan it is of.
+    pub fn approval(&self, id: EntryId) -> Option<&(Hash, Approval)> {
+        self.approvals.get(&id)
+    }
+
+    /// The facts of the scope, as the verdict takes them; `None` where nobody ever looked at it.
+    pub fn facts(&self) -> Option<ScopeFacts> {
+        if !self.looked_at && self.subjects().is_empty() {
+            return None;
+        }
+        let sealed = self
+            .sealed_at
+            .map(|_| (self.inventory.len() as u64 + self.missing).saturating_sub(self.extra));
+        let mut sums = self.sums();
+        if sealed.is_none() {
+            // An interrupted inventory: shown as far as it came.
+            for (_, disposition) in self.dry_runs.values().flat_map(|run| &run.found) {
+                sums.add(State::of_disposition(*disposition), 1);
+            }
+        }
+        Some(ScopeFacts {
+            sealed,
+            sums,
+            unreadable_entries: self.unreadable.values().sum::<u64>() + self.newer_types,
+            plans_not_as_sealed: self.plans_not_as_sealed,
+            sides: self.sides(),
+            ..ScopeFacts::default()
+        })
+    }
+
+    fn sides(&self) -> Vec<Side> {
+        let side = |name: &str, observed_at, stale_before| Side {
+            name: name.to_owned(),
+            observed_at,
+            stale_before,
+        };
+        // The place that was looked at longest ago speaks for all; each is held against our own changes to it alone.
+        let never = self
+            .places
+            .values()
+            .any(|place| place.observed_at.is_none());
+        let oldest = self.places.values().filter_map(|place| place.observed_at);
+        let oldest = oldest.min().filter(|_| !never);
+        let stale = self
+            .places
+            .values()
+            .filter(|place| place.changed_at.is_some() && place.observed_at < place.changed_at);
+        let stale_before = stale.filter_map(|place| place.changed_at).max();
+        vec![
+            side("v1", self.sealed_at.map(Timestamp::instant), None),
+            side("v2", self.v2_observed_at, None),
+            side(
+                "google",
+                oldest.map(Timestamp::instant),
+                stale_before.map(Timestamp::instant),
+            ),
+        ]
+    }
+
+    /// Each lost item, with what can restore it.
+    pub fn lost(&self) -> Vec<LostItem> {
+        let lost = |subject: &&Subject| self.state(subject) == Some(State::Missing);
+        let newest = |subject| {
+            self.traces
+                .get(subject)
+                .and_then(|trace| trace.last.as_ref())
+        };
+        self.subjects()
+            .into_iter()
+            .filter(lost)
+            .map(|subject| {
+                let trace = self.traces.get(subject);
+                let backup = trace.and_then(|trace| trace.backup);
+                let copy = trace.and_then(|trace| trace.copy);
+                LostItem {
+                    scope: Scope::Calendar,
+                    subject: subject.to_string(),
+                    state: State::Missing,
+                    restore: backup
+                        .map(|seq| format!("the backup in entry {seq}"))
+                        .or_else(|| copy.map(|seq| format!("the copy kept in entry {seq}"))),
+                    seq: newest(subject).map_or(0, |last| last.seq),
+                }
+            })
+            .collect()
+    }
+
+    /// The entries that the verdict rests on: seals, approvals, ends of runs, intents in flight, and what shows a loss.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let mut evidence = self.evidence.clone();
+        let open = self.traces.values().filter_map(|trace| trace.open.as_ref());
+        evidence.extend(open.map(|(_, seq, _)| Evidence {
+            seq: *seq,
+            kind: "item.delete_intended".to_owned(),
+        }));
+        let lost = |subject: &&Subject| self.state(subject) == Some(State::Missing);
+        let lost = self.traces.iter().filter(|(subject, _)| lost(subject));
+        evidence.extend(lost.filter_map(|(_, trace)| trace.last.clone()));
+        evidence
+    }
+}
+
+/// When the new system was observed for a plan: its oldest export, by the export's own time. `None`: there was none.
+fn v2_observed_at(sealed: &PlanSealed, recorded_at: Timestamp) -> Option<DateTime<Utc>> {
+    let exports = || {
+        sealed
+            .header
+            .iter()
+            .filter(|(name, _)| name.starts_with("v2_export"))
+    };
+    let taken = exports().filter(|(name, _)| name.ends_with("_taken_at"));
+    let taken = taken.filter_map(|(_, time)| Timestamp::parse_lenient(time).ok());
+    exports().next()?;
+    Some(taken.min().unwrap_or(recorded_at).instant())
+}
+
+#[cfg(test)]
+#[path = "custody_tests.rs"]
+mod tests;

@@ -1,0 +1,55 @@
+//! The answer to "was any data lost", from one pass over the log.
+
+use super::custody::CustodyFold;
+use super::fold::{At, run};
+use crate::domain::verdict::{AsOf, Inputs, LossAnswer, Scope, judge};
+use crate::store::Store;
+use crate::store::read::ReadError;
+use crate::store::verify::Report;
+
+/// What a check of the log itself found. A log that is doubtful answers nothing with `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Integrity {
+    /// Every entry, link, payload and identity that could be checked was in order.
+    pub log_intact: bool,
+    /// All guards of its tables were on.
+    pub guards_on: bool,
+}
+
+impl From<&Report> for Integrity {
+    fn from(report: &Report) -> Self {
+        Self {
+            log_intact: report.findings.broken_count() == 0,
+            guards_on: report.guards_off.is_empty(),
+        }
+    }
+}
+
+/// The answer as of a point in the log; `None` where the ledger had no entry by then.
+///
+/// # Errors
+/// The database's.
+pub async fn loss(
+    store: &Store,
+    at: At,
+    integrity: Integrity,
+) -> Result<Option<LossAnswer>, ReadError> {
+    let mut custody = CustodyFold::default();
+    let pass = run(store, at, &mut [&mut custody]).await?;
+    let Some((seq, recorded_at)) = pass.last else {
+        return Ok(None);
+    };
+    let scopes = custody.facts().map(|facts| (Scope::Calendar, facts));
+    Ok(Some(judge(Inputs {
+        as_of: AsOf {
+            seq,
+            recorded_at: recorded_at.instant(),
+        },
+        anchored: None,
+        scopes: scopes.into_iter().collect(),
+        lost: custody.lost(),
+        guards_on: integrity.guards_on,
+        log_intact: integrity.log_intact && pass.damaged == 0,
+        evidence: custody.evidence(),
+    })))
+}

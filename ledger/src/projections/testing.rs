@@ -1,0 +1,261 @@
+//! A log made of decoded entries, without a database.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use uuid::Uuid;
+
+use super::fold::{Decoded, Projection, Unreadable};
+use crate::chain::entry::Entry;
+use crate::chain::plan::{PlanItem, plan_hash};
+use crate::domain::event::{
+    Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemFound, NotGone,
+    PlanApproved, PlanSealed, RunStarted,
+};
+use crate::domain::hash::Hash;
+use crate::domain::id::{Actor, EntryId, LedgerId, RunId, Subject, Timestamp};
+use crate::domain::identify::Disposition;
+
+pub(super) const START: i64 = 1_768_435_200_000_000;
+const SECOND: i64 = 1_000_000;
+
+pub(super) fn item(n: u32) -> Subject {
+    Subject::new("calendar-event", Uuid::from_u128(n.into())).unwrap()
+}
+
+pub(super) fn run(n: u32) -> RunId {
+    RunId::new(Uuid::from_u128(0x1000_0000 + u128::from(n)))
+}
+
+pub(super) fn actor(text: &str) -> Actor {
+    text.parse().unwrap()
+}
+
+pub(super) fn body(text: &str) -> Body {
+    Body {
+        base64: STANDARD.encode(text),
+        sha256: Hash::of(text.as_bytes()),
+    }
+}
+
+/// Entries one second apart; entry `n` was recorded `n` seconds after the start.
+#[derive(Default)]
+pub(super) struct Log(pub(super) Vec<Decoded>);
+
+impl Log {
+    pub(super) fn add(
+        &mut self,
+        event: Event,
+        subject: Subject,
+        by: &str,
+        run: Option<RunId>,
+    ) -> EntryId {
+        let seq = self.0.len() as u64 + 1;
+        let id = EntryId::new(Uuid::from_u128(0x2000_0000 + u128::from(seq)));
+        let time = Timestamp::from_micros(START + i64::try_from(seq).unwrap() * SECOND).unwrap();
+        let entry = Entry {
+            actor: actor(by),
+            cause: None,
+            commitment: Hash::ZERO,
+            id,
+            key: id.to_string().parse().unwrap(),
+            ledger: LedgerId::new(Uuid::nil()),
+            occurred_at: time,
+            prev: Hash::ZERO,
+            recorded_at: time,
+            run,
+            schema: 1,
+            seq,
+            stored: Hash::ZERO,
+            subject,
+            event_type: event.name().parse().unwrap(),
+            v: 1,
+        };
+        self.0.push(Decoded {
+            hash: entry.hash(),
+            entry,
+            event: Ok(event),
+            natural_id: None,
+        });
+        id
+    }
+
+    /// Makes the payload of an entry unreadable.
+    pub(super) fn spoil(&mut self, seq: usize, why: Unreadable) {
+        self.0[seq - 1].event = Err(why);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.last().unwrap().entry.recorded_at
+    }
+
+    pub(super) fn fold<P: Projection + Default>(&self) -> P {
+        let mut projection = P::default();
+        for decoded in &self.0 {
+            projection.apply(decoded);
+        }
+        projection
+    }
+
+    pub(super) fn started(&mut self, verb: &str, plan: Option<Hash>, by: &str, run: RunId) {
+        let event = Event::RunStarted(RunStarted {
+            verb: verb.to_owned(),
+            plan,
+            approval: None,
+            options: BTreeMap::new(),
+        });
+        let subject = Subject::new("run", run.uuid()).unwrap();
+        self.add(event, subject, by, Some(run));
+    }
+
+    pub(super) fn found(&mut self, n: u32, disposition: Disposition, of: RunId) {
+        let event = Event::ItemFound(found(n, disposition));
+        self.add(event, item(n), "person:maker", Some(of));
+    }
+
+    /// A dry run by `person:maker` over these items, sealed with their true hash.
+    pub(super) fn plan(&mut self, of: RunId, items: &[(u32, Disposition)]) -> Hash {
+        self.started("dry_run", None, "person:maker", of);
+        for (n, disposition) in items {
+            self.found(*n, *disposition, of);
+        }
+        self.seal(of, items, items.len() as u64)
+    }
+
+    pub(super) fn seal(&mut self, of: RunId, items: &[(u32, Disposition)], counted: u64) -> Hash {
+        let header = BTreeMap::from([
+            ("run".to_owned(), of.to_string()),
+            ("v2_export_0".to_owned(), "aa".to_owned()),
+            (
+                "v2_export_0_taken_at".to_owned(),
+                "2026-01-15T00:00:00Z".to_owned(),
+            ),
+        ]);
+        let lines: Vec<PlanItem> = items
+            .iter()
+            .map(|(n, disposition)| PlanItem {
+                subject: item(*n),
+                version: "\"1\"".to_owned(),
+                class: "V1_RECORDED".to_owned(),
+                disposition: disposition.name().to_owned(),
+            })
+            .collect();
+        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines).unwrap();
+        let mut dispositions = BTreeMap::new();
+        for (_, disposition) in items {
+            *dispositions
+                .entry(disposition.name().to_owned())
+                .or_default() += 1;
+        }
+        let event = Event::PlanSealed(PlanSealed {
+            plan,
+            header,
+            items: counted,
+            classes: BTreeMap::from([("V1_RECORDED".to_owned(), counted)]),
+            dispositions,
+            users: BTreeMap::new(),
+            incumbent_would_delete: 0,
+            incumbent_not_ours: 0,
+            uncovered: 0,
+            remote_date: None,
+        });
+        self.add(event, plan_subject(of), "person:maker", Some(of));
+        plan
+    }
+
+    pub(super) fn approve(&mut self, plan: Hash, by: &str, seconds: i64) -> EntryId {
+        let now = i64::try_from(self.0.len()).unwrap() + 1;
+        let event = Event::PlanApproved(PlanApproved {
+            plan,
+            expires_at: Timestamp::from_micros(START + (now + seconds) * SECOND).unwrap(),
+            assurance: "asserted".to_owned(),
+            dispositions: BTreeMap::new(),
+        });
+        self.add(event, plan_subject(run(0)), by, None)
+    }
+
+    pub(super) fn intend(&mut self, n: u32, plan: Hash, approval: EntryId) -> EntryId {
+        self.intend_with(n, plan, approval, body("whole"))
+    }
+
+    pub(super) fn intend_with(
+        &mut self,
+        n: u32,
+        plan: Hash,
+        approval: EntryId,
+        backup: Body,
+    ) -> EntryId {
+        let event = Event::ItemDeleteIntended(DeleteIntended {
+            plan,
+            approval,
+            attempt: 1,
+            place: "cal@example.com".to_owned(),
+            item: format!("event{n}"),
+            version: "\"1\"".to_owned(),
+            backup,
+        });
+        self.add(event, item(n), "worker:cleanup", Some(run(9)))
+    }
+
+    pub(super) fn deleted(&mut self, n: u32, intent: EntryId, outcome: GoneHow) {
+        let event = Event::ItemDeleted(ItemDeleted {
+            intent,
+            outcome,
+            recovered: false,
+            status: Some(204),
+            remote_date: None,
+        });
+        self.add(event, item(n), "worker:cleanup", Some(run(9)));
+    }
+
+    pub(super) fn failed(&mut self, n: u32, intent: EntryId, outcome: NotGone) {
+        let event = Event::ItemDeleteFailed(DeleteFailed {
+            intent,
+            outcome,
+            class: "conflict".to_owned(),
+            status: Some(412),
+            attempt: 1,
+            decision: "held".to_owned(),
+            recovered: false,
+            reason: "it changed".to_owned(),
+            remote_date: None,
+        });
+        self.add(event, item(n), "worker:cleanup", Some(run(9)));
+    }
+
+    /// Everything in the calendar was listed.
+    pub(super) fn listed(&mut self, phase: &str) {
+        let event = Event::ContainerListed(crate::domain::event::ContainerListed {
+            phase: phase.to_owned(),
+            place: "cal@example.com".to_owned(),
+            sync_token: None,
+            items: 3,
+            remote_date: None,
+            unexplained: 0,
+        });
+        let subject = Subject::new("calendar", Uuid::from_u128(7)).unwrap();
+        self.add(event, subject, "worker:cleanup", Some(run(9)));
+    }
+}
+
+pub(super) fn found(n: u32, disposition: Disposition) -> ItemFound {
+    ItemFound {
+        place: "cal@example.com".to_owned(),
+        item: format!("event{n}"),
+        class: "V1_RECORDED".to_owned(),
+        disposition,
+        reason: "v1 recorded its id".to_owned(),
+        evidence: BTreeMap::new(),
+        version: Some("\"1\"".to_owned()),
+        body: None,
+        digest: None,
+        date: None,
+        covered: None,
+        users: vec![Subject::new("user", Uuid::from_u128(5)).unwrap()],
+    }
+}
+
+fn plan_subject(of: RunId) -> Subject {
+    Subject::new("plan", of.uuid()).unwrap()
+}
