@@ -8,8 +8,10 @@
 #[macro_use]
 mod snapshot;
 mod chain;
+mod migration;
 mod server;
 mod world;
 
 mod append;
+mod cleanup;
 mod tamper;
