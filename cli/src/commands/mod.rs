@@ -42,6 +42,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Approve(args) => approve::run(&common, &args).await,
+        Command::Loss(args) => loss::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
