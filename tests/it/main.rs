@@ -13,7 +13,7 @@ mod server;
 mod world;
 
 mod append;
-mod documents;
 mod cleanup;
+mod documents;
 mod tamper;
 mod tidy;

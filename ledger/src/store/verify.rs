@@ -10,10 +10,8 @@ use super::copy::{CopyError, CopyReader, Row};
 use super::guards::{guards_off, who_runs_this};
 use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
-use super::payload::PayloadText;
-use super::read::{HEAD, ReadError, head_of};
 use super::payload::{PayloadText, introduces};
-use super::read::{ReadError, head_of};
+use super::read::{HEAD, ReadError, head_of};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
 use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
@@ -79,8 +77,8 @@ impl Store {
             .bind(self.id().uuid())
             .fetch_optional(&mut *snapshot)
             .await
-        .map_err(failed("read the head"))?
-        .ok_or(ReadError::NoLedger(self.id()))?;
+            .map_err(failed("read the head"))?
+            .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
         let mut pass = Pass::new(self, anchors);
         let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
