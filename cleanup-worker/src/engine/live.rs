@@ -241,10 +241,6 @@ async fn run_of(store: &Store, plan: Hash) -> Result<(RunId, bool), EngineError>
     })
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing that a run rests on"
-)]
 async fn execute(
     reader: &Reader,
     live: &Live,
@@ -426,7 +422,7 @@ async fn one_place(
     sources: &Sources,
     place: Place,
     known: &BTreeMap<Subject, Progress>,
-    pace: &Pace,
+    starts: &Pace,
     writing: WriteTransport,
 ) -> Result<(UserOutcome, Option<String>), EngineError> {
     let none = Progress::default();
@@ -450,7 +446,7 @@ async fn one_place(
         outcome.failed = outcome.found;
         return Ok((outcome, Some(reason)));
     }
-    pace.start().await;
+    starts.start().await;
     let session = reader.google.session(&user.id, token.clone());
     let writer = CalendarWriter::new(&reader.google, writing, session);
     let before = match live.list_before(writer.reader(), &place).await? {

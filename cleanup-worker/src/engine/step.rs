@@ -232,7 +232,7 @@ impl Live {
             owner,
             item: &item.subject,
             intent: &intent,
-            attempt,
+            number: attempt,
         };
         match answer {
             Ok(written) => {
@@ -306,7 +306,7 @@ impl Live {
                 )
                 .await?;
                 let policy = RetryPolicy::default();
-                let number = error.failure.attempt.max(attempt.attempt);
+                let number = error.failure.attempt.max(attempt.number);
                 let wait = policy.wait(number, error.retry_after(), self.timing.jitter());
                 self.timing.sleep(wait).await;
                 Ok(None)
@@ -411,7 +411,7 @@ impl Live {
             owner,
             item: &open.subject,
             intent: &intent,
-            attempt: open.attempt,
+            number: open.attempt,
         };
         self.conclude(&attempt, trace, open.recorded_at, false)
             .await?;
@@ -457,7 +457,7 @@ impl Live {
                 .map_or(ErrorClass::Network, GoogleError::class)
                 .to_string(),
             status: error.and_then(GoogleError::status),
-            attempt: attempt.attempt,
+            attempt: attempt.number,
             decision: decision.to_owned(),
             recovered,
             reason: reason.to_owned(),
@@ -474,7 +474,7 @@ impl Live {
         attempt: &Attempt<'_>,
         word: &str,
     ) -> Result<(), EngineError> {
-        let key = self.key(attempt.item, attempt.attempt, "outcome")?;
+        let key = self.key(attempt.item, attempt.number, "outcome")?;
         let cause = Some(attempt.intent.entry.id);
         let appended = self
             .record(event, attempt.item, attempt.owner, Some(key), cause)
@@ -524,7 +524,7 @@ struct Attempt<'a> {
     owner: &'a Subject,
     item: &'a Subject,
     intent: &'a Appended,
-    attempt: u32,
+    number: u32,
 }
 
 fn is_cancelled(item: &RawItem) -> bool {

@@ -165,12 +165,11 @@ pub(super) async fn commit_groups(
     loop {
         if waiting.is_empty() {
             let next = queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX);
-            let received = match tokio::time::timeout(HELD_FOR, next).await {
-                Ok(received) => received,
-                Err(_) => {
-                    held = None;
-                    queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX).await
-                }
+            let received = if let Ok(received) = tokio::time::timeout(HELD_FOR, next).await {
+                received
+            } else {
+                held = None;
+                queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX).await
             };
             if received == 0 {
                 return;
