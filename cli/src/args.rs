@@ -53,6 +53,9 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
+    /// What was done, told item by item, for a review
+    #[command(subcommand)]
+    Review(Review),
     /// Measure append and verify beside raw SQL, in a database of its own that is removed again
     Bench(Bench),
     /// Print a completion script for a shell
@@ -251,4 +254,25 @@ pub(crate) struct Bench {
     /// Rounds of each measurement, ours and raw in turn; the median is what counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
+}
+
+/// `ledger review`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
+    Deletions(ReviewDeletions),
+}
+
+/// `ledger review deletions`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewDeletions {
+    /// Only items that this run found or worked on
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only items of this user: e-mail, id in the retired system, or subject
+    #[arg(long, value_name = "EMAIL|UUID")]
+    pub(crate) user: Option<String>,
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
 }

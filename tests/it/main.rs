@@ -8,10 +8,12 @@
 #[macro_use]
 mod snapshot;
 mod chain;
+mod migration;
 mod server;
 mod world;
 
 mod append;
+mod cleanup;
 mod documents;
 mod tamper;
 mod tidy;

@@ -85,6 +85,20 @@ impl Unreachable {
         }
     }
 
+    /// A user whose stored token was replaced and leads to another account than the plan's.
+    pub fn other_account() -> Self {
+        Self {
+            code: "wrong_account",
+            class: ErrorClass::Refused,
+            status: None,
+            attempt: 1,
+            date: None,
+            reason: "the stored token was replaced after the plan was made and leads to another account: make \
+                     a new plan"
+                .to_owned(),
+        }
+    }
+
     /// A user whose token Google does not take.
     pub fn token(error: &TokenError) -> Self {
         let (code, hint) = match error.kind {
@@ -248,7 +262,7 @@ async fn look_up(
 
 /// The calendar's own id. With an events scope alone it can only be read off: the title of a primary calendar is its
 /// address unless the user renamed it, and own events name their organizer.
-fn resolved_id(listing: &Listing, user: &SourceUser) -> String {
+pub(super) fn resolved_id(listing: &Listing, user: &SourceUser) -> String {
     let from_title = listing.summary.clone().filter(|title| title.contains('@'));
     let from_events = || {
         listing.items.iter().find_map(|item| {

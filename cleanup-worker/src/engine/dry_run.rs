@@ -161,6 +161,7 @@ pub async fn dry_run(
         recorder,
         log,
         waiting: Vec::new(),
+        lines: HashMap::new(),
     };
     let header = header(&told, &sources, recorder);
     writer.started(&header).await?;
@@ -261,6 +262,8 @@ struct Writer<'a> {
     recorder: &'a Recorder,
     log: &'a RunLog,
     waiting: Vec<(Draft, Vec<(&'static str, String)>)>,
+    /// Where each user's line is in the report.
+    lines: HashMap<String, usize>,
 }
 
 impl Writer<'_> {
@@ -411,6 +414,7 @@ impl Writer<'_> {
         };
         report.totals.users += 1;
         *report.totals.access.entry(code.to_owned()).or_default() += 1;
+        self.lines.insert(user.id.clone(), report.users.len());
         report.users.push(UserLine {
             user: user.id.clone(),
             email: user.email.clone(),
@@ -539,7 +543,14 @@ impl Writer<'_> {
                 class: classification.class.clone(),
                 disposition: classification.disposition.name().to_owned(),
             });
-            count(report, account, judged, &classification, covered);
+            count(
+                report,
+                &self.lines,
+                account,
+                judged,
+                &classification,
+                covered,
+            );
         }
         Ok(())
     }
@@ -729,6 +740,7 @@ pub(super) fn body_of(item: &RawItem) -> Body {
 
 fn count(
     report: &mut DryRunReport,
+    lines: &HashMap<String, usize>,
     account: &Surveyed,
     judged: &Judged<'_>,
     classification: &Classification,
@@ -751,7 +763,7 @@ fn count(
         None => {}
     }
     let user = candidate.users.first().cloned().unwrap_or_default();
-    if let Some(line) = report.users.iter_mut().find(|line| line.user == user) {
+    if let Some(line) = lines.get(&user).and_then(|n| report.users.get_mut(*n)) {
         *line.dispositions.entry(disposition.to_owned()).or_default() += 1;
     }
     report.items.push(ItemLine {

@@ -7,19 +7,43 @@ use std::time::{Duration, Instant};
 use ledger::store::lease::LeaseError;
 use ledger::store::{Fence, Store};
 
-/// How long a lease runs without renewal.
-const LENGTH: Duration = Duration::from_secs(10);
-/// How often it is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// Longest that one deletion may take. Less than what is always left of a lease, and what a new holder waits before it
-/// acts: so a stalled request of the old holder cannot land late.
-pub const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// The times of a lease, which depend on each other.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTimes {
+    length: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self::of(Duration::from_secs(10))
+    }
+}
+
+impl LeaseTimes {
+    /// A lease that runs so long without renewal, at least one second.
+    pub fn of(length: Duration) -> Self {
+        Self {
+            length: length.max(Duration::from_secs(1)),
+        }
+    }
+
+    /// Longest that one deletion may take. Less than what is always left of a lease, and what a new holder waits before it
+    /// acts: so a stalled request of the old holder cannot land late.
+    pub fn write_limit(self) -> Duration {
+        self.length / 2
+    }
+
+    fn renew_every(self) -> Duration {
+        self.length * 3 / 10
+    }
+}
 
 /// A held lease.
 #[derive(Debug, Clone)]
 pub struct PlanLease {
     store: Store,
     fence: Fence,
+    times: LeaseTimes,
     valid_until: Arc<Mutex<Instant>>,
 }
 
@@ -28,14 +52,20 @@ impl PlanLease {
     ///
     /// # Errors
     /// [`LeaseError::Held`] where another run is alive.
-    pub async fn take(store: &Store, plan: uuid::Uuid, holder: &str) -> Result<Self, LeaseError> {
+    pub async fn take(
+        store: &Store,
+        plan: uuid::Uuid,
+        holder: &str,
+        times: LeaseTimes,
+    ) -> Result<Self, LeaseError> {
+        let length = times.length;
         let name = format!("plan/{plan}");
         let asked = Instant::now();
-        let (fence, taken_over) = match store.take_lease(&name, holder, LENGTH).await {
+        let (fence, taken_over) = match store.take_lease(&name, holder, length).await {
             Err(LeaseError::Held { remaining, .. }) => {
                 tracing::warn!("an earlier run of this plan may still be at work; waiting for it");
                 tokio::time::sleep(remaining + Duration::from_millis(100)).await;
-                (store.take_lease(&name, holder, LENGTH).await?, true)
+                (store.take_lease(&name, holder, length).await?, true)
             }
             other => (other?, false),
         };
@@ -43,12 +73,13 @@ impl PlanLease {
         let lease = Self {
             store: store.clone(),
             fence,
+            times,
             valid_until,
         };
         lease.renew().await?;
         if taken_over {
             let waited = async {
-                tokio::time::sleep(WRITE_LIMIT).await;
+                tokio::time::sleep(times.write_limit()).await;
                 Ok::<(), LeaseError>(())
             };
             tokio::select! {
@@ -59,6 +90,11 @@ impl PlanLease {
         Ok(lease)
     }
 
+    /// Longest that one deletion may take.
+    pub fn write_limit(&self) -> Duration {
+        self.times.write_limit()
+    }
+
     /// Proof for the appends.
     pub fn fence(&self) -> &Fence {
         &self.fence
@@ -67,18 +103,20 @@ impl PlanLease {
     async fn renew(&self) -> Result<(), LeaseError> {
         // Counted from before the request: the database's clock started no earlier.
         let asked = Instant::now();
-        self.store.renew_lease(&self.fence, LENGTH).await?;
+        self.store
+            .renew_lease(&self.fence, self.times.length)
+            .await?;
         *self
             .valid_until
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = asked + LENGTH;
+            .unwrap_or_else(PoisonError::into_inner) = asked + self.times.length;
         Ok(())
     }
 
     /// Renews until the lease is lost.
     pub async fn keep(&self) -> LeaseError {
         loop {
-            tokio::time::sleep(RENEW_EVERY).await;
+            tokio::time::sleep(self.times.renew_every()).await;
             match self.renew().await {
                 Err(lost @ LeaseError::Lost { .. }) => return lost,
                 Err(error) => tracing::warn!(%error, "the lease was not renewed; trying again"),
@@ -94,7 +132,7 @@ impl PlanLease {
                 .valid_until
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if valid.saturating_duration_since(Instant::now()) > WRITE_LIMIT {
+            if valid.saturating_duration_since(Instant::now()) > self.write_limit() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
-use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted, UserFailed};
+use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
-use ledger::domain::id::{Actor, RunId, Subject};
+use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
-use ledger::projections::plan::{self, PlanError, PlannedItem, Progress, SealedPlan};
+use ledger::projections::plan::{self, Approval, PlanError, PlannedItem, Progress, SealedPlan};
 use ledger::store::read::Filter;
 use ledger::store::{Draft, Store};
 use serde::Serialize;
 
 use super::accounts::{Pace, Unreachable, calendar_of};
 use super::dry_run::ACCOUNT_KIND;
-use super::lease::{PlanLease, WRITE_LIMIT};
+use super::lease::PlanLease;
 use super::runlog::RunLog;
 use super::sources::{SourceUser, Sources, read_sources, read_v2, v2_recorded};
-use super::step::{ItemEnd, Live, Stopped};
-use super::{EngineError, Progress as Done, Reader, Recorder, RunOptions};
+use super::step::{ItemEnd, Live, Stopped, nothing_new};
+use super::{EngineError, Progress as Done, Reader, Recorder, RunOptions, check_clock};
 use crate::clients::convex::V2Export;
 use crate::clients::google::{CalendarReader, CalendarWriter};
 use crate::clients::http::{HttpLimits, WriteTransport};
@@ -97,8 +97,17 @@ pub struct UserOutcome {
 pub(super) struct Place {
     pub(super) calendar: String,
     pub(super) owner: Subject,
-    pub(super) user: Option<usize>,
+    pub(super) user: Option<PlaceUser>,
     pub(super) items: Vec<PlannedItem>,
+}
+
+/// The user through whom an account is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlaceUser {
+    /// Position among the sources.
+    pub(super) n: usize,
+    /// The stored token is the one that the plan was made with, so it leads to the same account.
+    pub(super) same_token: bool,
 }
 
 impl From<PlanError> for EngineError {
@@ -124,14 +133,39 @@ pub async fn live_run(
 ) -> Result<LiveReport, EngineError> {
     let plan = plan::load(store, told.plan).await?;
     let exports = read_v2(told.v2_exports.clone()).await?;
-    let stale_at = stale_at(&exports, told.v2_max_age)?;
     let clock = store.clock().clone();
-    let lease = PlanLease::take(store, plan.subject.uuid(), actor.as_str()).await?;
+    let stale_at = stale_at(&plan, &exports, told.v2_max_age, clock.now().instant())?;
+    let begun = plan::progress(store, plan.hash).await?;
+    let may = Permission {
+        plan: &plan,
+        runner: actor,
+        told: &told,
+        stale_at,
+    };
+    // Before anything is sent. What a crash left open is settled whatever has lapsed since.
+    if begun.values().all(|progress| progress.open.is_none()) {
+        may.begin(clock.now())?;
+    }
+    let approval = may.approval(clock.now())?;
+    let lease = PlanLease::take(
+        store,
+        plan.subject.uuid(),
+        actor.as_str(),
+        told.options.lease,
+    )
+    .await?;
     let work = async {
         let sources =
             read_sources(reader, told.users_table, &exports, &told.options, &clock).await?;
         let v2_now = v2_recorded(&exports).map(str::to_owned).collect();
-        let (run, resumed) = run_of(store, plan.hash).await?;
+        let open = run_of(store, plan.hash).await?;
+        if let Some((_, starter)) = &open
+            && *starter == approval.person
+        {
+            return Err(not_approved(&plan, starter));
+        }
+        let resumed = open.is_some();
+        let run = open.map_or_else(|| store.clock().run_id(), |(run, _)| run);
         let recorder = Recorder {
             store: store.clone(),
             actor: actor.clone(),
@@ -140,29 +174,20 @@ pub async fn live_run(
         let log = Arc::new(open_log(run).map_err(|error| {
             EngineError::Refused(format!("the run's log file could not be opened: {error}"))
         })?);
-        let now = clock.now();
-        let standing = plan.approval_at(now, Some(actor)).or_else(|| {
-            // A lapsed approval begins nothing, but what was begun under it is still settled.
-            plan.approvals
-                .iter()
-                .rev()
-                .find(|approval| approval.is_independent_of(&plan.makers))
-        });
-        let Some(approval) = standing.cloned() else {
-            return Err(not_approved(&plan, actor));
-        };
         let live = Live {
             recorder,
-            plan,
+            by_place: by_place(&plan),
+            tokens: tokens_of(store, plan.run).await?,
+            plan: plan.clone(),
             approval,
             lease: lease.clone(),
             log,
             timing: reader.timing.clone(),
+            retry: told.options.retry,
             v2_now,
             v2_stale_at: stale_at,
         };
-        let gate = gate(&told, now.instant());
-        execute(reader, &live, &told, &sources, resumed, gate, progress).await
+        execute(reader, &live, &told, &sources, resumed, progress).await
     };
     let result = tokio::select! {
         result = work => result,
@@ -172,7 +197,82 @@ pub async fn live_run(
     result
 }
 
-fn stale_at(exports: &[V2Export], max_age: Duration) -> Result<DateTime<Utc>, EngineError> {
+/// What a run needs before it may begin anything.
+struct Permission<'a> {
+    plan: &'a SealedPlan,
+    runner: &'a Actor,
+    told: &'a LiveRun,
+    stale_at: DateTime<Utc>,
+}
+
+impl Permission<'_> {
+    /// The approval that the run goes by. A lapsed one begins nothing, but what was begun under it is still settled.
+    fn approval(&self, now: Timestamp) -> Result<Approval, EngineError> {
+        let independent = |approval: &&Approval| {
+            approval.is_independent_of(&self.plan.makers) && approval.person != *self.runner
+        };
+        let standing = self.plan.approval_at(now, Some(self.runner));
+        let lapsed = || self.plan.approvals.iter().rev().find(independent);
+        standing
+            .or_else(lapsed)
+            .cloned()
+            .ok_or_else(|| not_approved(self.plan, self.runner))
+    }
+
+    /// Refuses where nothing may be begun.
+    fn begin(&self, now: Timestamp) -> Result<(), EngineError> {
+        let approval = self.approval(now)?;
+        if let Some(reason) = nothing_new(&approval, self.stale_at, now) {
+            return Err(EngineError::Refused(reason));
+        }
+        match gate(self.told, now.instant()) {
+            Some(why) if self.told.override_reason.is_none() => Err(too_early(&why)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn too_early(why: &str) -> EngineError {
+    EngineError::Refused(format!(
+        "{why}; wait, or run it all the same with --override REASON, which is recorded"
+    ))
+}
+
+fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
+    let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
+    for (n, item) in plan.items.iter().enumerate() {
+        by_place.entry(item.place.clone()).or_default().push(n);
+    }
+    by_place
+}
+
+/// Digests of the stored tokens as a dry run saw them.
+async fn tokens_of(
+    store: &Store,
+    run: RunId,
+) -> Result<HashMap<Subject, Option<String>>, EngineError> {
+    let mut tokens = HashMap::new();
+    let mut entries = std::pin::pin!(store.read(Filter {
+        types: "user.found".parse().into_iter().collect(),
+        run: Some(run),
+        ..Filter::default()
+    }));
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let json = recorded.payload.json().unwrap_or_default();
+        if let Ok(Event::UserFound(found)) = Event::decode("user.found", 1, json) {
+            tokens.insert(recorded.entry.subject, found.token_fingerprint);
+        }
+    }
+    Ok(tokens)
+}
+
+fn stale_at(
+    plan: &SealedPlan,
+    exports: &[V2Export],
+    max_age: Duration,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, EngineError> {
     let oldest = exports.iter().map(|export| export.taken_at).min();
     let oldest = oldest.ok_or_else(|| {
         EngineError::Refused(
@@ -181,6 +281,26 @@ fn stale_at(exports: &[V2Export], max_age: Duration) -> Result<DateTime<Utc>, En
                 .to_owned(),
         )
     })?;
+    let header = plan.sealed.header.keys();
+    let planned =
+        header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
+    let planned = planned.count();
+    if exports.len() < planned {
+        return Err(EngineError::Refused(format!(
+            "the plan was made with {planned} exports of v2 and {} was given now; give a fresh one for \
+             each (--v2-export)",
+            exports.len()
+        )));
+    }
+    if exports
+        .iter()
+        .any(|export| check_clock("v2", Some(export.taken_at.max(now)), now).is_err())
+    {
+        return Err(EngineError::Refused(
+            "an export of v2 says that it was taken in the future, so its age is not known"
+                .to_owned(),
+        ));
+    }
     Ok(oldest + chrono::Duration::from_std(max_age).unwrap_or(chrono::Duration::MAX))
 }
 
@@ -211,8 +331,8 @@ fn gate(told: &LiveRun, now: DateTime<Utc>) -> Option<String> {
     }
 }
 
-/// The run to go on with: that of this plan which has started and not finished; else a new one.
-async fn run_of(store: &Store, plan: Hash) -> Result<(RunId, bool), EngineError> {
+/// The run to go on with, and who started it: that of this plan which has started and not finished.
+async fn run_of(store: &Store, plan: Hash) -> Result<Option<(RunId, Actor)>, EngineError> {
     let types = ["run.started", "run.finished"]
         .map(str::parse)
         .into_iter()
@@ -222,7 +342,7 @@ async fn run_of(store: &Store, plan: Hash) -> Result<(RunId, bool), EngineError>
         types,
         ..Filter::default()
     }));
-    let mut open: Option<RunId> = None;
+    let mut open: Option<(RunId, Actor)> = None;
     while let Some(recorded) = entries.next().await {
         let recorded = recorded?;
         let entry = &recorded.entry;
@@ -230,15 +350,16 @@ async fn run_of(store: &Store, plan: Hash) -> Result<(RunId, bool), EngineError>
             continue;
         };
         match Event::decode(entry.event_type.as_str(), entry.schema, json) {
-            Ok(Event::RunStarted(started)) if started.plan == Some(plan) => open = entry.run,
-            Ok(Event::RunFinished(_)) if entry.run == open => open = None,
+            Ok(Event::RunStarted(started)) if started.plan == Some(plan) => {
+                open = entry.run.map(|run| (run, entry.actor.clone()));
+            }
+            Ok(Event::RunFinished(_)) if entry.run == open.as_ref().map(|(run, _)| *run) => {
+                open = None;
+            }
             _ => {}
         }
     }
-    Ok(match open {
-        Some(run) => (run, true),
-        None => (store.clock().run_id(), false),
-    })
+    Ok(open)
 }
 
 async fn execute(
@@ -247,7 +368,6 @@ async fn execute(
     told: &LiveRun,
     sources: &Sources,
     resumed: bool,
-    gate: Option<String>,
     progress: &(dyn Fn(Done) + Sync),
 ) -> Result<LiveReport, EngineError> {
     let mut known = plan::progress(&live.recorder.store, live.plan.hash).await?;
@@ -255,8 +375,8 @@ async fn execute(
     let writing = WriteTransport::open(
         &reader.config,
         HttpLimits {
-            request: WRITE_LIMIT,
-            ..HttpLimits::default()
+            request: live.lease.write_limit(),
+            ..told.options.http
         },
     )?;
     if known.values().any(|progress| progress.open.is_some()) {
@@ -266,7 +386,7 @@ async fn execute(
     if let Some(reason) = live.stopped() {
         return Err(EngineError::Refused(reason));
     }
-    if let Some(why) = gate {
+    if let Some(why) = gate(told, live.recorder.store.clock().now().instant()) {
         pass_gate(live, told, &why).await?;
     }
     if !resumed {
@@ -309,9 +429,7 @@ async fn execute(
 
 async fn pass_gate(live: &Live, told: &LiveRun, why: &str) -> Result<(), EngineError> {
     let Some(reason) = &told.override_reason else {
-        return Err(EngineError::Refused(format!(
-            "refused: {why}; wait, or run it all the same with --override REASON, which is recorded"
-        )));
+        return Err(too_early(why));
     };
     let event = Event::GateOverridden(GateOverridden {
         gate: "go_live_plus_24h".to_owned(),
@@ -365,7 +483,9 @@ async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineErro
             .push(item.clone());
     }
     let mut places = Vec::new();
-    for (calendar, items) in grouped {
+    let mut ids: HashMap<&Subject, Option<String>> = HashMap::new();
+    for (calendar, items) in &grouped {
+        let calendar = calendar.clone();
         let owner = store
             .subject_of(ACCOUNT_KIND, &calendar)
             .await?
@@ -374,10 +494,17 @@ async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineErro
             })?;
         let mut user = None;
         for subject in items.iter().flat_map(|item| &item.users) {
-            let id = store.natural_id(subject).await?;
+            if !ids.contains_key(subject) {
+                ids.insert(subject, store.natural_id(subject).await?);
+            }
+            let id = ids.get(subject).cloned().flatten();
             let found = id.and_then(|id| by_id.get(id.as_str()).copied());
             if let Some(n) = found.filter(|n| sources.users[*n].access.is_ok()) {
-                user = Some(n);
+                let same = live.tokens.get(subject) == Some(&sources.users[n].token_fingerprint);
+                user = Some(PlaceUser {
+                    n,
+                    same_token: same,
+                });
                 break;
             }
         }
@@ -385,7 +512,7 @@ async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineErro
             calendar,
             owner,
             user,
-            items,
+            items: items.clone(),
         });
     }
     Ok(places)
@@ -411,7 +538,7 @@ async fn recover(
 }
 
 fn calendar_for(reader: &Reader, sources: &Sources, place: &Place) -> Option<CalendarReader> {
-    let user: &SourceUser = sources.users.get(place.user?)?;
+    let user: &SourceUser = sources.users.get(place.user?.n)?;
     let token = user.access.as_ref().ok()?;
     Some(calendar_of(reader, &user.id, token))
 }
@@ -430,7 +557,7 @@ async fn one_place(
         found: place.items.len() as u64,
         ..UserOutcome::default()
     };
-    let Some(user) = place.user.and_then(|n| sources.users.get(n)) else {
+    let Some(user) = place.user.and_then(|user| sources.users.get(user.n)) else {
         outcome.failed = outcome.found;
         let why = Unreachable::without_token("disconnected");
         outcome.errors.push(why.reason.clone());
@@ -449,19 +576,21 @@ async fn one_place(
     starts.start().await;
     let session = reader.google.session(&user.id, token.clone());
     let writer = CalendarWriter::new(&reader.google, writing, session);
-    let before = match live.list_before(writer.reader(), &place).await? {
+    let before = match live.list_before(writer.reader(), &place, user).await? {
         Ok(before) => before,
-        Err(error) => {
-            let why = Unreachable::calendar(&error);
+        Err(why) => {
             outcome.failed = outcome.found;
             outcome.errors.push(why.reason.clone());
-            user_failed(live, &place, &why).await?;
+            let why = stopped_by(&why);
+            live.user_failed(&place.owner, "cleanup", "stopped", &why)
+                .await?;
             return Ok((outcome, None));
         }
     };
     let mut in_a_row = 0;
     let mut stopped = None;
     let mut gone = HashSet::new();
+    let mut held = HashSet::new();
     for (n, item) in place.items.iter().enumerate() {
         let progress = known.get(&item.subject).unwrap_or(&none);
         let left = (place.items.len() - n) as u64;
@@ -479,7 +608,10 @@ async fn one_place(
                 gone.insert(&item.subject);
                 outcome.already_gone += 1;
             }
-            ItemEnd::Held => outcome.held += 1,
+            ItemEnd::Held => {
+                held.insert(&item.subject);
+                outcome.held += 1;
+            }
             ItemEnd::Failed => {
                 outcome.failed += 1;
                 in_a_row += 1;
@@ -494,7 +626,8 @@ async fn one_place(
             ItemEnd::UserStopped(why) => {
                 outcome.failed += left;
                 outcome.errors.push(why.reason.clone());
-                user_failed(live, &place, &unreachable(&why)).await?;
+                live.user_failed(&place.owner, "cleanup", "stopped", &why)
+                    .await?;
                 break;
             }
             ItemEnd::RunStopped(reason) => {
@@ -506,42 +639,28 @@ async fn one_place(
         in_a_row = 0;
     }
     match live
-        .observe_after(writer.reader(), &place, &before, &gone)
+        .observe_after(writer.reader(), &place, &before, &gone, &held)
         .await?
     {
         Ok(unexplained) => outcome.unexplained = unexplained,
-        Err(error) => outcome.errors.push(super::with_causes(&error)),
+        Err(error) => {
+            let why = Stopped::by(&error);
+            outcome.errors.push(why.reason.clone());
+            live.user_failed(&place.owner, "observe", "skipped", &why)
+                .await?;
+        }
     }
     Ok((outcome, stopped))
 }
 
-fn unreachable(why: &Stopped) -> Unreachable {
-    Unreachable {
-        code: "failed",
+fn stopped_by(why: &Unreachable) -> Stopped {
+    Stopped {
         class: why.class,
         status: why.status,
         attempt: why.attempt,
         date: why.date,
         reason: why.reason.clone(),
     }
-}
-
-async fn user_failed(live: &Live, place: &Place, why: &Unreachable) -> Result<(), EngineError> {
-    let event = Event::UserFailed(UserFailed {
-        during: "cleanup".to_owned(),
-        class: why.class.to_string(),
-        status: why.status,
-        attempt: why.attempt,
-        decision: "stopped".to_owned(),
-        reason: why.reason.clone(),
-        remote_date: why.date.map(|date| date.to_rfc3339()),
-    });
-    let appended = live
-        .record(&event, &place.owner, &place.owner, None, None)
-        .await?;
-    live.log
-        .entry(&appended, &[("class", &why.class.to_string())]);
-    Ok(())
 }
 
 async fn finish(

@@ -29,6 +29,7 @@ use crate::clients::http::{HttpLimits, HttpSetupError, ReadTransport};
 use crate::clients::retry::{RateLimiter, RateLimits, RetryPolicy, SystemTiming, Timing};
 use crate::clients::supabase::{SupabaseError, SupabaseReader};
 use crate::config::WorkerConfig;
+use lease::LeaseTimes;
 
 /// The OAuth and Supabase clocks may differ from ours by so much; beyond it no time gate can be trusted.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_mins(5);
@@ -92,6 +93,12 @@ pub struct RunOptions {
     pub users_at_once: usize,
     /// Requests per minute.
     pub rate_limits: RateLimits,
+    /// Waits where an error can pass.
+    pub retry: RetryPolicy,
+    /// Limits of each request that reads.
+    pub http: HttpLimits,
+    /// The lease on a plan.
+    pub lease: LeaseTimes,
     /// When v2 went live.
     pub go_live: Option<DateTime<Utc>>,
     /// When v1 was frozen; go-live where it is not given.
@@ -104,6 +111,9 @@ impl Default for RunOptions {
             user_interval: Duration::from_secs(1),
             users_at_once: 8,
             rate_limits: RateLimits::default(),
+            retry: RetryPolicy::default(),
+            http: HttpLimits::default(),
+            lease: LeaseTimes::default(),
             go_live: None,
             freeze: None,
         }
@@ -121,22 +131,46 @@ pub struct Reader {
     pub config: Arc<WorkerConfig>,
     /// Sleeping and jitter.
     pub timing: Arc<dyn Timing>,
+    /// The same services with fewer tries, for the first contact: an address that is wrong is not mended by waiting.
+    preflight: Preflight,
 }
+
+#[derive(Clone)]
+struct Preflight {
+    supabase: SupabaseReader,
+    google: Google,
+}
+
+/// Tries at the first contact with a service.
+const PREFLIGHT_TRIES: u32 = 3;
 
 impl Reader {
     /// Opens the clients of a run.
     pub fn open(config: WorkerConfig, options: &RunOptions) -> Result<Self, EngineError> {
-        let transport = ReadTransport::open(&config, HttpLimits::default())?;
+        let transport = ReadTransport::open(&config, options.http)?;
         let timing: Arc<dyn Timing> = SystemTiming::start();
-        let policy = RetryPolicy::default();
         let limiter = RateLimiter::new(options.rate_limits, timing.clone());
-        let supabase = SupabaseReader::new(&config, transport.clone(), policy, timing.clone());
-        let google = Google::new(&config, transport, limiter, policy, timing.clone());
+        let clients = |policy: RetryPolicy| Preflight {
+            supabase: SupabaseReader::new(&config, transport.clone(), policy, timing.clone()),
+            google: Google::new(
+                &config,
+                transport.clone(),
+                limiter.clone(),
+                policy,
+                timing.clone(),
+            ),
+        };
+        let Preflight { supabase, google } = clients(options.retry);
+        let preflight = clients(RetryPolicy {
+            tries: options.retry.tries.min(PREFLIGHT_TRIES),
+            ..options.retry
+        });
         Ok(Self {
             supabase,
             google,
             config: Arc::new(config),
             timing,
+            preflight,
         })
     }
 }

@@ -107,13 +107,14 @@ pub async fn read_sources(
 ) -> Result<Sources, EngineError> {
     let now = || clock.now().instant();
     let google_date = reader
+        .preflight
         .google
         .oauth()
         .check()
         .await
         .map_err(EngineError::Client)?;
     check_clock("Google", google_date, now())?;
-    let table = reader.supabase.users_table(users_table).await?;
+    let table = reader.preflight.supabase.users_table(users_table).await?;
     let users = reader.supabase.read_users(table).await?;
     check_clock("Supabase", users.date, now())?;
     let cases = reader.supabase.read_cases().await?;

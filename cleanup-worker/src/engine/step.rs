@@ -1,6 +1,6 @@
 //! One item: intent, effect, outcome. At every line a crash may come; what it leaves and who mends it stands beside it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Duration, Utc};
 use ledger::domain::custody::DeleteOutcome;
 use ledger::domain::event::{
-    Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemHeld, NotGone,
+    Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemHeld, NotGone, UserFailed,
 };
 use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
 use ledger::projections::plan::{Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
@@ -40,6 +40,12 @@ pub(super) struct Live {
     pub(super) v2_now: HashSet<String>,
     /// When the oldest of v2's exports is too old to act on.
     pub(super) v2_stale_at: DateTime<Utc>,
+    /// Waits where an error can pass.
+    pub(super) retry: RetryPolicy,
+    /// Positions in the plan's items by place.
+    pub(super) by_place: HashMap<String, Vec<usize>>,
+    /// Digests of the stored tokens that the plan was made with, by user.
+    pub(super) tokens: HashMap<Subject, Option<String>>,
 }
 
 /// How an item ended.
@@ -76,6 +82,25 @@ impl Stopped {
             reason: with_causes(error),
         }
     }
+}
+
+/// Why nothing new may be begun under this approval and with these exports, if so.
+pub(super) fn nothing_new(
+    approval: &Approval,
+    v2_stale_at: DateTime<Utc>,
+    now: Timestamp,
+) -> Option<String> {
+    if !approval.holds_at(now) {
+        let at = approval.expires_at;
+        return Some(format!(
+            "the approval lapsed at {at}; have the plan approved again"
+        ));
+    }
+    (now.instant() >= v2_stale_at).then(|| {
+        "v2's export is older than --v2-max-age; export v2 anew (npx convex export --prod) and run the same \
+         plan again"
+            .to_owned()
+    })
 }
 
 /// What asking about an item after an intent came to.
@@ -121,17 +146,11 @@ impl Live {
 
     /// Why nothing new may be begun, if so.
     pub(super) fn stopped(&self) -> Option<String> {
-        let now = self.recorder.store.clock().now();
-        if !self.approval.holds_at(now) {
-            let at = self.approval.expires_at;
-            return Some(format!(
-                "the approval lapsed at {at}; have the plan approved again"
-            ));
-        }
-        (now.instant() >= self.v2_stale_at).then(|| {
-            "v2's export is older than --v2-max-age; export v2 anew and run the same plan again"
-                .to_owned()
-        })
+        nothing_new(
+            &self.approval,
+            self.v2_stale_at,
+            self.recorder.store.clock().now(),
+        )
     }
 
     /// Brings one item to its end, from wherever it is.
@@ -193,7 +212,7 @@ impl Live {
             Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
                 self.planned_body(item).await?
             }
-            Err(error) => return Ok(Some(after_failed_read(&error))),
+            Err(error) => return self.after_failed_read(owner, &error).await.map(Some),
         };
         let Some(backup) = backup else {
             let reason = "the plan kept no copy of it, so it could not be put back";
@@ -227,7 +246,10 @@ impl Live {
         );
         self.lease.until_safe().await;
         // A crash after this line: it may be gone, and the ledger does not know yet; `recover` finds out.
-        let answer = writer.delete(PRIMARY, &item.item, version).await;
+        let limit = self.lease.write_limit();
+        let answer = writer
+            .delete_within(PRIMARY, &item.item, version, limit)
+            .await;
         let attempt = Attempt {
             owner,
             item: &item.subject,
@@ -270,16 +292,32 @@ impl Live {
             let trace = match trace(reader, &item.item, version).await {
                 Ok(trace) => trace,
                 // The intent stays open; the next run asks again.
-                Err(error) => return Ok(Some(after_failed_read(&error))),
+                Err(error) => {
+                    let end = self.after_failed_read(attempt.owner, &error).await?;
+                    return Ok(Some(end));
+                }
             };
-            return self.conclude(attempt, trace, recorded_at, last).await;
+            let end = self
+                .conclude(attempt, trace, recorded_at, last, Some(error))
+                .await?;
+            if end.is_none() {
+                self.back_off(error, attempt.number).await;
+            }
+            return Ok(end);
         }
         let date = error.failure.date;
         match error.class() {
             ErrorClass::Gone | ErrorClass::NotFound => {
-                self.gone(attempt, GoneHow::AlreadyGone, false, error.status(), date)
-                    .await?;
-                Ok(Some(ItemEnd::AlreadyGone))
+                // An earlier attempt may have arrived after we asked about it.
+                let how = match attempt.number {
+                    1 => GoneHow::AlreadyGone,
+                    _ => GoneHow::GoneCauseUnknown,
+                };
+                self.gone(attempt, how, false, error.status(), date).await?;
+                Ok(Some(match how {
+                    GoneHow::AlreadyGone => ItemEnd::AlreadyGone,
+                    _ => ItemEnd::Deleted,
+                }))
             }
             ErrorClass::Conflict => {
                 let reason = "it was changed after the plan was made";
@@ -305,10 +343,7 @@ impl Live {
                     &reason,
                 )
                 .await?;
-                let policy = RetryPolicy::default();
-                let number = error.failure.attempt.max(attempt.number);
-                let wait = policy.wait(number, error.retry_after(), self.timing.jitter());
-                self.timing.sleep(wait).await;
+                self.back_off(error, attempt.number).await;
                 Ok(None)
             }
             _ => {
@@ -331,13 +366,59 @@ impl Live {
         }
     }
 
-    /// Records what became of an attempt whose reply is not known.
+    async fn back_off(&self, error: &GoogleError, attempt: u32) {
+        let wait = self
+            .retry
+            .wait(attempt, error.retry_after(), self.timing.jitter());
+        self.timing.sleep(wait).await;
+    }
+
+    /// A question about an item that got no answer: recorded, and the item is left for another run.
+    async fn after_failed_read(
+        &self,
+        owner: &Subject,
+        error: &GoogleError,
+    ) -> Result<ItemEnd, EngineError> {
+        if stops_user(error) {
+            return Ok(ItemEnd::UserStopped(Box::new(Stopped::by(error))));
+        }
+        self.user_failed(owner, "cleanup", "skipped", &Stopped::by(error))
+            .await?;
+        Ok(ItemEnd::Failed)
+    }
+
+    /// Records that something about an account could not be done.
+    pub(super) async fn user_failed(
+        &self,
+        owner: &Subject,
+        during: &str,
+        decision: &str,
+        why: &Stopped,
+    ) -> Result<(), EngineError> {
+        let event = Event::UserFailed(UserFailed {
+            during: during.to_owned(),
+            class: why.class.to_string(),
+            status: why.status,
+            attempt: why.attempt,
+            decision: decision.to_owned(),
+            reason: why.reason.clone(),
+            remote_date: why.date.map(|date| date.to_rfc3339()),
+        });
+        let appended = self.record(&event, owner, owner, None, None).await?;
+        let class = why.class.to_string();
+        self.log
+            .entry(&appended, &[("class", &class), ("decision", decision)]);
+        Ok(())
+    }
+
+    /// Records what became of an attempt whose reply is not known, with the error that there was instead of it.
     async fn conclude(
         &self,
         attempt: &Attempt<'_>,
         trace: Trace,
         intended_at: Timestamp,
         last: bool,
+        error: Option<&GoogleError>,
     ) -> Result<Option<ItemEnd>, EngineError> {
         match trace {
             Trace::Tombstone(made) => {
@@ -361,7 +442,7 @@ impl Live {
             }
             Trace::Changed => {
                 let reason = "it was changed after the plan was made";
-                self.not_gone(attempt, NotGone::Changed, "held", None, true, reason)
+                self.not_gone(attempt, NotGone::Changed, "held", error, true, reason)
                     .await?;
                 Ok(Some(ItemEnd::Held))
             }
@@ -371,8 +452,11 @@ impl Live {
                 } else {
                     ("retried", None)
                 };
-                let reason = "the deletion did not arrive: the event is there as before";
-                self.not_gone(attempt, NotGone::Failed, decision, None, true, reason)
+                let mut reason = "the event is there as before".to_owned();
+                if let Some(error) = error {
+                    reason = format!("{}; {reason}", with_causes(error));
+                }
+                self.not_gone(attempt, NotGone::Failed, decision, error, true, &reason)
                     .await?;
                 Ok(end)
             }
@@ -413,7 +497,7 @@ impl Live {
             intent: &intent,
             number: open.attempt,
         };
-        self.conclude(&attempt, trace, open.recorded_at, false)
+        self.conclude(&attempt, trace, open.recorded_at, false, None)
             .await?;
         Ok(true)
     }
@@ -552,12 +636,4 @@ fn updated(item: &RawItem) -> Option<DateTime<Utc>> {
 fn stops_user(error: &GoogleError) -> bool {
     matches!(error.class(), ErrorClass::Auth | ErrorClass::Quota)
         || error.reason.as_deref() == Some("insufficientPermissions")
-}
-
-fn after_failed_read(error: &GoogleError) -> ItemEnd {
-    if stops_user(error) {
-        ItemEnd::UserStopped(Box::new(Stopped::by(error)))
-    } else {
-        ItemEnd::Failed
-    }
 }

@@ -1,9 +1,12 @@
 //! `ledger cleanup`: the dry run and the live run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use cleanup_worker::clients::retry::RateLimits;
 use cleanup_worker::config::WorkerConfig;
 use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
+use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::engine::{EngineError, Reader, Recorder, RunOptions};
@@ -33,7 +36,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
 async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
     let policy = policy(args)?;
-    let options = options(args)?;
+    let options = options(common, args)?;
     let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
     let session = common.open().await?;
     let run = session.store.clock().run_id();
@@ -85,7 +88,38 @@ pub(crate) fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
     })
 }
 
-pub(crate) fn options(args: &CleanupCalendar) -> Result<RunOptions, Failure> {
+/// A number in the environment, for waits and limits that seldom need changing.
+fn number(common: &Common<'_>, name: &str) -> Result<Option<u64>, Failure> {
+    let Some(text) = common.environment.get(name) else {
+        return Ok(None);
+    };
+    let number = text.parse().ok().filter(|number| *number > 0);
+    let wrong = || Failure::usage(format_args!("{name} is not a whole number above 0"));
+    number.map(Some).ok_or_else(wrong)
+}
+
+pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<RunOptions, Failure> {
+    let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
+    let per_minute = |name: &str, usual: u32| {
+        let given = number(common, name)?;
+        Ok::<u32, Failure>(given.map_or(usual, |n| u32::try_from(n).unwrap_or(u32::MAX)))
+    };
+    let usual = RunOptions::default();
+    let mut retry = usual.retry;
+    retry.base = millis("LEDGER_RETRY_BASE_MS")?.unwrap_or(retry.base);
+    let mut http = usual.http;
+    http.request = millis("LEDGER_REQUEST_LIMIT_MS")?.unwrap_or(http.request);
+    let lease = millis("LEDGER_LEASE_MS")?.map_or(usual.lease, LeaseTimes::of);
+    let rate_limits = RateLimits {
+        user_per_minute: per_minute(
+            "LEDGER_GOOGLE_USER_PER_MINUTE",
+            usual.rate_limits.user_per_minute,
+        )?,
+        project_per_minute: per_minute(
+            "LEDGER_GOOGLE_PROJECT_PER_MINUTE",
+            usual.rate_limits.project_per_minute,
+        )?,
+    };
     let time = |text: &Option<String>| match text {
         Some(text) => Timestamp::parse_lenient(text)
             .map(|time| Some(time.instant()))
@@ -97,7 +131,10 @@ pub(crate) fn options(args: &CleanupCalendar) -> Result<RunOptions, Failure> {
         users_at_once: args.users_at_once,
         go_live: time(&args.go_live)?,
         freeze: time(&args.freeze)?,
-        ..RunOptions::default()
+        rate_limits,
+        retry,
+        http,
+        lease,
     })
 }
 
@@ -248,13 +285,13 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
-    let options = options(args)?;
+    let options = options(common, args)?;
     let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
     let session = common.open().await?;
     let named = args.plan.as_deref().unwrap_or_default();
     let plan = plan::find(&session.store, named)
         .await
-        .map_err(|error| engine_failure(EngineError::from(error)))?;
+        .map_err(super::approve::plan_failure)?;
     let told = LiveRun {
         plan,
         v2_exports: args.v2_exports.clone(),

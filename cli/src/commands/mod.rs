@@ -8,6 +8,7 @@ mod demo;
 mod init;
 mod log;
 mod loss;
+mod review;
 mod show;
 mod verify;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Review(args) => review::run(&common, args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(

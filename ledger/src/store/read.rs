@@ -79,9 +79,15 @@ pub struct Filter {
     pub run: Option<RunId>,
 }
 
+/// The head row. A time that no entry can have comes as none: an edited one may lie beyond what the client can hold.
+pub(super) const HEAD: &str = "select size, hash, name, clock, \
+    case when recorded_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00' \
+         then recorded_at end as recorded_at \
+    from ledger.heads where ledger_id = $1";
+
 /// The head of a ledger.
 pub async fn head(pool: &PgPool, ledger: LedgerId) -> Result<Head, ReadError> {
-    let row = query("select size, hash, recorded_at from ledger.heads where ledger_id = $1")
+    let row = query(HEAD)
         .bind(ledger.uuid())
         .fetch_optional(pool)
         .await

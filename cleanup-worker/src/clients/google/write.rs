@@ -3,6 +3,7 @@
 //! Source: Google Calendar API v3, `events.delete`, `.insert`, `.patch`, and its guide on conditional requests (`If-Match`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -77,6 +78,28 @@ impl CalendarWriter {
         Ok(Written {
             status: answer.status,
             date: answer.date,
+        })
+    }
+
+    /// [`CalendarWriter::delete`] that ends within `limit`, the wait for a token and for the rate limits included. Past it the request may
+    /// have been sent, and may be acted on.
+    ///
+    /// # Errors
+    /// As [`CalendarWriter::delete`].
+    pub async fn delete_within(
+        &self,
+        calendar: &str,
+        event: &str,
+        etag: &str,
+        limit: Duration,
+    ) -> Result<Written, GoogleError> {
+        let answer = tokio::time::timeout(limit, self.delete(calendar, event, etag)).await;
+        answer.unwrap_or_else(|_| {
+            let late = TransportError::TimedOut {
+                operation: DELETE,
+                limit,
+            };
+            Err(GoogleError::transport(DELETE, 1, late))
         })
     }
 

@@ -235,10 +235,13 @@ impl Stage {
 
     /// Commands to look around with afterwards.
     pub(super) fn next_commands(&self) -> Vec<String> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let program = self.program.strip_prefix(&here).unwrap_or(&self.program);
         let prefix = format!(
-            "LEDGER_HOME={} LEDGER={} ledger",
+            "LEDGER_HOME={} LEDGER={} {}",
             self.home.path().display(),
-            self.ledger
+            self.ledger,
+            program.display()
         );
         [
             "log | tail -20",
