@@ -12,4 +12,6 @@ mod server;
 mod world;
 
 mod append;
+mod faults;
+mod follow;
 mod tamper;
