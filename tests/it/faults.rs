@@ -27,7 +27,9 @@ fn keyed(key: &str) -> Draft {
 async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
     const WRITERS: usize = 4;
     const ENTRIES: usize = 150;
-    const KILLS: usize = 3;
+    // At the third short life in a row the supervisor would give the server up.
+    const KILLS: usize = 2;
+    const TRIES: usize = 3;
     let server = OwnServer::start().await;
     server.create_migrated("own").await;
     let home = temporary("home");
@@ -46,10 +48,12 @@ async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
             let mut seqs = BTreeMap::new();
             for n in 0..ENTRIES {
                 let key = format!("w/{writer}/{n}");
+                let mut tries = 0;
                 let appended = loop {
+                    tries += 1;
                     match store.append(keyed(&key)).await {
                         Ok(appended) => break appended,
-                        Err(AppendError::CommitUnknown { .. }) => {}
+                        Err(AppendError::CommitUnknown { .. }) if tries < TRIES => {}
                         Err(error) => panic!("{error:?}"),
                     }
                 };
@@ -60,9 +64,11 @@ async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
             seqs
         }));
     }
+    let began = std::time::Instant::now();
     for kill in 1..=KILLS {
         let enough = kill * WRITERS * ENTRIES / (KILLS + 1);
         while acknowledged.load(Ordering::Relaxed) < enough {
+            assert!(began.elapsed() < Duration::from_secs(120), "the writers go on");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         server.kill();
