@@ -15,5 +15,7 @@ mod world;
 mod append;
 mod cleanup;
 mod documents;
+mod faults;
+mod follow;
 mod tamper;
 mod tidy;
