@@ -14,4 +14,6 @@ mod world;
 
 mod append;
 mod cleanup;
+mod cleanup_bad_input;
+mod cleanup_faults;
 mod tamper;
