@@ -17,5 +17,7 @@ mod cleanup;
 mod documents;
 mod faults;
 mod follow;
+mod cleanup_bad_input;
+mod cleanup_faults;
 mod tamper;
 mod tidy;
