@@ -53,14 +53,11 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
-    /// Measure append and verify beside raw SQL, in a database of its own that is removed again
-    Bench(Bench),
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
-    /// Find and delete what the retired system left behind
-    #[command(subcommand)]
-    Cleanup(Cleanup),
+    /// Measure append and verify beside raw SQL, in a database of its own that is removed again
+    Bench(Bench),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -146,59 +143,6 @@ pub(crate) struct Demo {
     /// The same seed makes the same world
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
-}
-
-/// `ledger approve`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Approve {
-    /// Hash of the plan, or its first 8 or more hex digits
-    pub(crate) plan: String,
-    /// Time of recording, in a ledger with a simulated clock
-    #[arg(long, value_name = "TIME")]
-    pub(crate) recorded_at: Option<String>,
-}
-
-/// `ledger loss`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Loss {
-    /// As the ledger was at this number or time
-    #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) as_of: Option<String>,
-    /// Answer for this scope alone; can be given several times
-    #[arg(long = "scope", value_name = "SCOPE", value_enum)]
-    pub(crate) scopes: Vec<ScopeName>,
-}
-
-/// `ledger review`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Review {
-    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
-    Deletions(ReviewDeletions),
-}
-
-/// `ledger review deletions`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ReviewDeletions {
-    /// Only items that this run found or worked on
-    #[arg(long, value_name = "UUID")]
-    pub(crate) run: Option<String>,
-    /// Only items of this user: e-mail, id in the retired system, or subject
-    #[arg(long, value_name = "EMAIL|UUID")]
-    pub(crate) user: Option<String>,
-    /// As the ledger was at this number or time
-    #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) as_of: Option<String>,
-}
-
-/// A scope as it is named on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ScopeName {
-    /// Calendar events
-    Calendar,
-    /// Records of the database
-    Records,
-    /// Files in storage
-    Files,
 }
 
 /// `ledger cleanup`
@@ -310,4 +254,25 @@ pub(crate) struct Bench {
     /// Rounds of each measurement, ours and raw in turn; the median is what counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
+}
+
+/// `ledger review`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
+    Deletions(ReviewDeletions),
+}
+
+/// `ledger review deletions`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewDeletions {
+    /// Only items that this run found or worked on
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only items of this user: e-mail, id in the retired system, or subject
+    #[arg(long, value_name = "EMAIL|UUID")]
+    pub(crate) user: Option<String>,
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
 }

@@ -18,7 +18,10 @@
 //!        ┌─────────────┴──────────────┐
 //!        ▼                            ▼
 //!  store::read *                store::verify *
-//!  streams for answers          is the log what was written?
+//!  decoded, in order            is the log what was written?
+//!        │
+//!        ▼
+//!  projections *                folds: the plan, custody, was any data lost
 //! ```
 //!
 //! Where each arrow marked `*` is:
@@ -28,6 +31,8 @@
 //! - `schema/migrations/0003_append.sql`: the one way in
 //! - [`store::read`]: entries in order, as of a point, and those that come
 //! - [`store::verify`]: one snapshot, one pass; what is right and wrong is decided in [`chain::verify`]
+//! - [`projections::fold`]: one pass over the log through several folds; [`projections::plan`] and
+//!   [`projections::custody`] are two of them
 //!
 //! What the layers may know of each other:
 //!
@@ -36,6 +41,7 @@
 //! - [`chain`]: the [bytes that are hashed](chain::entry), the [canonical form](chain::canonical), the
 //!   [hash of a plan](chain::plan). Pure; knows `domain`.
 //! - [`store`]: the only place with SQL, keys, files and a clock. Knows both.
+//! - [`projections`]: answers, folded from the log and from nothing else. Knows all three.
 //!
 //! Without the default feature `store` the crate is pure as a whole, which CI builds to prove it.
 #![forbid(unsafe_code)]

@@ -13,7 +13,11 @@ mod server;
 mod world;
 
 mod append;
-mod documents;
 mod cleanup;
+mod documents;
+mod faults;
+mod follow;
+mod cleanup_bad_input;
+mod cleanup_faults;
 mod tamper;
 mod tidy;

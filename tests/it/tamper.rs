@@ -82,16 +82,18 @@ impl Tampered {
         for row in triggers.fetch_all(&mut connection).await.unwrap() {
             on.push_str(row.get("sql"));
         }
+        let (pool, _) = connect(world.server().writer(world.database()), 3)
+            .await
+            .unwrap();
+        let kek = std::fs::read_to_string(world.home().join("kek")).unwrap();
+        let here = (pool, vec![Kek::from_hex(&kek).unwrap()]);
         Self {
             world,
             connection,
             on,
             off,
+            here,
         }
-        let (pool, _) = connect(world.server().writer(world.database()), 3).await.unwrap();
-        let kek = std::fs::read_to_string(world.home().join("kek")).unwrap();
-        let here = (pool, vec![Kek::from_hex(&kek).unwrap()]);
-        Self { world, connection, on, off, here }
     }
 
     /// Runs statements as somebody who can do anything, with the triggers off, and puts them on again.
@@ -123,8 +125,6 @@ impl Tampered {
         self.edit(sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let named = self.verify(sql, arguments);
-        self.edit(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         let named = if arguments.is_empty() {
             self.verify_here().await
         } else {
@@ -144,7 +144,9 @@ impl Tampered {
         let report = store.verify(&[], |_, _| {}).await.unwrap();
         assert_eq!(report.guards_off, [""; 0]);
         let broken = report.findings.broken();
-        broken.map(|broken| (broken.seq, broken.how.to_string())).collect()
+        broken
+            .map(|broken| (broken.seq, broken.how.to_string()))
+            .collect()
     }
 
     fn verify(&self, sql: &str, arguments: &[&str]) -> BTreeMap<u64, String> {
@@ -313,12 +315,11 @@ async fn no_table_is_forgotten() {
 async fn a_healthy_ledger_is_not_accused() {
     let mut ledger = Tampered::start().await;
     assert!(ledger.named("select 1", &[]).await.is_empty());
+    assert!(ledger.verify("nothing", &[]).is_empty());
     let head = ledger.world.assert_intact()["head"]
         .as_str()
         .unwrap()
         .to_owned();
-    assert!(ledger.verify("nothing", &[]).is_empty());
-    let head = ledger.world.assert_intact()["head"].as_str().unwrap().to_owned();
     let saved = format!("{SIZE}:{head}");
     let (exit, report) = ledger.world.verify(&["--head", &saved]);
     assert_eq!(

@@ -282,7 +282,8 @@ fn stale_at(
         )
     })?;
     let header = plan.sealed.header.keys();
-    let planned = header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
+    let planned =
+        header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
     let planned = planned.count();
     if exports.len() < planned {
         return Err(EngineError::Refused(format!(
@@ -548,7 +549,7 @@ async fn one_place(
     sources: &Sources,
     place: Place,
     known: &BTreeMap<Subject, Progress>,
-    pace: &Pace,
+    starts: &Pace,
     writing: WriteTransport,
 ) -> Result<(UserOutcome, Option<String>), EngineError> {
     let none = Progress::default();
@@ -572,7 +573,7 @@ async fn one_place(
         outcome.failed = outcome.found;
         return Ok((outcome, Some(reason)));
     }
-    pace.start().await;
+    starts.start().await;
     let session = reader.google.session(&user.id, token.clone());
     let writer = CalendarWriter::new(&reader.google, writing, session);
     let before = match live.list_before(writer.reader(), &place, user).await? {
@@ -596,6 +597,10 @@ async fn one_place(
         if progress.open.is_some() {
             // Google could not be asked about it; until it can, nothing is done to this item.
             outcome.failed += 1;
+            let text = "what became of an earlier deletion could not be asked: run it again";
+            if !outcome.errors.iter().any(|error| error == text) {
+                outcome.errors.push(text.to_owned());
+            }
             continue;
         }
         match live.execute(&writer, &place.owner, item, progress).await? {
@@ -611,9 +616,12 @@ async fn one_place(
                 held.insert(&item.subject);
                 outcome.held += 1;
             }
-            ItemEnd::Failed => {
+            ItemEnd::Failed(reason) => {
                 outcome.failed += 1;
                 in_a_row += 1;
+                if !outcome.errors.contains(&reason) {
+                    outcome.errors.push(reason);
+                }
                 if in_a_row >= FAILURES_IN_A_ROW_MAX {
                     outcome.failed += left - 1;
                     let text = format!("{in_a_row} items failed one after another: run it again");

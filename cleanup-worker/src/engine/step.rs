@@ -58,8 +58,8 @@ pub(super) enum ItemEnd {
     Deleted,
     AlreadyGone,
     Held,
-    /// Not done; the next item may be.
-    Failed,
+    /// Not done, and why; the next item may be.
+    Failed(String),
     /// Not done, and nothing more can be done for this user.
     UserStopped(Box<Stopped>),
     /// Not done: nothing new may be begun in this run.
@@ -184,7 +184,7 @@ impl Live {
                 return Ok(end);
             }
         }
-        Ok(ItemEnd::Failed)
+        Ok(ItemEnd::Failed(format!("{ATTEMPTS_MAX} attempts failed")))
     }
 
     /// One attempt; none where another one should follow.
@@ -262,7 +262,7 @@ impl Live {
             owner,
             item: &item.subject,
             intent: &intent,
-            attempt,
+            number: attempt,
         };
         match answer {
             Ok(written) => {
@@ -309,15 +309,34 @@ impl Live {
                 .conclude(attempt, trace, recorded_at, last, Some(error))
                 .await?;
             if end.is_none() {
-                self.back_off(error, attempt.attempt).await;
+                self.back_off(error, attempt.number).await;
             }
             return Ok(end);
         }
         let date = error.failure.date;
         match error.class() {
             ErrorClass::Gone | ErrorClass::NotFound => {
+                // A proxy says 404 too: only an item that cannot be found is gone.
+                let version = item.version.as_deref().unwrap_or_default();
+                match trace(reader, &item.item, version).await {
+                    Ok(Trace::Tombstone(_) | Trace::Gone) => {}
+                    Ok(found) => {
+                        let at = attempt.intent.entry.recorded_at;
+                        let end = self
+                            .conclude(attempt, found, at, last, Some(error))
+                            .await?;
+                        if end.is_none() {
+                            self.back_off(error, attempt.attempt).await;
+                        }
+                        return Ok(end);
+                    }
+                    Err(error) => {
+                        let end = self.after_failed_read(attempt.owner, &error).await?;
+                        return Ok(Some(end));
+                    }
+                }
                 // An earlier attempt may have arrived after we asked about it.
-                let how = match attempt.attempt {
+                let how = match attempt.number {
                     1 => GoneHow::AlreadyGone,
                     _ => GoneHow::GoneCauseUnknown,
                 };
@@ -351,7 +370,7 @@ impl Live {
                     &reason,
                 )
                 .await?;
-                self.back_off(error, attempt.attempt).await;
+                self.back_off(error, attempt.number).await;
                 Ok(None)
             }
             _ => {
@@ -368,7 +387,7 @@ impl Live {
                 Ok(Some(if stops_user(error) {
                     ItemEnd::UserStopped(Box::new(Stopped::by(error)))
                 } else {
-                    ItemEnd::Failed
+                    ItemEnd::Failed(reason)
                 }))
             }
         }
@@ -390,9 +409,9 @@ impl Live {
         if stops_user(error) {
             return Ok(ItemEnd::UserStopped(Box::new(Stopped::by(error))));
         }
-        self.user_failed(owner, "cleanup", "skipped", &Stopped::by(error))
-            .await?;
-        Ok(ItemEnd::Failed)
+        let why = Stopped::by(error);
+        self.user_failed(owner, "cleanup", "skipped", &why).await?;
+        Ok(ItemEnd::Failed(why.reason))
     }
 
     /// Records that something about an account could not be done.
@@ -455,18 +474,14 @@ impl Live {
                 Ok(Some(ItemEnd::Held))
             }
             Trace::Alive => {
-                let (decision, end) = if last {
-                    ("given_up", Some(ItemEnd::Failed))
-                } else {
-                    ("retried", None)
-                };
+                let decision = if last { "given_up" } else { "retried" };
                 let mut reason = "the event is there as before".to_owned();
                 if let Some(error) = error {
                     reason = format!("{}; {reason}", with_causes(error));
                 }
                 self.not_gone(attempt, NotGone::Failed, decision, error, true, &reason)
                     .await?;
-                Ok(end)
+                Ok(last.then_some(ItemEnd::Failed(reason)))
             }
         }
     }
@@ -503,7 +518,7 @@ impl Live {
             owner,
             item: &open.subject,
             intent: &intent,
-            attempt: open.attempt,
+            number: open.attempt,
         };
         self.conclude(&attempt, trace, open.recorded_at, false, None)
             .await?;
@@ -549,7 +564,7 @@ impl Live {
                 .map_or(ErrorClass::Network, GoogleError::class)
                 .to_string(),
             status: error.and_then(GoogleError::status),
-            attempt: attempt.attempt,
+            attempt: attempt.number,
             decision: decision.to_owned(),
             recovered,
             reason: reason.to_owned(),
@@ -566,7 +581,7 @@ impl Live {
         attempt: &Attempt<'_>,
         word: &str,
     ) -> Result<(), EngineError> {
-        let key = self.key(attempt.item, attempt.attempt, "outcome")?;
+        let key = self.key(attempt.item, attempt.number, "outcome")?;
         let cause = Some(attempt.intent.entry.id);
         let appended = self
             .record(event, attempt.item, attempt.owner, Some(key), cause)
@@ -616,7 +631,7 @@ struct Attempt<'a> {
     owner: &'a Subject,
     item: &'a Subject,
     intent: &'a Appended,
-    attempt: u32,
+    number: u32,
 }
 
 fn is_cancelled(item: &RawItem) -> bool {

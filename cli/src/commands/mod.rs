@@ -5,7 +5,6 @@ mod approve;
 mod bench;
 mod cleanup;
 mod demo;
-mod cleanup;
 mod init;
 mod log;
 mod loss;
@@ -37,13 +36,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
-        Command::Bench(args) => bench::run(&common, &args).await,
-        Command::Approve(args) => approve::run(&common, &args).await,
-        Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
-        Command::Cleanup(args) => cleanup::run(&common, args).await,
-        Command::Approve(args) => approve::run(&common, &args).await,
-        Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

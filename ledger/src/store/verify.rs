@@ -10,10 +10,8 @@ use super::copy::{CopyError, CopyReader, Row};
 use super::guards::{guards_off, who_runs_this};
 use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
-use super::payload::PayloadText;
-use super::read::{HEAD, ReadError, head_of};
 use super::payload::{PayloadText, introduces};
-use super::read::{ReadError, head_of};
+use super::read::{HEAD, ReadError, head_of};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
 use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
@@ -70,6 +68,15 @@ impl Store {
         anchors: &[Anchor],
         progress: impl Fn(u64, u64),
     ) -> Result<Report, ReadError> {
+        // Behind a reference, so that the pass is compiled once, here, and as this crate is.
+        self.verify_telling(anchors, &progress).await
+    }
+
+    async fn verify_telling(
+        &self,
+        anchors: &[Anchor],
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Report, ReadError> {
         let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
         let mut snapshot = connection
             .begin_with("begin transaction isolation level repeatable read, read only")
@@ -79,11 +86,11 @@ impl Store {
             .bind(self.id().uuid())
             .fetch_optional(&mut *snapshot)
             .await
-        .map_err(failed("read the head"))?
-        .ok_or(ReadError::NoLedger(self.id()))?;
+            .map_err(failed("read the head"))?
+            .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
         let mut pass = Pass::new(self, anchors);
-        let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
+        let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
@@ -216,7 +223,7 @@ impl<'a> Pass<'a> {
         &mut self,
         snapshot: &mut PgConnection,
         head: Head,
-        progress: &impl Fn(u64, u64),
+        progress: &dyn Fn(u64, u64),
     ) -> Result<Findings, ReadError> {
         let copied = |source: CopyError| ReadError::Database {
             what: "read the log",
