@@ -12,6 +12,9 @@ mod server;
 mod world;
 
 mod append;
+mod cli;
 mod faults;
 mod follow;
+mod memory;
+mod schema;
 mod tamper;

@@ -71,6 +71,9 @@ pub struct LedgerRow {
 
 /// Reads an address as `DATABASE_URL` holds it.
 pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
+    if !["postgresql://", "postgres://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(ConnectError::Address);
+    }
     let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Address)?;
     Ok(options.application_name("ledger"))
 }
@@ -90,6 +93,13 @@ pub async fn connect(
     options: PgConnectOptions,
     connections_max: u32,
 ) -> Result<(PgPool, Privilege), ConnectError> {
+    // The pool would go on trying where nobody listens, and a person would wait for nothing.
+    let first = options.clone().disable_statement_logging().connect().await;
+    first
+        .map_err(ConnectError::Connect)?
+        .close()
+        .await
+        .map_err(ConnectError::Connect)?;
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(std::time::Duration::from_secs(10))
