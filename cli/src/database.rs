@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ledger::chain::entry::Hash;
+use ledger::store::connect::{self, ConnectError, parse_address};
 use ledger::store::embedded::{self, Embedded, EmbeddedEnv, EmbeddedOptions, Home};
 use ledger::store::keys::{Kek, KeyError};
-use ledger::store::connect::{self, ConnectError, parse_address};
 use ledger::store::{Admin, Clock, LedgerRow, Store, ledgers};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;

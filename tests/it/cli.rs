@@ -14,7 +14,11 @@ async fn help_is_written_down() {
         command.args(name.split_whitespace()).arg("--help");
         let help = output(&mut command).ok();
         assert_eq!(help.stderr, "");
-        let file = if name.is_empty() { "help".to_owned() } else { format!("help_{name}") };
+        let file = if name.is_empty() {
+            "help".to_owned()
+        } else {
+            format!("help_{name}")
+        };
         insta::assert_snapshot!(file, help.stdout);
     }
 }
@@ -30,7 +34,11 @@ async fn a_ledger_is_made_used_and_read() {
     checkpoint key: demo/[UUID]+[KEY]
     ----- stderr -----
     ");
-    let entry = line("service.scaled_down", "service:api", &json!({"replicas": 0}));
+    let entry = line(
+        "service.scaled_down",
+        "service:api",
+        &json!({"replicas": 0}),
+    );
     ledger_snapshot!(world.ledger_in(["append"], &format!("{entry}\n")), @r"
     exit: 0
     ----- stdout -----
@@ -116,7 +124,8 @@ async fn refusals_of_append_say_why() {
     let lines = [
         keyed.to_string(),
         "{".to_owned(),
-        r#"{"type":"test.happened","subject":"service:api","payload":{},"colour":"red"}"#.to_owned(),
+        r#"{"type":"test.happened","subject":"service:api","payload":{},"colour":"red"}"#
+            .to_owned(),
         r#"{"type":"test.happened","subject":"service:api"}"#.to_owned(),
         line("item.deleted", "service:api", &json!({})).to_string(),
         line("happened", "service:api", &json!({})).to_string(),
@@ -191,9 +200,24 @@ async fn what_is_missing_is_said_and_how_to_get_it() {
       [UUID]  one
       [UUID]  two
     ");
-    assert_eq!(world.ledger(["log", "--ledger", "two"]).ok().stdout.lines().count(), 1);
+    assert_eq!(
+        world
+            .ledger(["log", "--ledger", "two"])
+            .ok()
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
     let mut by_variable = world.command(["log"]);
-    assert_eq!(output(by_variable.env("LEDGER", "one")).ok().stdout.lines().count(), 1);
+    assert_eq!(
+        output(by_variable.env("LEDGER", "one"))
+            .ok()
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
     ledger_snapshot!(world.ledger(["init", "Not A Name"]), @r"
     exit: 2
     ----- stdout -----
@@ -224,13 +248,24 @@ async fn what_is_missing_is_said_and_how_to_get_it() {
 #[tokio::test]
 async fn wrong_usage_is_status_2() {
     let home = temporary("home");
-    for arguments in [&["frobnicate"][..], &[], &["show"], &["show", "x"], &["log", "--to"], &["verify", "--head"], &["completions", "edlin"]] {
+    for arguments in [
+        &["frobnicate"][..],
+        &[],
+        &["show"],
+        &["show", "x"],
+        &["log", "--to"],
+        &["verify", "--head"],
+        &["completions", "edlin"],
+    ] {
         let output = output(binary(home.path()).args(arguments));
         assert_eq!(output.exit, 2, "{arguments:?} {output:?}");
         assert_eq!(output.stdout, "", "{arguments:?}");
     }
     let version = output(binary(home.path()).arg("--version")).ok();
-    assert_eq!(version.stdout, format!("ledger {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        version.stdout,
+        format!("ledger {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[tokio::test]
@@ -246,7 +281,11 @@ async fn a_database_that_is_not_there_is_status_4() {
         output
     };
     // A port that was free a moment ago: nobody listens there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let dead = format!("postgresql://app:{PASSWORD}@127.0.0.1:{port}/x");
     ledger_snapshot!(ledger(&dead, &["log"]), @r"
     exit: 4
@@ -256,9 +295,18 @@ async fn a_database_that_is_not_there_is_status_4() {
       caused by: error communicating with database: Connection refused (os error 111)
     hint: nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again
     ");
-    for arguments in [&["verify", "--json"][..], &["append"], &["init"], &["log", "-vv"]] {
+    for arguments in [
+        &["verify", "--json"][..],
+        &["append"],
+        &["init"],
+        &["log", "-vv"],
+    ] {
         let output = ledger(&dead, arguments);
-        assert_eq!((output.exit, output.stdout.as_str()), (4, ""), "{arguments:?} {output:?}");
+        assert_eq!(
+            (output.exit, output.stdout.as_str()),
+            (4, ""),
+            "{arguments:?} {output:?}"
+        );
         assert!(output.stderr.contains("hint: "), "{output:?}");
     }
     ledger_snapshot!(ledger(&format!("mysql://app:{PASSWORD}@localhost/x"), &["log"]), @r"
@@ -290,20 +338,27 @@ async fn a_database_that_is_not_there_is_status_4() {
 async fn an_administrator_prepares_a_database_and_gets_the_writers_address() {
     let world = World::empty().await;
     let mut init = world.command(["init", "demo", "--json"]);
-    init.env("DATABASE_URL", world.server().superuser_url(world.database()));
+    init.env(
+        "DATABASE_URL",
+        world.server().superuser_url(world.database()),
+    );
     let made = output(&mut init).ok().json();
     let url = made["database_url"].as_str().unwrap();
     let log = output(world.command(["log"]).env("DATABASE_URL", url)).ok();
     assert_eq!(log.stdout.lines().count(), 1);
     assert_eq!(log.stderr, "", "the writer's login has nothing to give up");
-    let drop_login = format!("drop owned by ledger_app_{0}; drop role ledger_app_{0}", world.database());
+    let drop_login = format!(
+        "drop owned by ledger_app_{0}; drop role ledger_app_{0}",
+        world.database()
+    );
     crate::server::execute(&mut world.superuser().await, drop_login).await;
 }
 
 #[tokio::test]
 async fn without_a_database_a_server_of_its_own_is_used() {
     let home = temporary("home");
-    let ledger = |arguments: &[&str]| output(binary(home.path()).args(arguments).stdin(Stdio::null()));
+    let ledger =
+        |arguments: &[&str]| output(binary(home.path()).args(arguments).stdin(Stdio::null()));
     ledger_snapshot!(ledger(&["log"]), @r"
     exit: 2
     ----- stdout -----
@@ -313,7 +368,11 @@ async fn without_a_database_a_server_of_its_own_is_used() {
     hint: make one with `ledger init NAME`
     ");
     let made = ledger(&["init"]).ok();
-    assert_eq!(made.stderr.matches("note: ").count(), 1, "it says so once: {made:?}");
+    assert_eq!(
+        made.stderr.matches("note: ").count(),
+        1,
+        "it says so once: {made:?}"
+    );
     let verified = ledger(&["verify", "--json"]).ok();
     assert_eq!(verified.json()["verdict"], "intact");
     let pid = home.path().join("postgres/data/postmaster.pid");
@@ -325,6 +384,9 @@ async fn completions_are_printed_for_each_shell() {
     let home = temporary("home");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = output(binary(home.path()).args(["completions", shell])).ok();
-        assert!(script.stdout.contains("verify") && script.stderr.is_empty(), "{shell}");
+        assert!(
+            script.stdout.contains("verify") && script.stderr.is_empty(),
+            "{shell}"
+        );
     }
 }

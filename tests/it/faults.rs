@@ -35,7 +35,11 @@ async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
     let home = temporary("home");
     let url = server.writer_url("own");
     let ledger = |arguments: &[&str]| {
-        output(binary(home.path()).env("DATABASE_URL", &url).args(arguments))
+        output(
+            binary(home.path())
+                .env("DATABASE_URL", &url)
+                .args(arguments),
+        )
     };
     ledger(&["init"]).ok();
 
@@ -68,7 +72,10 @@ async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
     for kill in 1..=KILLS {
         let enough = kill * WRITERS * ENTRIES / (KILLS + 1);
         while acknowledged.load(Ordering::Relaxed) < enough {
-            assert!(began.elapsed() < Duration::from_secs(120), "the writers go on");
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "the writers go on"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         server.kill();
@@ -81,7 +88,11 @@ async fn a_killed_server_loses_no_acknowledged_entry_and_doubles_none() {
 
     let store = open_store(server.writer("own"), home.path()).await;
     let entries: Vec<_> = store.read(Filter::default()).try_collect().await.unwrap();
-    assert_eq!(entries.len(), 1 + WRITERS * ENTRIES, "none is missing and none stands twice");
+    assert_eq!(
+        entries.len(),
+        1 + WRITERS * ENTRIES,
+        "none is missing and none stands twice"
+    );
     for (at, recorded) in entries.iter().enumerate() {
         assert_eq!(recorded.entry.seq, at as u64 + 1);
         let key = recorded.entry.key.as_str();
@@ -125,7 +136,11 @@ impl Proxy {
                 connections.spawn(carry(client, server, Arc::clone(&faults)));
             }
         });
-        Self { folder, armed, task }
+        Self {
+            folder,
+            armed,
+            task,
+        }
     }
 
     fn arm(&self, fault: Break) {
@@ -189,7 +204,10 @@ async fn carry(
 async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
     let world = World::start().await;
     let proxy = Proxy::start(world.server().socket_dir());
-    let through = world.server().writer(world.database()).socket(proxy.folder.path());
+    let through = world
+        .server()
+        .writer(world.database())
+        .socket(proxy.folder.path());
     let store = world.store_through(through).await;
     let mut size = 1;
     for fault in [
@@ -202,7 +220,11 @@ async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
     ] {
         // Sealed or plain, with a key of the caller's or without.
         for (seal, key) in [(false, false), (false, true), (true, false), (true, true)] {
-            let mut draft = if key { keyed(&format!("fault/{size}")) } else { draft("{}") };
+            let mut draft = if key {
+                keyed(&format!("fault/{size}"))
+            } else {
+                draft("{}")
+            };
             if seal {
                 draft.sealing = Sealing::Owner(draft.subject.clone());
                 // Its key is made before, over the sound connection.
@@ -214,7 +236,11 @@ async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
             size += 1;
             assert_eq!(appended.entry.seq, size, "{fault:?}");
             // The commit was made, and its answer lost: the second try finds the first.
-            assert_eq!(appended.replayed, fault == Break::After("COMMIT"), "{fault:?}");
+            assert_eq!(
+                appended.replayed,
+                fault == Break::After("COMMIT"),
+                "{fault:?}"
+            );
             if key {
                 let again = store.append(draft).await.unwrap();
                 assert_eq!((again.entry, again.replayed), (appended.entry, true));
@@ -227,5 +253,8 @@ async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
 
 async fn append_in_time(store: &Store, draft: Draft) -> ledger::store::Appended {
     let limit = Duration::from_secs(60);
-    tokio::time::timeout(limit, store.append(draft)).await.expect("an answer").unwrap()
+    tokio::time::timeout(limit, store.append(draft))
+        .await
+        .expect("an answer")
+        .unwrap()
 }

@@ -17,8 +17,13 @@ struct Follower {
 
 impl Follower {
     fn start(world: &World, arguments: &[&str]) -> Self {
-        let mut command: Command = world.command([&["log", "--follow", "--json"], arguments].concat());
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command: Command =
+            world.command([&["log", "--follow", "--json"], arguments].concat());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -30,7 +35,10 @@ impl Follower {
     fn interrupt(mut self) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).unwrap();
-        assert!(self.child.wait().unwrap().success(), "an interrupt is how it ends");
+        assert!(
+            self.child.wait().unwrap().success(),
+            "an interrupt is how it ends"
+        );
         assert!(self.lines.next().is_none());
     }
 }
@@ -53,7 +61,10 @@ async fn a_follower_sees_entries_of_other_processes_promptly_and_in_order() {
         waited += began.elapsed();
     }
     // It looks once a second by itself: 20 entries would take that many seconds.
-    assert!(waited < Duration::from_secs(10), "it was not told: {waited:?}");
+    assert!(
+        waited < Duration::from_secs(10),
+        "it was not told: {waited:?}"
+    );
 
     // Many at once, from several processes.
     std::thread::scope(|scope| {
@@ -78,10 +89,18 @@ async fn a_follower_outlives_its_connections() {
     let mut follower = Follower::start(&world, &["--type", "test.happened"]);
     let mut next = 1;
     for round in 0..3 {
-        let appended = world.append(&[happened(next), line("test.other", "service:api", &json!({})), happened(next + 1)]);
+        let appended = world.append(&[
+            happened(next),
+            line("test.other", "service:api", &json!({})),
+            happened(next + 1),
+        ]);
         assert_eq!(appended.len(), 3);
         for n in [next, next + 1] {
-            assert_eq!(follower.next()["payload"], json!({ "n": n }), "round {round}");
+            assert_eq!(
+                follower.next()["payload"],
+                json!({ "n": n }),
+                "round {round}"
+            );
         }
         next += 2;
         let killed: i64 = sqlx::query_scalar(
@@ -101,14 +120,20 @@ async fn a_follower_outlives_its_connections() {
 #[tokio::test]
 async fn a_line_of_the_log_has_what_programs_rely_on() {
     let world = World::start().await;
-    let mut given = line("test.happened", "service:api", &json!({"b": 1, "a": ["é", "\u{1f600}"]}));
+    let mut given = line(
+        "test.happened",
+        "service:api",
+        &json!({"b": 1, "a": ["é", "\u{1f600}"]}),
+    );
     given["key"] = json!("it/1");
     given["schema"] = json!(3);
     given["run"] = json!("0197f1c2-0000-7000-8000-00000000000a");
     given["occurred_at"] = json!("2026-03-01T10:00:00.1234567+02:00");
     let answer = world.append(&[given]).remove(0);
     let log = world.ledger(["log", "--json", "--from", "2"]).ok();
-    let [entry] = &log.lines()[..] else { panic!("{log:?}") };
+    let [entry] = &log.lines()[..] else {
+        panic!("{log:?}")
+    };
     for repeated in ["seq", "hash"] {
         assert_eq!(entry[repeated], answer[repeated]);
     }
@@ -117,36 +142,77 @@ async fn a_line_of_the_log_has_what_programs_rely_on() {
     for repeated in ["type", "seq", "prev", "recorded_at"] {
         assert_eq!(entry[repeated], entry["entry"][repeated], "{repeated}");
     }
-    assert_eq!(serde_json::from_str::<Value>(entry["bytes"].as_str().unwrap()).unwrap(), entry["entry"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(entry["bytes"].as_str().unwrap()).unwrap(),
+        entry["entry"]
+    );
     assert_eq!(entry["payload"], json!({"b": 1, "a": ["é", "\u{1f600}"]}));
-    assert_eq!((&entry["payload_state"], &entry["natural_id"]), (&json!("open"), &json!("api")));
-    assert_eq!(entry["entry"]["occurred_at"], "2026-03-01T08:00:00.123456Z", "truncated, in UTC");
-    assert_eq!((&entry["entry"]["schema"], &entry["entry"]["actor"]), (&json!(3), &json!("person:tester")));
+    assert_eq!(
+        (&entry["payload_state"], &entry["natural_id"]),
+        (&json!("open"), &json!("api"))
+    );
+    assert_eq!(
+        entry["entry"]["occurred_at"], "2026-03-01T08:00:00.123456Z",
+        "truncated, in UTC"
+    );
+    assert_eq!(
+        (&entry["entry"]["schema"], &entry["entry"]["actor"]),
+        (&json!(3), &json!("person:tester"))
+    );
     assert_eq!(world.ledger(["show", "2", "--json"]).ok().json(), *entry);
 }
 
 #[tokio::test]
 async fn the_log_as_it_was() {
     let world = World::with_ledger(&["test", "--simulated-clock", "2026-03-01T00:00:00Z"]).await;
-    for (n, at) in [(2, "2026-03-02T00:00:00Z"), (3, "2026-03-02T00:00:00.000001Z"), (4, "2026-03-04T00:00:00Z")] {
+    for (n, at) in [
+        (2, "2026-03-02T00:00:00Z"),
+        (3, "2026-03-02T00:00:00.000001Z"),
+        (4, "2026-03-04T00:00:00Z"),
+    ] {
         let input = format!("{}\n", happened(n));
-        world.ledger_in(["append", "--recorded-at", at], &input).ok();
+        world
+            .ledger_in(["append", "--recorded-at", at], &input)
+            .ok();
     }
     let seqs = |arguments: &[&str]| -> Vec<u64> {
         let output = world.ledger([&["log", "--json"], arguments].concat()).ok();
-        output.lines().iter().map(|line| line["seq"].as_u64().unwrap()).collect()
+        output
+            .lines()
+            .iter()
+            .map(|line| line["seq"].as_u64().unwrap())
+            .collect()
     };
     assert_eq!(seqs(&[]), [1, 2, 3, 4]);
     assert_eq!(seqs(&["--as-of", "3"]), [1, 2, 3]);
     assert_eq!(seqs(&["--as-of", "2026-03-02T00:00:00Z"]), [1, 2]);
     assert_eq!(seqs(&["--as-of", "2026-03-02T01:00:00+01:00"]), [1, 2]);
-    assert_eq!(seqs(&["--as-of", "2026-03-03T00:00:00Z", "--from", "2"]), [2, 3]);
+    assert_eq!(
+        seqs(&["--as-of", "2026-03-03T00:00:00Z", "--from", "2"]),
+        [2, 3]
+    );
     assert_eq!(seqs(&["--from", "2", "--to", "3"]), [2, 3]);
     assert_eq!(seqs(&["--to", "3", "--as-of", "2"]), [1, 2]);
     assert_eq!(seqs(&["--as-of", "2020-01-01T00:00:00Z"]), [0; 0]);
-    assert_eq!(seqs(&["--subject", "service:api", "--type", "test.happened", "--to", "3"]), [2, 3]);
-    assert_eq!(seqs(&["--type", "ledger.created", "--type", "test.happened"]), [1, 2, 3, 4]);
-    assert_eq!(seqs(&["--run", "0197f1c2-0000-7000-8000-00000000000a"]), [0; 0]);
+    assert_eq!(
+        seqs(&[
+            "--subject",
+            "service:api",
+            "--type",
+            "test.happened",
+            "--to",
+            "3"
+        ]),
+        [2, 3]
+    );
+    assert_eq!(
+        seqs(&["--type", "ledger.created", "--type", "test.happened"]),
+        [1, 2, 3, 4]
+    );
+    assert_eq!(
+        seqs(&["--run", "0197f1c2-0000-7000-8000-00000000000a"]),
+        [0; 0]
+    );
     assert_eq!(world.ledger(["log", "--as-of", "yesterday"]).exit, 2);
 }
 
@@ -163,7 +229,9 @@ async fn a_reader_that_goes_away_is_no_error() {
             .spawn()
             .unwrap();
         let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
         assert!(!first.is_empty());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?} {output:?}");

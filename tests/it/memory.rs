@@ -14,15 +14,23 @@ async fn grow(world: &World, thousands: u32) {
     let mut connection = world.writer().await;
     for _ in 0..thousands {
         let appended: i64 = sqlx::query_scalar(
-            "select count(*) from (select (ledger.append( \
-                 (select ledger_id from ledger.heads), array_agg(id), array_agg(id::text), array_agg('test.happened'::text), \
-                 array_agg(1), array_agg(subject), array_agg('system'::text), array_agg(null::uuid), array_agg(null::uuid), \
-                 array_agg(now()), array_agg(sha256(convert_to('ledger-payload-v1', 'UTF8') || '\\x00'::bytea || payload)), \
-                 array_agg('plain'::text), array_agg(''::text), array_agg(''::bytea), array_agg(payload), \
-                 array_agg(null::text), array_agg(null::bigint), array_agg(null::timestamptz))).* \
-             from (select gen_random_uuid() as id, 'thing:' || gen_random_uuid() as subject, \
-                          decode(repeat('ab', 32), 'hex') || convert_to('{\"n\":' || n || ',\"text\":\"' || repeat('x', 300) || '\"}', 'UTF8') as payload \
-                   from generate_series(1, 1000) n) made) a where a.status = 'appended'",
+            "select count(*) \
+             from (select array_agg(id) as ids, array_agg(id::text) as keys, array_agg('thing:' || gen_random_uuid()) as subjects, \
+                          array_agg(sha256(convert_to('ledger-payload-v1', 'UTF8') || '\\x00'::bytea || payload)) as commitments, \
+                          array_agg(payload) as payloads \
+                   from (select gen_random_uuid() as id, \
+                                decode(repeat('ab', 32), 'hex') \
+                                || convert_to('{\"n\":' || n || ',\"text\":\"' || repeat('x', 300) || '\"}', 'UTF8') as payload \
+                         from generate_series(1, 1000) n) one) m, \
+                  lateral ledger.append( \
+                      (select ledger_id from ledger.heads), m.ids, m.keys, array_fill('test.happened'::text, array[1000]), \
+                      array_fill(1, array[1000]), m.subjects, array_fill('system'::text, array[1000]), \
+                      array_fill(null::uuid, array[1000]), array_fill(null::uuid, array[1000]), \
+                      array_fill(now(), array[1000]), m.commitments, array_fill('plain'::text, array[1000]), \
+                      array_fill(''::text, array[1000]), array_fill(''::bytea, array[1000]), m.payloads, \
+                      array_fill(null::text, array[1000]), array_fill(null::bigint, array[1000]), \
+                      array_fill(null::timestamptz, array[1000])) a \
+             where a.status = 'appended'",
         )
         .fetch_one(&mut connection)
         .await
@@ -73,13 +81,24 @@ fn peak(world: &World, arguments: &[&str], lines: usize) -> u64 {
 #[tokio::test]
 async fn sixty_thousand_entries_take_no_more_than_twenty_thousand() {
     let world = World::start().await;
-    let measure = |lines| (peak(&world, &["verify", "--json"], 1), peak(&world, &["log", "--json"], lines));
+    let measure = |lines| {
+        (
+            peak(&world, &["verify", "--json"], 1),
+            peak(&world, &["log", "--json"], lines),
+        )
+    };
     grow(&world, 20).await;
     let (verify_short, log_short) = measure(20_001);
     grow(&world, 40).await;
     let (verify_long, log_long) = measure(60_001);
     // The allocator's own noise, in KiB.
     let noise = 3 * 1_024;
-    assert!(verify_short > 1_000 && verify_long <= verify_short + noise, "verify: {verify_short} and {verify_long} KiB");
-    assert!(log_short > 1_000 && log_long <= log_short + noise, "log: {log_short} and {log_long} KiB");
+    assert!(
+        verify_short > 1_000 && verify_long <= verify_short + noise,
+        "verify: {verify_short} and {verify_long} KiB"
+    );
+    assert!(
+        log_short > 1_000 && log_long <= log_short + noise,
+        "log: {log_short} and {log_long} KiB"
+    );
 }

@@ -21,7 +21,10 @@ fn assert_written(name: &str, text: &str) {
         std::fs::write(&path, text).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == text, "schema/{name} is out of date: run the tests with UPDATE_SCHEMAS=1 and look at the difference");
+    assert!(
+        written == text,
+        "schema/{name} is out of date: run the tests with UPDATE_SCHEMAS=1 and look at the difference"
+    );
 }
 
 /// Everything in our schemas, a line a thing. Made of what all supported versions of PostgreSQL say alike.
@@ -72,7 +75,10 @@ select line from (
 #[tokio::test]
 async fn the_schema_is_as_written_down() {
     let world = World::bare().await;
-    let rows = sqlx::query(LISTING).fetch_all(&mut world.superuser().await).await.unwrap();
+    let rows = sqlx::query(LISTING)
+        .fetch_all(&mut world.superuser().await)
+        .await
+        .unwrap();
     let mut text = "-- expected.sql: what the migrations make, listed from the catalogues by tests/it/schema.rs. Not to be run.\n".to_owned();
     for row in rows {
         text.push_str(row.get("line"));
@@ -96,5 +102,8 @@ fn the_events_are_as_written_down() {
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(written, expected, "a type that was written once keeps its schema");
+    assert_eq!(
+        written, expected,
+        "a type that was written once keeps its schema"
+    );
 }

@@ -34,7 +34,9 @@ impl Output {
     pub(crate) fn lines(&self) -> Vec<Value> {
         let lines = self.stdout.lines();
         lines
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
             .collect()
     }
 
@@ -189,7 +191,11 @@ impl World {
     #[track_caller]
     pub(crate) fn assert_intact(&self) -> Value {
         let (exit, report) = self.verify(&[]);
-        assert_eq!((exit, &report["verdict"]), (0, &json!("intact")), "{report}");
+        assert_eq!(
+            (exit, &report["verdict"]),
+            (0, &json!("intact")),
+            "{report}"
+        );
         report
     }
 }

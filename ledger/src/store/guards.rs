@@ -114,12 +114,18 @@ async fn functions(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError
             Some(_) => {}
         }
     }
-    off.extend(expected.into_keys().map(|name| format!("function ledger.{name} is gone")));
+    off.extend(
+        expected
+            .into_keys()
+            .map(|name| format!("function ledger.{name} is gone")),
+    );
     Ok(off)
 }
 
 /// Words about a login that could go round the guards: a superuser, or a member of the owner.
-pub(super) async fn who_runs_this(snapshot: &mut PgConnection) -> Result<Option<String>, ReadError> {
+pub(super) async fn who_runs_this(
+    snapshot: &mut PgConnection,
+) -> Result<Option<String>, ReadError> {
     let row = query(
         "select current_user <> session_user \
                 and pg_has_role(session_user, 'ledger_owner', 'member') as strong",

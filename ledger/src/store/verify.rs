@@ -77,8 +77,8 @@ impl Store {
             .bind(self.id().uuid())
             .fetch_optional(&mut *snapshot)
             .await
-        .map_err(failed("read the head"))?
-        .ok_or(ReadError::NoLedger(self.id()))?;
+            .map_err(failed("read the head"))?
+            .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
         let mut pass = Pass::new(self, anchors);
         let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
@@ -549,11 +549,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn head_names(
-        &self,
-        head: &PgRow,
-        findings: &mut Findings,
-    ) -> Result<(), sqlx::Error> {
+    fn head_names(&self, head: &PgRow, findings: &mut Findings) -> Result<(), sqlx::Error> {
         let Some(created) = &self.created else {
             return Ok(());
         };
@@ -613,11 +609,12 @@ fn copy_statement(ledger: uuid::Uuid) -> String {
 /// Whether the entry that the head names is there, under another ledger.
 async fn strayed(snapshot: &mut PgConnection, head: Head) -> Result<bool, ReadError> {
     let what = "look for the head's entry";
-    let row = query("select exists (select from ledger.entries where seq = $1 and hash = $2) as found")
-        .bind(i64::try_from(head.size).unwrap_or(i64::MAX))
-        .bind(head.hash.0.as_slice())
-        .fetch_one(snapshot)
-        .await
-        .map_err(failed(what))?;
+    let row =
+        query("select exists (select from ledger.entries where seq = $1 and hash = $2) as found")
+            .bind(i64::try_from(head.size).unwrap_or(i64::MAX))
+            .bind(head.hash.0.as_slice())
+            .fetch_one(snapshot)
+            .await
+            .map_err(failed(what))?;
     row.try_get("found").map_err(failed(what))
 }
