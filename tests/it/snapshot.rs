@@ -10,6 +10,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"/\S*/ledger-it-\S*?(/|$|\s|:|;)", "[HOME]$1"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "[UUID]"),
     (r"\b[0-9a-f]{64}\b", "[HASH]"),
+    (r"\b[0-9a-f]{16}\b", "[SHORT]"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\b", "[TIME]"),
     (r"\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*", "+[KEY]"),
     (r"PostgreSQL \d+(\.\d+)?", "PostgreSQL [VERSION]"),
