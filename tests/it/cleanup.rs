@@ -13,14 +13,20 @@ use crate::world::output;
 /// What must be said of each event, named as a dry run can name it: through its calendar, or through the user where that
 /// cannot be looked at.
 fn expected(migration: &Migration) -> BTreeMap<(String, String), &Truth> {
-    let truths = migration.sim.truth().iter().filter(|truth| truth.is_candidate());
+    let truths = migration
+        .sim
+        .truth()
+        .iter()
+        .filter(|truth| truth.is_candidate());
     truths
         .flat_map(|truth| {
             let places = match truth.class {
                 Class::Unreachable => truth.users.clone(),
                 _ => vec![truth.calendar.clone()],
             };
-            places.into_iter().map(move |place| ((place, truth.event_id.clone()), truth))
+            places
+                .into_iter()
+                .map(move |place| ((place, truth.event_id.clone()), truth))
         })
         .collect()
 }
@@ -29,12 +35,18 @@ fn assert_items_are_true(migration: &Migration, report: &Value) {
     let mut expected = expected(migration);
     for item in report["items"].as_array().unwrap() {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-        let place = item["calendar"].as_str().unwrap_or(item["user"].as_str().unwrap());
+        let place = item["calendar"]
+            .as_str()
+            .unwrap_or(item["user"].as_str().unwrap());
         let truth = expected
             .remove(&(place.to_owned(), text("event_id")))
             .unwrap_or_else(|| panic!("no candidate, or twice: {item}"));
         let right = (word(&truth.class), word(&truth.disposition));
-        assert_eq!((text("class"), text("disposition")), right, "{item}\n{truth:#?}");
+        assert_eq!(
+            (text("class"), text("disposition")),
+            right,
+            "{item}\n{truth:#?}"
+        );
         if truth.disposition == Disposition::Delete && item.get("covered").is_some() {
             assert_eq!(item["covered"], truth.covered, "{item}");
         }
@@ -66,7 +78,9 @@ fn assert_totals_add_up(report: &Value) {
 
 /// The seal's hash is that of the items in the log, whatever the program says.
 fn assert_seal_is_of_the_log(migration: &Migration, report: &Value) {
-    let [sealed] = &migration.log(&["plan.sealed"])[..] else { panic!("one seal") };
+    let [sealed] = &migration.log(&["plan.sealed"])[..] else {
+        panic!("one seal")
+    };
     assert_eq!(sealed["payload"]["plan"], report["plan"]);
     let found = migration.log(&["item.found"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -112,7 +126,11 @@ async fn an_approved_plan_is_executed_and_nothing_else() {
     migration.sim.assert_only_deleted(&plan.deletes);
     migration.sim.assert_only_v1_events_gone();
     migration.assert_ledger_accounts_for_all();
-    assert_eq!(total(&report, "deleted"), plan.deletes.len() as u64, "{report}");
+    assert_eq!(
+        total(&report, "deleted"),
+        plan.deletes.len() as u64,
+        "{report}"
+    );
     assert_eq!(total(&report, "unexplained"), 0, "{report}");
     let loss = migration.loss();
     let calendar = &loss["scopes"]["calendar"];
@@ -123,13 +141,18 @@ async fn an_approved_plan_is_executed_and_nothing_else() {
     let writes = migration.sim.calendar_writes().len();
     let again = migration.live_run(&plan.hash).ok().json();
     assert_eq!(migration.sim.calendar_writes().len(), writes);
-    assert_eq!(total(&again, "deleted"), plan.deletes.len() as u64, "{again}");
+    assert_eq!(
+        total(&again, "deleted"),
+        plan.deletes.len() as u64,
+        "{again}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_v2s_export_nothing_is_to_be_deleted() {
     let migration = Migration::start(WorldSpec::seeded(2)).await;
-    let report = output(&mut migration.cleanup("maker", &["--dry-run", "--go-live", &migration.go_live()]));
+    let report =
+        output(&mut migration.cleanup("maker", &["--dry-run", "--go-live", &migration.go_live()]));
     let report = report.ok().json();
     assert!(Plan::of(&report).deletes.is_empty());
     assert_eq!(report["totals"]["dispositions"].get("delete"), None);
@@ -160,7 +183,10 @@ async fn users_who_cannot_be_reached_are_not_done() {
     let report = migration.dry_run();
     let users = report["users"].as_array().unwrap();
     for fact in &migration.sim.world().users {
-        let line = users.iter().find(|line| line["user"] == fact.id.as_str()).unwrap();
+        let line = users
+            .iter()
+            .find(|line| line["user"] == fact.id.as_str())
+            .unwrap();
         let expected = match fact.kind {
             UserKind::Disconnected | UserKind::NeverConnected => "disconnected",
             UserKind::Undecryptable | UserKind::NotEncrypted => "undecryptable",

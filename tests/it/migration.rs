@@ -29,7 +29,10 @@ pub(crate) struct Migration {
 }
 
 /// The machine's time, which the simulators keep too.
-#[expect(clippy::disallowed_methods, reason = "the binary goes by the machine's clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary goes by the machine's clock"
+)]
 pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
@@ -163,7 +166,9 @@ impl Migration {
             assert!(before.is_none(), "deleted twice: {effect:?}");
         }
         for (key, effect) in &gone {
-            let at_item = attempts.get(key).unwrap_or_else(|| panic!("no intent: {effect:?}"));
+            let at_item = attempts
+                .get(key)
+                .unwrap_or_else(|| panic!("no intent: {effect:?}"));
             let version = effect.if_match.as_deref().unwrap_or_default();
             let covering = at_item.iter().filter(|attempt| {
                 let after = attempt.outcome.as_ref().map(|outcome| outcome.at);
@@ -181,12 +186,18 @@ impl Migration {
                 if let Some(next) = at_item.get(n + 1) {
                     assert!(outcome.seq < next.seq, "two attempts in flight: {key:?}");
                 }
-                assert_eq!(attempt.backup_sha256, hex::encode(Sha256::digest(&attempt.backup)));
+                assert_eq!(
+                    attempt.backup_sha256,
+                    hex::encode(Sha256::digest(&attempt.backup))
+                );
                 let kept: Value = serde_json::from_slice(&attempt.backup).unwrap();
                 assert_eq!(kept["etag"], attempt.version.as_str(), "{key:?}");
                 assert_eq!(kept["id"], key.1.as_str());
             }
-            let last = at_item.last().and_then(|attempt| attempt.outcome.as_ref()).unwrap();
+            let last = at_item
+                .last()
+                .and_then(|attempt| attempt.outcome.as_ref())
+                .unwrap();
             let deleted = matches!(last.word.as_str(), "deleted" | "gone_cause_unknown");
             if deleted {
                 assert!(self.is_gone(key), "said to be gone and is there: {key:?}");
@@ -199,7 +210,9 @@ impl Migration {
 
     fn is_gone(&self, key: &EventKey) -> bool {
         let state = self.sim.final_state();
-        !state.get(&key.0).is_some_and(|events| events.contains_key(&key.1))
+        !state
+            .get(&key.0)
+            .is_some_and(|events| events.contains_key(&key.1))
     }
 
     /// The attempts at each item, in order.
@@ -226,7 +239,10 @@ impl Migration {
             }
             let (key, n) = &of_intent[entry["cause"].as_str().unwrap()];
             let attempt = &mut attempts.get_mut(key).unwrap()[*n];
-            assert!(attempt.outcome.is_none(), "two outcomes of one intent: {line}");
+            assert!(
+                attempt.outcome.is_none(),
+                "two outcomes of one intent: {line}"
+            );
             attempt.outcome = Some(Outcome {
                 seq: line["seq"].as_u64().unwrap(),
                 at,
@@ -241,7 +257,10 @@ impl Migration {
 
 /// The calendar and event that a request named.
 pub(crate) fn key_of(entry: &JournalEntry) -> EventKey {
-    (entry.calendar.clone().unwrap(), entry.event_id.clone().unwrap())
+    (
+        entry.calendar.clone().unwrap(),
+        entry.event_id.clone().unwrap(),
+    )
 }
 
 /// One attempt at deleting an item, as the ledger has it.
@@ -291,7 +310,10 @@ pub(crate) struct Running(Option<Child>);
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
         Self(Some(child.unwrap()))
     }
 

@@ -543,7 +543,14 @@ impl Writer<'_> {
                 class: classification.class.clone(),
                 disposition: classification.disposition.name().to_owned(),
             });
-            count(report, &self.lines, account, judged, &classification, covered);
+            count(
+                report,
+                &self.lines,
+                account,
+                judged,
+                &classification,
+                covered,
+            );
         }
         Ok(())
     }

@@ -103,7 +103,9 @@ impl PlanLease {
     async fn renew(&self) -> Result<(), LeaseError> {
         // Counted from before the request: the database's clock started no earlier.
         let asked = Instant::now();
-        self.store.renew_lease(&self.fence, self.times.length).await?;
+        self.store
+            .renew_lease(&self.fence, self.times.length)
+            .await?;
         *self
             .valid_until
             .lock()

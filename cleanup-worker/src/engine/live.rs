@@ -282,7 +282,8 @@ fn stale_at(
         )
     })?;
     let header = plan.sealed.header.keys();
-    let planned = header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
+    let planned =
+        header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
     let planned = planned.count();
     if exports.len() < planned {
         return Err(EngineError::Refused(format!(

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cleanup_worker::config::WorkerConfig;
-use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
 use cleanup_worker::clients::ErrorClass;
 use cleanup_worker::clients::retry::RateLimits;
 use cleanup_worker::clients::supabase::SupabaseErrorKind;
+use cleanup_worker::config::WorkerConfig;
+use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
@@ -100,10 +100,7 @@ fn number(common: &Common<'_>, name: &str) -> Result<Option<u64>, Failure> {
     number.map(Some).ok_or_else(wrong)
 }
 
-pub(crate) fn options(
-    common: &Common<'_>,
-    args: &CleanupCalendar,
-) -> Result<RunOptions, Failure> {
+pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<RunOptions, Failure> {
     let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
     let per_minute = |name: &str, usual: u32| {
         let given = number(common, name)?;
