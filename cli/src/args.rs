@@ -47,10 +47,17 @@ pub(crate) enum Command {
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
+    /// The whole story on simulators: cleanup, faults, a kill, the answers, an intruder
+    Demo(Demo),
     /// Approve a plan that somebody else made, for 24 hours
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
+    /// What was done, told item by item, for a review
+    #[command(subcommand)]
+    Review(Review),
+    /// Measure append and verify beside raw SQL, in a database of its own that is removed again
+    Bench(Bench),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -122,6 +129,20 @@ pub(crate) struct Verify {
     /// A head that was kept outside, to be found again; can be given several times
     #[arg(long = "head", value_name = "SEQ:HASH")]
     pub(crate) heads: Vec<String>,
+}
+
+/// `ledger demo`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// Users of the made-up v1
+    #[arg(long, default_value_t = 30)]
+    pub(crate) users: usize,
+    /// Calendar events per user, about
+    #[arg(long, default_value_t = 20)]
+    pub(crate) events_per_user: usize,
+    /// The same seed makes the same world
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
 }
 
 /// `ledger cleanup`
@@ -219,4 +240,39 @@ pub(crate) enum ScopeName {
     Records,
     /// Files in storage
     Files,
+}
+
+/// `ledger bench`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    /// Entries that 32 and 256 writers append in each round; one writer appends an eighth of it, bulk four times it
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(256..=1_000_000))]
+    pub(crate) entries: u32,
+    /// Length of each payload
+    #[arg(long, value_name = "BYTES", default_value_t = 400, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub(crate) payload: u32,
+    /// Rounds of each measurement, ours and raw in turn; the median is what counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+}
+
+/// `ledger review`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
+    Deletions(ReviewDeletions),
+}
+
+/// `ledger review deletions`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewDeletions {
+    /// Only items that this run found or worked on
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only items of this user: e-mail, id in the retired system, or subject
+    #[arg(long, value_name = "EMAIL|UUID")]
+    pub(crate) user: Option<String>,
+    /// As the ledger was at this number or time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) as_of: Option<String>,
 }

@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ledger::chain::entry::Hash;
-use ledger::store::connect::{ConnectError, parse_address};
+use ledger::store::connect::{self, ConnectError, parse_address};
 use ledger::store::embedded::{self, Embedded, EmbeddedEnv, EmbeddedOptions, Home};
 use ledger::store::keys::{Kek, KeyError};
-use ledger::store::{Admin, Clock, LedgerRow, Store, connect, ledgers};
+use ledger::store::{Admin, Clock, LedgerRow, Store, ledgers};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
@@ -101,7 +101,7 @@ pub(crate) async fn open_database(
 async fn open_given(url: &str, home: Home, prepare: Prepare) -> Result<Database, Failure> {
     let options = parse_address(url).map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut new_login = None;
-    let connected = match connect(options.clone(), CONNECTIONS_MAX).await {
+    let connected = match connect::connect(options.clone(), CONNECTIONS_MAX).await {
         Err(ConnectError::NoSchema | ConnectError::SchemaVersion { .. })
             if prepare == Prepare::Yes =>
         {
@@ -122,7 +122,7 @@ async fn open_given(url: &str, home: Home, prepare: Prepare) -> Result<Database,
                 new_login = Some(address_of(&options, &login, &password));
             }
             admin.close().await.map_err(connect_failure)?;
-            connect(options, CONNECTIONS_MAX).await
+            connect::connect(options, CONNECTIONS_MAX).await
         }
         other => other,
     };
@@ -158,13 +158,13 @@ pub(crate) async fn open_embedded(
         Hash::of(format!("ledger-app\0{}", server.password()).as_bytes())
     );
     let app = || server.connect_options(EMBEDDED_LOGIN, &password, EMBEDDED_DATABASE);
-    let connected = match connect(app(), CONNECTIONS_MAX).await {
+    let connected = match connect::connect(app(), CONNECTIONS_MAX).await {
         // The first use of this server, or of this version of the program.
         Err(
             ConnectError::Connect(_) | ConnectError::NoSchema | ConnectError::SchemaVersion { .. },
         ) if prepare == Prepare::Yes => {
             prepare_embedded(&server, &password).await?;
-            connect(app(), CONNECTIONS_MAX).await
+            connect::connect(app(), CONNECTIONS_MAX).await
         }
         Err(ConnectError::Connect(_)) => Err(ConnectError::NoSchema),
         other => other,
@@ -216,6 +216,13 @@ pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerR
             .cloned()
             .collect(),
     };
+    if chosen.is_empty()
+        && let Some(id) = connect::without_head(pool).await.map_err(connect_failure)?
+    {
+        let what = anyhow::anyhow!("tampered: ledger {id} has entries and no head row");
+        return Err(Failure::new(Exit::No, what)
+            .hint("put its row of ledger.heads back, from a backup, and run `ledger verify`"));
+    }
     match (chosen.len(), named) {
         (1, _) => Ok(chosen.remove(0)),
         _ if all.is_empty() => Err(no_ledger()),
@@ -357,7 +364,7 @@ fn address_of(options: &PgConnectOptions, login: &str, password: &str) -> String
     )
 }
 
-fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
+pub(crate) fn embedded_failure(what: &'static str, error: embedded::EmbeddedError) -> Failure {
     let hint = error.hint();
     let failure = environment(what)(error);
     match hint {

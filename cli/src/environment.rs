@@ -27,13 +27,6 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// The same variables with some replaced.
-    pub(crate) fn with(&self, replaced: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut variables = self.variables.clone();
-        variables.extend(replaced);
-        Self { variables }
-    }
-
     /// Who acts: `--as`, else `LEDGER_ACTOR`, else the person of the login name.
     pub(crate) fn actor(&self, given: Option<&str>) -> Result<Actor, Failure> {
         if let Some(text) = given.or_else(|| self.get("LEDGER_ACTOR")) {

@@ -16,12 +16,6 @@ begin
 end
 $$;
 
-create function ledger.canonical_time(p_time timestamptz) returns text
-language sql immutable parallel safe
-set search_path = pg_catalog, pg_temp as $$
-    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-$$;
-
 -- One array element per entry in each argument. Returns one row per entry, in the order given:
 --   appended     written now
 --   replayed     the key was used before with the same content: seq, hash and bytes of the first
@@ -51,9 +45,11 @@ create function ledger.append(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off  -- a plan cached while the table was small must not scan it when it has grown
-as $$
+set plan_cache_mode = force_generic_plan as $$  -- planning anew for each call takes longer than appending an entry
 #variable_conflict use_column
 declare
+    -- Not a function: with settings of its own, as each here must have, its calls would cost more than all else of an entry.
+    c_time      constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
     v_head      record;
     v_row       record;
     v_known     record;
@@ -62,23 +58,17 @@ declare
     v_prev      bytea;
     v_now       timestamptz := clock_timestamp();
     v_now_text  text;
-    v_stored    bytea;
     v_bytes     bytea;
-    v_hash      bytea;
-    v_seen      jsonb := '{}';  -- keys appended in this call that stand in it more than once
+    v_repeated  text[];         -- keys that stand in this call more than once
     v_lease     text;
     v_fence     bigint;
     v_fence_ok  boolean;
-    o_ord       bigint[] := '{}';
+    -- One element per entry, as in the arguments.
     o_status    text[] := '{}';
     o_seq       bigint[] := '{}';
+    o_at        timestamptz[] := '{}';
     o_hash      bytea[] := '{}';
     o_bytes     bytea[] := '{}';
-    n_ord       bigint[] := '{}';   -- the appended ones, for the inserts
-    n_seq       bigint[] := '{}';
-    n_at        timestamptz[] := '{}';
-    n_hash      bytea[] := '{}';
-    n_bytes     bytea[] := '{}';
 begin
     -- The lock comes before any key is looked up: two writers with one key then see each other's entry.
     select h.size, h.hash, h.recorded_at, h.clock into v_head
@@ -89,41 +79,71 @@ begin
     v_seq := v_head.size;
     v_prev := v_head.hash;
     v_now := greatest(v_now, v_head.recorded_at);
-    v_now_text := ledger.canonical_time(v_now);
+    v_now_text := to_char(v_now at time zone 'UTC', c_time);
 
-    if exists (select from unnest(p_causes) c join unnest(p_ids) i on c = i) then
+    if cardinality(p_ids) > 1 then
+        select array_agg(r.key) into v_repeated
+        from (select k as key from unnest(p_keys) k group by k having count(*) > 1) r;
+    end if;
+    if p_causes[1] = p_ids[1]
+       or cardinality(p_ids) > 1
+       and exists (select c from unnest(p_causes) c where c is not null intersect select i from unnest(p_ids) i) then
         raise exception 'a cause may not name an entry of the same call' using errcode = 'invalid_parameter_value';
     end if;
-    if exists (
-        select from unnest(p_ids, p_keys, p_types, p_schemas, p_subjects, p_actors, p_occurred_at, p_commitments,
-                           p_algorithms, p_key_ids, p_nonces, p_payloads, p_recorded_at)
-            as u (id, key, type, schema, subject, actor, occurred_at, commitment,
-                  algorithm, key_id, nonce, payload, recorded_at)
-        where (u.id is not null and octet_length(u.key) <= 128 and u.key ~ '^[a-z0-9._:/-]+$'
-               and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)+$'
-               and u.schema between 1 and 65535
-               and octet_length(u.subject) <= 128
-               and u.subject ~ '^[a-z][a-z0-9-]*:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-               and octet_length(u.actor) <= 128 and u.actor ~ '^(system|(person|worker):[a-z0-9._:/-]+)$'
-               and u.occurred_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'
-               and octet_length(u.commitment) = 32
-               and u.algorithm is not null and u.key_id is not null and u.nonce is not null
-               and octet_length(u.payload) between 32 and 8 * 1024 * 1024 + 64) is not true
-    ) then
-        raise exception 'an entry has a name, time or length that is not allowed' using errcode = 'invalid_parameter_value';
-    end if;
 
+    -- All that does not depend on the entries in front is computed here, for the whole call; the loop below only links.
+    -- The key is looked up in a subquery, which is an index probe for each row under any plan.
     for v_row in
-        select u.*, e.seq as known_seq, count(*) over (partition by u.key) > 1 as repeats
+        select u.ord, u.key, u.lease, u.fence, u.recorded_at, u.type = 'ledger.created' as creates,
+               (select e.seq from ledger.entries e where e.ledger_id = p_ledger and e.key = u.key) as known_seq,
+               (u.id is not null and octet_length(u.key) <= 128 and u.key ~ '^[a-z0-9._:/-]+$'
+                and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$'
+                and u.schema between 1 and 65535
+                and octet_length(u.subject) <= 128
+                -- <kind>:<uuid>; as one expression with counts it takes longer than the rest of the checks together
+                and u.subject ~ '^[a-z][a-z0-9-]*:[0-9a-f-]+$'
+                and split_part(u.subject, ':', 2) like '________-____-____-____-____________'
+                and octet_length(replace(split_part(u.subject, ':', 2), '-', '')) = 32
+                and octet_length(u.actor) <= 128 and (u.actor = 'system' or left(u.actor, 7) in ('person:', 'worker:')
+                                                    and substr(u.actor, 8) ~ '^[a-z0-9._:/-]+$')
+                and u.occurred_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'
+                and octet_length(u.commitment) = 32
+                and u.algorithm is not null and u.key_id is not null and u.nonce is not null
+                and octet_length(u.payload) between 32 and 8 * 1024 * 1024 + 64) is true as allowed,
+               '{"actor":"' || u.actor
+               || '","cause":' || coalesce('"' || u.cause::text || '"', 'null')
+               || ',"commitment":"' || encode(u.commitment, 'hex')
+               || '","id":"' || u.id::text
+               || '","key":"' || u.key
+               || '","ledger":"' || p_ledger::text
+               || '","occurred_at":"' || to_char(u.occurred_at at time zone 'UTC', c_time)
+               || '","prev":"' as before_prev,
+               '","run":' || coalesce('"' || u.run::text || '"', 'null')
+               || ',"schema":' || u.schema::text
+               || ',"seq":' as before_seq,
+               ',"stored":"' || encode(sha256(
+                   'ledger-stored-v1\000'::bytea
+                   || int4send(octet_length(u.algorithm)) || convert_to(u.algorithm, 'UTF8')
+                   || int4send(octet_length(u.key_id)) || convert_to(u.key_id, 'UTF8')
+                   || int4send(octet_length(u.nonce)) || u.nonce
+                   || int4send(octet_length(u.payload)) || u.payload), 'hex')
+               || '","subject":"' || u.subject
+               || '","type":"' || u.type
+               || '","v":1}' as after_seq
         from unnest(p_ids, p_keys, p_types, p_schemas, p_subjects, p_actors, p_runs, p_causes, p_occurred_at,
                     p_commitments, p_algorithms, p_key_ids, p_nonces, p_payloads, p_leases, p_fences,
                     p_recorded_at) with ordinality
             as u (id, key, type, schema, subject, actor, run, cause, occurred_at,
                   commitment, algorithm, key_id, nonce, payload, lease, fence,
                   recorded_at, ord)
-        left join ledger.entries e on e.ledger_id = p_ledger and e.key = u.key
-        order by u.ord
     loop
+        if not v_row.allowed then
+            raise exception 'an entry has a name, time or length that is not allowed' using errcode = 'invalid_parameter_value';
+        end if;
+        if v_row.ord <> cardinality(o_status) + 1 then
+            raise exception 'the entries of a call came out of order' using errcode = 'internal_error';
+        end if;
+
         -- A key that was used before: the entry lies in the table, or earlier in this call.
         v_is_known := false;
         if v_row.known_seq is not null then
@@ -134,35 +154,37 @@ begin
             from ledger.entries e
             left join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
             where e.ledger_id = p_ledger and e.seq = v_row.known_seq;
-        elsif v_row.repeats and v_seen ? v_row.key then
-            v_is_known := true;
+        elsif v_row.key = any (v_repeated) then
             select n.seq, n.hash, n.bytes, convert_from(n.bytes, 'UTF8')::json as entry,
-                   p_algorithms[n.ord] as algorithm, p_payloads[n.ord] as payload
+                   n.algorithm, n.payload
             into v_known
-            from unnest(n_ord, n_seq, n_hash, n_bytes) as n (ord, seq, hash, bytes)
-            where n.ord = (v_seen ->> v_row.key)::bigint;
+            from unnest(p_keys, o_status, o_seq, o_hash, o_bytes, p_algorithms, p_payloads)
+                as n (key, status, seq, hash, bytes, algorithm, payload)
+            where n.key = v_row.key and n.status = 'appended';
+            v_is_known := found;
         end if;
 
-        o_ord := o_ord || v_row.ord;
         if v_is_known then
-            o_seq := o_seq || v_known.seq;
             if (v_known.entry ->> 'type', v_known.entry ->> 'schema', v_known.entry ->> 'subject',
                 v_known.entry ->> 'actor', v_known.entry ->> 'run', v_known.entry ->> 'cause')
                is not distinct from
-               (v_row.type, v_row.schema::text, v_row.subject, v_row.actor, v_row.run::text, v_row.cause::text)
+               (p_types[v_row.ord], p_schemas[v_row.ord]::text, p_subjects[v_row.ord],
+                p_actors[v_row.ord], p_runs[v_row.ord]::text, p_causes[v_row.ord]::text)
                and (v_known.payload is null  -- erased: the key alone decides
-                    or (v_known.algorithm = 'plain') = (v_row.algorithm = 'plain')
+                    or (v_known.algorithm = 'plain') = (p_algorithms[v_row.ord] = 'plain')
                     and (v_known.algorithm <> 'plain'
-                         or substr(v_known.payload, 33) = substr(v_row.payload, 33)))
+                         or substr(v_known.payload, 33) = substr(p_payloads[v_row.ord], 33)))
             then
-                o_status := o_status || 'replayed'::text;
-                o_hash := o_hash || v_known.hash;
-                o_bytes := o_bytes || v_known.bytes;
+                o_status := array_append(o_status, 'replayed');
+                o_hash := array_append(o_hash, v_known.hash);
+                o_bytes := array_append(o_bytes, v_known.bytes);
             else
-                o_status := o_status || 'key_reused'::text;
+                o_status := array_append(o_status, 'key_reused');
                 o_hash := array_append(o_hash, null);
                 o_bytes := array_append(o_bytes, null);
             end if;
+            o_seq := array_append(o_seq, v_known.seq);
+            o_at := array_append(o_at, null);
             continue;
         end if;
 
@@ -176,8 +198,9 @@ begin
                 v_fence_ok := found;
             end if;
             if not v_fence_ok then
-                o_status := o_status || 'fence_lost'::text;
+                o_status := array_append(o_status, 'fence_lost');
                 o_seq := array_append(o_seq, null);
+                o_at := array_append(o_at, null);
                 o_hash := array_append(o_hash, null);
                 o_bytes := array_append(o_bytes, null);
                 continue;
@@ -194,77 +217,46 @@ begin
                 raise exception 'the simulated clock may not go back' using errcode = 'invalid_parameter_value';
             end if;
             v_now := v_row.recorded_at;
-            v_now_text := ledger.canonical_time(v_now);
+            v_now_text := to_char(v_now at time zone 'UTC', c_time);
             v_head.recorded_at := v_now;
         end if;
-        if (v_seq = 0) <> (v_row.type = 'ledger.created') then
+        if (v_seq = 0) <> v_row.creates then
             raise exception 'ledger.created and it alone is entry 1' using errcode = 'invalid_parameter_value';
         end if;
 
         v_seq := v_seq + 1;
-        v_stored := sha256(
-            convert_to('ledger-stored-v1', 'UTF8') || '\x00'::bytea
-            || int4send(octet_length(v_row.algorithm)) || convert_to(v_row.algorithm, 'UTF8')
-            || int4send(octet_length(v_row.key_id)) || convert_to(v_row.key_id, 'UTF8')
-            || int4send(octet_length(v_row.nonce)) || v_row.nonce
-            || int4send(octet_length(v_row.payload)) || v_row.payload);
-        v_bytes := convert_to(
-            '{"actor":"' || v_row.actor
-            || '","cause":' || coalesce('"' || v_row.cause::text || '"', 'null')
-            || ',"commitment":"' || encode(v_row.commitment, 'hex')
-            || '","id":"' || v_row.id::text
-            || '","key":"' || v_row.key
-            || '","ledger":"' || p_ledger::text
-            || '","occurred_at":"' || ledger.canonical_time(v_row.occurred_at)
-            || '","prev":"' || encode(v_prev, 'hex')
-            || '","recorded_at":"' || v_now_text
-            || '","run":' || coalesce('"' || v_row.run::text || '"', 'null')
-            || ',"schema":' || v_row.schema::text
-            || ',"seq":' || v_seq::text
-            || ',"stored":"' || encode(v_stored, 'hex')
-            || '","subject":"' || v_row.subject
-            || '","type":"' || v_row.type
-            || '","v":1}', 'UTF8');
-        v_hash := sha256('\x00'::bytea || v_bytes);
-        v_prev := v_hash;
-        if v_row.repeats then
-            v_seen := v_seen || jsonb_build_object(v_row.key, v_row.ord);
-        end if;
-        o_status := o_status || 'appended'::text;
-        o_seq := o_seq || v_seq;
-        o_hash := o_hash || v_hash;
-        o_bytes := o_bytes || v_bytes;
-        n_ord := n_ord || v_row.ord;
-        n_seq := n_seq || v_seq;
-        n_at := n_at || v_now;
-        n_hash := n_hash || v_hash;
-        n_bytes := n_bytes || v_bytes;
+        v_bytes := convert_to(v_row.before_prev || encode(v_prev, 'hex') || '","recorded_at":"' || v_now_text
+                              || v_row.before_seq || v_seq || v_row.after_seq, 'UTF8');
+        v_prev := sha256('\x00'::bytea || v_bytes);
+        o_status := array_append(o_status, 'appended');
+        o_seq := array_append(o_seq, v_seq);
+        o_at := array_append(o_at, v_now);
+        o_hash := array_append(o_hash, v_prev);
+        o_bytes := array_append(o_bytes, v_bytes);
     end loop;
 
     if v_seq > v_head.size then
         insert into ledger.entries (ledger_id, seq, id, key, type, subject, run, recorded_at, hash, bytes)
-        select p_ledger, n.seq, u.id, u.key, u.type, u.subject, u.run, n.at, n.hash, n.bytes
-        from unnest(n_ord, n_seq, n_at, n_hash, n_bytes) as n (ord, seq, at, hash, bytes)
-        join unnest(p_ids, p_keys, p_types, p_subjects, p_runs) with ordinality
-            as u (id, key, type, subject, run, ord) on u.ord = n.ord
-        order by n.seq;
+        select p_ledger, u.seq, u.id, u.key, u.type, u.subject, u.run, u.at, u.hash, u.bytes
+        from unnest(o_status, o_seq, o_at, o_hash, o_bytes, p_ids, p_keys, p_types, p_subjects, p_runs)
+            as u (status, seq, at, hash, bytes, id, key, type, subject, run)
+        where u.status = 'appended';
 
         insert into ledger.payloads (ledger_id, seq, algorithm, key_id, nonce, bytes)
-        select p_ledger, n.seq, u.algorithm, u.key_id, u.nonce, u.payload
-        from unnest(n_ord, n_seq) as n (ord, seq)
-        join unnest(p_algorithms, p_key_ids, p_nonces, p_payloads) with ordinality
-            as u (algorithm, key_id, nonce, payload, ord) on u.ord = n.ord
-        order by n.seq;
+        select p_ledger, u.seq, u.algorithm, u.key_id, u.nonce, u.payload
+        from unnest(o_status, o_seq, p_algorithms, p_key_ids, p_nonces, p_payloads)
+            as u (status, seq, algorithm, key_id, nonce, payload)
+        where u.status = 'appended';
 
         update ledger.heads h set size = v_seq, hash = v_prev, recorded_at = v_now where h.ledger_id = p_ledger;
     end if;
 
-    return query select * from unnest(o_ord, o_status, o_seq, o_hash, o_bytes);
+    return query select u.ord, u.status, u.seq, u.hash, u.bytes
+    from unnest(o_status, o_seq, o_hash, o_bytes) with ordinality as u (status, seq, hash, bytes, ord);
 end
 $$;
 
 revoke all on function ledger.create(uuid, text, text) from public;
-revoke all on function ledger.canonical_time(timestamptz) from public;
 revoke all on function ledger.append(
     uuid, uuid[], text[], text[], integer[], text[], text[], uuid[], uuid[], timestamptz[], bytea[], text[], text[],
     bytea[], bytea[], text[], bigint[], timestamptz[]) from public;

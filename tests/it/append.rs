@@ -42,7 +42,9 @@ fn subject(kind: &str) -> Subject {
 fn keyed(key: &str, payload: &str) -> Draft {
     Draft {
         key: Some(key.parse().unwrap()),
-        subject: "thing:00000000-0000-4000-8000-000000000001".parse().unwrap(),
+        subject: "thing:00000000-0000-4000-8000-000000000001"
+            .parse()
+            .unwrap(),
         ..draft(payload)
     }
 }
@@ -108,7 +110,10 @@ async fn sixteen_processes_make_one_chain() {
         processes.into_iter().map(|p| p.join().unwrap()).collect()
     });
     for own in &seqs {
-        assert!(own.is_sorted(), "each process's entries stand in its order: {own:?}");
+        assert!(
+            own.is_sorted(),
+            "each process's entries stand in its order: {own:?}"
+        );
     }
     let all: BTreeSet<u64> = seqs.into_iter().flatten().collect();
     let expected: BTreeSet<u64> = (2..=1 + PROCESSES * ENTRIES).collect();
@@ -168,11 +173,18 @@ async fn sql_and_rust_agree_on_every_entry() {
     // The store recomputes each entry that PostgreSQL built, and `chain::check` both once more.
     let results = store.append_all(drafts.clone()).await;
     for (draft, result) in drafts.iter().zip(results) {
-        let Appended { entry, hash, .. } = result.unwrap_or_else(|error| panic!("{draft:?}: {error:?}"));
+        let Appended { entry, hash, .. } =
+            result.unwrap_or_else(|error| panic!("{draft:?}: {error:?}"));
         assert_eq!(entry.hash(), hash);
-        assert_eq!((entry.schema, &entry.subject), (draft.schema, &draft.subject));
+        assert_eq!(
+            (entry.schema, &entry.subject),
+            (draft.schema, &draft.subject)
+        );
         assert_eq!((entry.run, entry.cause), (draft.run, draft.cause));
-        assert_eq!(draft.occurred_at.unwrap_or(entry.occurred_at), entry.occurred_at);
+        assert_eq!(
+            draft.occurred_at.unwrap_or(entry.occurred_at),
+            entry.occurred_at
+        );
         assert_eq!(payload_of(&store, entry.seq).await, draft.payload);
     }
     assert_eq!(chain::check(&world).await, ENTRIES as u64 + 1);
@@ -236,7 +248,10 @@ async fn payloads_come_back_byte_for_byte_or_are_refused() {
     let drafts: Vec<Draft> = plain.clone().chain(plain.map(sealed)).collect();
     let results = store.append_all(drafts.clone()).await;
     for (draft, result) in drafts.iter().zip(results) {
-        let seq = result.unwrap_or_else(|error| panic!("{draft:?}: {error}")).entry.seq;
+        let seq = result
+            .unwrap_or_else(|error| panic!("{draft:?}: {error}"))
+            .entry
+            .seq;
         assert_eq!(payload_of(&store, seq).await, draft.payload);
     }
     let before = store.head().await.unwrap();
@@ -245,7 +260,11 @@ async fn payloads_come_back_byte_for_byte_or_are_refused() {
         let refused = matches!(result, Err(AppendError::Payload { .. }));
         assert!(refused, "{} {result:?}", draft.payload);
     }
-    assert_eq!(store.head().await.unwrap(), before, "nothing of these is recorded");
+    assert_eq!(
+        store.head().await.unwrap(),
+        before,
+        "nothing of these is recorded"
+    );
 
     // A line an entry, whatever white space the payload holds, and nothing else changed.
     let log = world.ledger(["log", "--json"]).ok();
@@ -277,14 +296,24 @@ async fn a_payload_has_at_most_eight_mebibytes() {
     let over = most.replacen(':', ": ", 1);
     for draft in [draft(&over), sealed(draft(&over))] {
         let result = store.append(draft).await;
-        assert!(matches!(result, Err(AppendError::Payload { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(AppendError::Payload { .. })),
+            "{result:?}"
+        );
     }
     // The first entry about a named subject carries the name too.
-    let first = |payload: &str| format!("{{\"type\":\"test.happened\",\"subject\":\"service:api\",\"payload\":{payload}}}\n");
+    let first = |payload: &str| {
+        format!(
+            "{{\"type\":\"test.happened\",\"subject\":\"service:api\",\"payload\":{payload}}}\n"
+        )
+    };
     let refused = world.ledger_in(["append", "--json"], &first(&most));
     assert_eq!(refused.exit, 2, "{}", refused.stderr);
     let error = refused.json()["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("8388608 bytes") && error.len() < 300, "{error}");
+    assert!(
+        error.contains("8388608 bytes") && error.len() < 300,
+        "{error}"
+    );
     world.ledger_in(["append"], &first("{}")).ok();
     world.ledger_in(["append"], &first(&most)).ok();
     world.assert_intact();
@@ -310,15 +339,46 @@ async fn the_same_key_and_content_is_a_replay_and_other_content_is_refused() {
 
         let same = || seal(keyed(key, "{\"n\":1}"));
         let others = [
-            Draft { payload: "{\"n\":2}".to_owned(), ..same() },
-            Draft { payload: "{ \"n\":1}".to_owned(), ..same() },
-            Draft { event_type: "test.other".parse().unwrap(), ..same() },
-            Draft { schema: 2, ..same() },
-            Draft { subject: subject("thing"), ..same() },
-            Draft { actor: "system".parse().unwrap(), ..same() },
-            Draft { run: Some(store.clock().run_id()), ..same() },
-            Draft { cause: Some(first.entry.id), ..same() },
-            if key == "plain" { sealed(same()) } else { Draft { sealing: Sealing::Plain, ..same() } },
+            Draft {
+                payload: "{\"n\":2}".to_owned(),
+                ..same()
+            },
+            Draft {
+                payload: "{ \"n\":1}".to_owned(),
+                ..same()
+            },
+            Draft {
+                event_type: "test.other".parse().unwrap(),
+                ..same()
+            },
+            Draft {
+                schema: 2,
+                ..same()
+            },
+            Draft {
+                subject: subject("thing"),
+                ..same()
+            },
+            Draft {
+                actor: "system".parse().unwrap(),
+                ..same()
+            },
+            Draft {
+                run: Some(store.clock().run_id()),
+                ..same()
+            },
+            Draft {
+                cause: Some(first.entry.id),
+                ..same()
+            },
+            if key == "plain" {
+                sealed(same())
+            } else {
+                Draft {
+                    sealing: Sealing::Plain,
+                    ..same()
+                }
+            },
         ];
         for other in others {
             let shown = format!("{other:?}");
@@ -340,7 +400,12 @@ async fn the_same_key_and_content_is_a_replay_and_other_content_is_refused() {
         ])
         .await;
     for group in results.chunks(3) {
-        let [Ok(first), Ok(second), Err(AppendError::KeyReused { seq, .. })] = group else {
+        let [
+            Ok(first),
+            Ok(second),
+            Err(AppendError::KeyReused { seq, .. }),
+        ] = group
+        else {
             panic!("{group:?}");
         };
         assert_eq!((first.replayed, second.replayed), (false, true));
@@ -360,7 +425,11 @@ async fn writers_with_one_key_record_one_entry() {
             let mut appended = 0;
             for key in 0..25 {
                 let draft = keyed(&format!("same/{key}"), "{\"n\":1}");
-                let draft = if writer % 2 == 0 { draft } else { Draft { schema: 2, ..draft } };
+                let draft = if writer % 2 == 0 {
+                    draft
+                } else {
+                    Draft { schema: 2, ..draft }
+                };
                 match store.append(draft).await {
                     Ok(done) => appended += u32::from(!done.replayed),
                     Err(AppendError::KeyReused { .. }) => {}
@@ -384,7 +453,10 @@ async fn who_lost_the_lease_appends_nothing_and_still_finds_what_it_wrote() {
     let store = world.store().await;
     let hour = Duration::from_secs(3_600);
     let first = store.take_lease("plan/1", "worker:a", hour).await.unwrap();
-    let with = |fence: &Fence, key: &str| Draft { fence: Some(fence.clone()), ..keyed(key, "{}") };
+    let with = |fence: &Fence, key: &str| Draft {
+        fence: Some(fence.clone()),
+        ..keyed(key, "{}")
+    };
     let before = store.append(with(&first, "before")).await.unwrap();
     assert!(store.take_lease("plan/1", "worker:b", hour).await.is_err());
     store.release_lease(&first).await.unwrap();
@@ -397,19 +469,43 @@ async fn who_lost_the_lease_appends_nothing_and_still_finds_what_it_wrote() {
             with(&second, "mine"),
             with(&first, "before"),
             keyed("no-lease", "{}"),
-            with(&Fence { lease: "plan/2".to_owned(), number: 1 }, "never-taken"),
-            with(&Fence { number: second.number + 1, ..second.clone() }, "future"),
+            with(
+                &Fence {
+                    lease: "plan/2".to_owned(),
+                    number: 1,
+                },
+                "never-taken",
+            ),
+            with(
+                &Fence {
+                    number: second.number + 1,
+                    ..second.clone()
+                },
+                "future",
+            ),
         ])
         .await;
-    assert!(matches!(results[0], Err(AppendError::FenceLost { .. })), "{:?}", results[0]);
+    assert!(
+        matches!(results[0], Err(AppendError::FenceLost { .. })),
+        "{:?}",
+        results[0]
+    );
     assert!(!results[1].as_ref().unwrap().replayed);
     // Judged before the fence: the old holder learns that its entry was written.
     let replayed = results[2].as_ref().unwrap();
     assert!(replayed.replayed);
     assert_eq!(replayed.entry, before.entry);
     assert!(!results[3].as_ref().unwrap().replayed);
-    assert!(matches!(results[4], Err(AppendError::FenceLost { .. })), "{:?}", results[4]);
-    assert!(matches!(results[5], Err(AppendError::FenceLost { .. })), "{:?}", results[5]);
+    assert!(
+        matches!(results[4], Err(AppendError::FenceLost { .. })),
+        "{:?}",
+        results[4]
+    );
+    assert!(
+        matches!(results[5], Err(AppendError::FenceLost { .. })),
+        "{:?}",
+        results[5]
+    );
     assert_eq!(chain::check(&world).await, 4);
 }
 
@@ -418,15 +514,24 @@ async fn each_entry_of_a_group_fails_alone() {
     let world = World::start().await;
     let store = world.store().await;
     store.append(keyed("used", "{\"n\":1}")).await.unwrap();
-    let lost = Fence { lease: "nobody's".to_owned(), number: 7 };
+    let lost = Fence {
+        lease: "nobody's".to_owned(),
+        number: 7,
+    };
     let results = store
         .append_all(vec![
             draft("{\"n\":0}"),
             keyed("used", "{\"n\":2}"),
-            Draft { fence: Some(lost), ..draft("{}") },
+            Draft {
+                fence: Some(lost),
+                ..draft("{}")
+            },
             draft("{\"n\":0.5}"),
             // Refused by a statement error of PostgreSQL, which ends the whole call.
-            Draft { recorded_at: Some(Timestamp::EPOCH), ..draft("{}") },
+            Draft {
+                recorded_at: Some(Timestamp::EPOCH),
+                ..draft("{}")
+            },
             draft("{\"n\":5}"),
         ])
         .await;
@@ -434,7 +539,10 @@ async fn each_entry_of_a_group_fails_alone() {
     assert!(matches!(results[1], Err(AppendError::KeyReused { .. })));
     assert!(matches!(results[2], Err(AppendError::FenceLost { .. })));
     assert!(matches!(results[3], Err(AppendError::Payload { .. })));
-    assert!(matches!(results[4], Err(AppendError::Database { count: 1, .. })));
+    assert!(matches!(
+        results[4],
+        Err(AppendError::Database { count: 1, .. })
+    ));
     assert_eq!(chain::check(&world).await, 4);
 
     // The same of callers that do not know each other and meet in one group.
@@ -458,15 +566,33 @@ async fn each_entry_of_a_group_fails_alone() {
 async fn the_simulated_clock_is_the_callers_and_goes_forward() {
     let world = World::with_ledger(&["test", "--simulated-clock", "2026-03-01T00:00:00Z"]).await;
     let store = world.store().await;
-    let at = |time: &str| Draft { recorded_at: Some(time.parse().unwrap()), ..draft("{}") };
-    let two = store.append(at("2026-03-01T00:00:00.000001Z")).await.unwrap();
-    assert_eq!(two.entry.recorded_at.to_string(), "2026-03-01T00:00:00.000001Z");
-    store.append(at("2026-03-01T00:00:00.000001Z")).await.unwrap();
+    let at = |time: &str| Draft {
+        recorded_at: Some(time.parse().unwrap()),
+        ..draft("{}")
+    };
+    let two = store
+        .append(at("2026-03-01T00:00:00.000001Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        two.entry.recorded_at.to_string(),
+        "2026-03-01T00:00:00.000001Z"
+    );
+    store
+        .append(at("2026-03-01T00:00:00.000001Z"))
+        .await
+        .unwrap();
     for refused in [at("2026-03-01T00:00:00.000000Z"), draft("{}")] {
         let result = store.append(refused).await;
-        assert!(matches!(result, Err(AppendError::Database { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(AppendError::Database { .. })),
+            "{result:?}"
+        );
     }
-    store.append(at("9999-12-31T23:59:59.999999Z")).await.unwrap();
+    store
+        .append(at("9999-12-31T23:59:59.999999Z"))
+        .await
+        .unwrap();
     assert_eq!(chain::check(&world).await, 4);
     world.assert_intact();
 }
@@ -476,14 +602,27 @@ async fn addresses_never_become_names_and_are_not_repeated() {
     const ADDRESS: &str = "ann.lee@example.com";
     let world = World::start().await;
     let good = line("test.happened", "service:api", &json!({}));
-    for field in ["type", "subject", "key", "run", "cause", "occurred_at", "schema", "payload", ADDRESS] {
+    for field in [
+        "type",
+        "subject",
+        "key",
+        "run",
+        "cause",
+        "occurred_at",
+        "schema",
+        "payload",
+        ADDRESS,
+    ] {
         let mut line = good.clone();
         line[field] = json!(ADDRESS);
         let output = world.ledger_in(["append", "--json"], &format!("{line}\n"));
         assert_eq!(output.exit, 2, "{field}: {output:?}");
         assert!(output.json()["error"].is_string());
         let said = format!("{}{}", output.stdout, output.stderr);
-        assert!(!said.contains("ann.lee") && !said.contains("example.com"), "{field}: {said}");
+        assert!(
+            !said.contains("ann.lee") && !said.contains("example.com"),
+            "{field}: {said}"
+        );
     }
     let mut kind = good.clone();
     kind["subject"] = json!(format!("{ADDRESS}:7"));
@@ -502,7 +641,10 @@ async fn addresses_never_become_names_and_are_not_repeated() {
         let output = world.ledger_in(&arguments, &format!("{good}\n"));
         assert_ne!(output.exit, 0, "{arguments:?}");
         let said = format!("{}{}", output.stdout, output.stderr);
-        assert!(!said.contains("ann.lee") && !said.contains("example.com"), "{arguments:?}: {said}");
+        assert!(
+            !said.contains("ann.lee") && !said.contains("example.com"),
+            "{arguments:?}: {said}"
+        );
     }
     // As the natural id of a subject it is kept, sealed, and stands in no entry and in no column.
     let mut by_address = good;
@@ -513,8 +655,19 @@ async fn addresses_never_become_names_and_are_not_repeated() {
         let sql = format!(
             "select count(*) from ledger.{table} t where t::text like '%example%' or t::text like '%' || encode('example', 'hex') || '%'"
         );
-        let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+        let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(found, 0, "{table}");
     }
-    assert_eq!(world.ledger(["log", "--subject", "user:ann.lee@example.com"]).ok().stdout.lines().count(), 1);
+    assert_eq!(
+        world
+            .ledger(["log", "--subject", "user:ann.lee@example.com"])
+            .ok()
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
 }

@@ -45,7 +45,10 @@ pub(crate) async fn check(world: &World) -> u64 {
         assert!(bytes.is_ascii() && !bytes.contains(&b'\\'), "entry {entry}");
         assert_eq!(entry.as_object().unwrap().len(), 16, "entry {entry}");
         let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-        let uuid = |column: &str| row.get::<Option<uuid::Uuid>, _>(column).map(|id| id.to_string());
+        let uuid = |column: &str| {
+            row.get::<Option<uuid::Uuid>, _>(column)
+                .map(|id| id.to_string())
+        };
 
         assert_eq!(entry["v"], 1);
         assert_eq!(entry["seq"], at + 1, "no gap and no double");
@@ -63,7 +66,11 @@ pub(crate) async fn check(world: &World) -> u64 {
         let payload: &[u8] = row.get("payload");
         let (algorithm, key_id): (&str, &str) = (row.get("algorithm"), row.get("key_id"));
         let nonce: &[u8] = row.get("nonce");
-        assert_eq!(text("stored"), stored(algorithm, key_id, nonce, payload), "entry {entry}");
+        assert_eq!(
+            text("stored"),
+            stored(algorithm, key_id, nonce, payload),
+            "entry {entry}"
+        );
         if algorithm == "plain" {
             let commitment = sha256(&[b"ledger-payload-v1\0", payload]);
             assert_eq!(text("commitment"), hex::encode(commitment), "entry {entry}");
@@ -78,7 +85,10 @@ pub(crate) async fn check(world: &World) -> u64 {
         .fetch_one(&mut connection)
         .await
         .unwrap();
-    assert_eq!(head.get::<i64, _>("size"), i64::try_from(rows.len()).unwrap());
+    assert_eq!(
+        head.get::<i64, _>("size"),
+        i64::try_from(rows.len()).unwrap()
+    );
     assert_eq!(head.get::<String, _>("hash"), prev);
     connection.close().await.unwrap();
     rows.len() as u64

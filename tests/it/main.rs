@@ -14,6 +14,10 @@ mod world;
 
 mod append;
 mod cleanup;
+mod documents;
+mod faults;
+mod follow;
 mod cleanup_bad_input;
 mod cleanup_faults;
 mod tamper;
+mod tidy;

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use ledger::store::Admin;
 use ledger::store::embedded::{
-    self, Embedded, EmbeddedEnv, EmbeddedOptions, Home, SUPERVISE_ARGUMENT, SUPERUSER,
+    self, Embedded, EmbeddedEnv, EmbeddedOptions, Home, SUPERUSER, SUPERVISE_ARGUMENT,
     SupervisorCommand,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -74,7 +74,8 @@ fn hold(folder: &Path) -> File {
             .unwrap();
         lock.lock_shared().unwrap();
         // Whoever removed the folder removed the lock file with it, and a lock on that one is worth nothing.
-        let same = std::fs::metadata(&path).is_ok_and(|now| now.ino() == lock.metadata().unwrap().ino());
+        let same =
+            std::fs::metadata(&path).is_ok_and(|now| now.ino() == lock.metadata().unwrap().ino());
         if same {
             break lock;
         }
@@ -227,7 +228,10 @@ async fn make_template(embedded: &Embedded) -> String {
 /// Runs one statement of ours.
 pub(crate) async fn execute(connection: &mut PgConnection, sql: impl Into<String>) {
     let sql: String = sql.into();
-    if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(connection).await {
+    if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+        .execute(connection)
+        .await
+    {
         panic!("{sql}: {error}");
     }
 }

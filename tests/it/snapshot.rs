@@ -8,7 +8,10 @@ use crate::world::Output;
 const FILTERS: &[(&str, &str)] = &[
     (r"postgresql://\S+", "[URL]"),
     (r"/\S*/ledger-it-\S*?(/|$|\s|:|;)", "[HOME]$1"),
-    (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "[UUID]"),
+    (
+        r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
+        "[UUID]",
+    ),
     (r"\b[0-9a-f]{64}\b", "[HASH]"),
     (r"\b[0-9a-f]{16}\b", "[SHORT]"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\b", "[TIME]"),

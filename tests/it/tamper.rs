@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
-use ledger::store::Draft;
+use ledger::store::keys::Kek;
+use ledger::store::{Clock, Draft, Store, connect, ledgers};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 
 use crate::append::draft;
 use crate::server::execute;
@@ -19,6 +20,8 @@ const TABLES: [&str; 5] = ["entries", "heads", "identity", "keys", "payloads"];
 const SIZE: u64 = 12;
 /// An entry of it in the middle: the first about its subject, sealed.
 const MIDDLE: u64 = 6;
+/// Every way to edit a column.
+const ALL: usize = usize::MAX;
 
 /// A small ledger with some of everything.
 async fn healthy() -> World {
@@ -29,7 +32,11 @@ async fn healthy() -> World {
         line("test.happened", "service:api", &json!({"n": 5})),
         line("test.other", "user:ann.lee@example.com", &json!({"n": 6})),
         line("test.other", "service:api", &json!({"n": 7})),
-        line("test.happened", "user:ann.lee@example.com", &json!({"n": 8})),
+        line(
+            "test.happened",
+            "user:ann.lee@example.com",
+            &json!({"n": 8}),
+        ),
     ];
     for line in &mut lines {
         line["run"] = json!(run);
@@ -54,6 +61,7 @@ struct Tampered {
     connection: PgConnection,
     on: String,
     off: String,
+    here: (PgPool, Vec<Kek>),
 }
 
 impl Tampered {
@@ -74,13 +82,26 @@ impl Tampered {
         for row in triggers.fetch_all(&mut connection).await.unwrap() {
             on.push_str(row.get("sql"));
         }
-        Self { world, connection, on, off }
+        let (pool, _) = connect(world.server().writer(world.database()), 3)
+            .await
+            .unwrap();
+        let kek = std::fs::read_to_string(world.home().join("kek")).unwrap();
+        let here = (pool, vec![Kek::from_hex(&kek).unwrap()]);
+        Self {
+            world,
+            connection,
+            on,
+            off,
+            here,
+        }
     }
 
     /// Runs statements as somebody who can do anything, with the triggers off, and puts them on again.
     async fn edit(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = format!("begin; {} {sql}; {} commit", self.off, self.on);
-        let result = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await;
+        let result = sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut self.connection)
+            .await;
         if result.is_err() {
             execute(&mut self.connection, "rollback").await;
         }
@@ -90,25 +111,58 @@ impl Tampered {
     async fn restore(&mut self) {
         let mut sql = String::new();
         for table in TABLES {
-            write!(sql, "truncate ledger.{table}; insert into ledger.{table} table saved.{table};").unwrap();
+            write!(
+                sql,
+                "truncate ledger.{table}; insert into ledger.{table} table saved.{table};"
+            )
+            .unwrap();
         }
         self.edit(&sql).await.unwrap();
     }
 
     /// The entries that verify names after an edit, which is then taken back.
     async fn named(&mut self, sql: &str, arguments: &[&str]) -> BTreeMap<u64, String> {
-        self.edit(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let named = self.verify(sql, arguments);
+        self.edit(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let named = if arguments.is_empty() {
+            self.verify_here().await
+        } else {
+            self.verify(sql, arguments)
+        };
         self.restore().await;
         named
+    }
+
+    /// The same through the library, with no key remembered: a process for each of hundreds of edits takes too long.
+    async fn verify_here(&self) -> BTreeMap<u64, String> {
+        let (pool, keks) = &self.here;
+        let [row] = &ledgers(pool).await.unwrap()[..] else {
+            panic!("one ledger");
+        };
+        let store = Store::open(pool.clone(), row.clone(), keks.clone(), Clock::system());
+        let report = store.verify(&[], |_, _| {}).await.unwrap();
+        assert_eq!(report.guards_off, [""; 0]);
+        let broken = report.findings.broken();
+        broken
+            .map(|broken| (broken.seq, broken.how.to_string()))
+            .collect()
     }
 
     fn verify(&self, sql: &str, arguments: &[&str]) -> BTreeMap<u64, String> {
         let (exit, report) = self.world.verify(arguments);
         let broken = report["broken"].as_array().unwrap();
         assert_eq!(report["broken_count"], broken.len(), "{sql}: {report}");
-        let verdict = if broken.is_empty() { (0, "intact") } else { (1, "tampered") };
-        assert_eq!((exit, report["verdict"].as_str().unwrap()), verdict, "{sql}: {report}");
+        let verdict = if broken.is_empty() {
+            (0, "intact")
+        } else {
+            (1, "tampered")
+        };
+        assert_eq!(
+            (exit, report["verdict"].as_str().unwrap()),
+            verdict,
+            "{sql}: {report}"
+        );
         broken
             .iter()
             .map(|broken| {
@@ -145,8 +199,14 @@ impl Tampered {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Edits each column of the row that the condition picks, in each way that its type allows.
-    async fn each_column(&mut self, table: &str, row: &str, expected: impl Fn(&str) -> u64) {
+    /// Edits each column of the row that the condition picks, in so many of the ways that its type allows.
+    async fn each_column(
+        &mut self,
+        table: &str,
+        row: &str,
+        ways: usize,
+        expected: impl Fn(&str) -> u64,
+    ) {
         let columns = self.columns(table).await;
         assert!(columns.len() > 4, "{table}: {columns:?}");
         for (column, data_type) in columns {
@@ -154,7 +214,14 @@ impl Tampered {
                 ("clock", _) => &["'simulated'"],
                 ("run", _) => &["gen_random_uuid()", "null"],
                 (_, "uuid") => &["gen_random_uuid()"],
-                (_, "bigint") => &["{} + 1000", "{} + 1", "{} - 1", "0", "-3", "9223372036854775807"],
+                (_, "bigint") => &[
+                    "{} + 1000",
+                    "{} + 1",
+                    "{} - 1",
+                    "0",
+                    "-3",
+                    "9223372036854775807",
+                ],
                 (_, "text") => &["{} || 'x'", "''", "upper({})", "{} || ' \u{1f600}'"],
                 (_, "timestamp with time zone") => &[
                     "{} + interval '1 microsecond'",
@@ -170,9 +237,11 @@ impl Tampered {
                 other => panic!("no edits for a column of {other:?}"),
             };
             let mut edited = false;
-            for value in values {
+            for value in values.iter().take(ways) {
                 let value = value.replace("{}", &column);
-                let differs = format!("select count(*)::text from ledger.{table} where ({row}) and {column} is distinct from {value}");
+                let differs = format!(
+                    "select count(*)::text from ledger.{table} where ({row}) and {column} is distinct from {value}"
+                );
                 if self.value(&differs).await != "1" {
                     continue;
                 }
@@ -180,11 +249,15 @@ impl Tampered {
                 match self.edit(&sql).await {
                     Ok(()) => {}
                     // A constraint of the table refuses it to a superuser too.
-                    Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("23")) => continue,
+                    Err(sqlx::Error::Database(error))
+                        if error.code().is_some_and(|code| code.starts_with("23")) =>
+                    {
+                        continue;
+                    }
                     Err(error) => panic!("{sql}: {error}"),
                 }
                 edited = true;
-                let named = self.verify(&sql, &[]);
+                let named = self.verify_here().await;
                 let seqs: Vec<u64> = named.keys().copied().collect();
                 assert_eq!(seqs, [expected(&column)], "{sql}: {named:?}");
                 self.restore().await;
@@ -197,10 +270,22 @@ impl Tampered {
     async fn each_bit(&mut self, table: &str, expected: &str) {
         let columns = self.columns(table).await;
         for (column, _) in columns.iter().filter(|(_, data_type)| data_type == "bytea") {
-            let sql = format!("select t.ctid::text as row, length(t.{column}) as length, ({expected})::bigint as seq from ledger.{table} t");
-            let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut self.connection).await.unwrap();
-            let rows: Vec<(i32, i64)> = rows.iter().map(|row| (row.get("length"), row.get("seq"))).collect();
-            for (nth, (length, seq)) in rows.into_iter().enumerate().filter(|(_, (length, _))| *length > 0) {
+            let sql = format!(
+                "select t.ctid::text as row, length(t.{column}) as length, ({expected})::bigint as seq from ledger.{table} t"
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .fetch_all(&mut self.connection)
+                .await
+                .unwrap();
+            let rows: Vec<(i32, i64)> = rows
+                .iter()
+                .map(|row| (row.get("length"), row.get("seq")))
+                .collect();
+            for (nth, (length, seq)) in rows
+                .into_iter()
+                .enumerate()
+                .filter(|(_, (length, _))| *length > 0)
+            {
                 let bit = (7_919 * nth as i32 + 31) % (8 * length);
                 let sql = format!(
                     "update ledger.{table} set {column} = set_bit({column}, {bit}, 1 - get_bit({column}, {bit})) \
@@ -230,25 +315,37 @@ async fn no_table_is_forgotten() {
 async fn a_healthy_ledger_is_not_accused() {
     let mut ledger = Tampered::start().await;
     assert!(ledger.named("select 1", &[]).await.is_empty());
-    let head = ledger.world.assert_intact()["head"].as_str().unwrap().to_owned();
+    assert!(ledger.verify("nothing", &[]).is_empty());
+    let head = ledger.world.assert_intact()["head"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let saved = format!("{SIZE}:{head}");
     let (exit, report) = ledger.world.verify(&["--head", &saved]);
-    assert_eq!((exit, &report["anchored"], &report["unchecked"]), (0, &json!(SIZE), &json!([])), "{report}");
+    assert_eq!(
+        (exit, &report["anchored"], &report["unchecked"]),
+        (0, &json!(SIZE), &json!([])),
+        "{report}"
+    );
 }
 
 #[tokio::test]
 async fn each_column_of_an_entry() {
     let mut ledger = Tampered::start().await;
-    for seq in [MIDDLE, 1, SIZE] {
-        ledger.each_column("entries", &format!("seq = {seq}"), |_| seq).await;
+    for (seq, ways) in [(MIDDLE, ALL), (1, 1), (SIZE, 1)] {
+        ledger
+            .each_column("entries", &format!("seq = {seq}"), ways, |_| seq)
+            .await;
     }
 }
 
 #[tokio::test]
 async fn each_column_of_a_payload() {
     let mut ledger = Tampered::start().await;
-    for seq in [MIDDLE, 1, SIZE] {
-        ledger.each_column("payloads", &format!("seq = {seq}"), |_| seq).await;
+    for (seq, ways) in [(MIDDLE, ALL), (1, 1), (SIZE, 1)] {
+        ledger
+            .each_column("payloads", &format!("seq = {seq}"), ways, |_| seq)
+            .await;
     }
 }
 
@@ -256,22 +353,32 @@ async fn each_column_of_a_payload() {
 async fn each_column_of_a_key() {
     let mut ledger = Tampered::start().await;
     let owner = format!("owner = (select subject from ledger.entries where seq = {MIDDLE})");
-    ledger.each_column("keys", &owner, |_| MIDDLE).await;
-    ledger.each_column("keys", "owner like 'ledger:%'", |_| 1).await;
+    ledger.each_column("keys", &owner, ALL, |_| MIDDLE).await;
+    ledger
+        .each_column("keys", "owner like 'ledger:%'", 1, |_| 1)
+        .await;
 }
 
 #[tokio::test]
 async fn each_column_of_an_identity() {
     let mut ledger = Tampered::start().await;
     let subject = format!("subject = (select subject from ledger.entries where seq = {MIDDLE})");
-    ledger.each_column("identity", &subject, |_| MIDDLE).await;
+    ledger
+        .each_column("identity", &subject, ALL, |_| MIDDLE)
+        .await;
 }
 
 #[tokio::test]
 async fn each_column_of_the_head() {
     let mut ledger = Tampered::start().await;
     ledger
-        .each_column("heads", "true", |column| if ["name", "clock"].contains(&column) { 1 } else { SIZE })
+        .each_column("heads", "true", ALL, |column| {
+            if ["name", "clock"].contains(&column) {
+                1
+            } else {
+                SIZE
+            }
+        })
         .await;
 }
 
@@ -300,14 +407,34 @@ async fn removed_rows() {
         let payload = format!("delete from ledger.payloads where seq = {seq}");
         ledger.assert_names(&entry, &[seq]).await;
         ledger.assert_names(&payload, &[seq]).await;
-        ledger.assert_names(&format!("{entry}; {payload}"), &[seq]).await;
+        ledger
+            .assert_names(&format!("{entry}; {payload}"), &[seq])
+            .await;
     }
-    ledger.assert_names("delete from ledger.entries where seq between 5 and 7", &[5, 6, 7]).await;
+    ledger
+        .assert_names(
+            "delete from ledger.entries where seq between 5 and 7",
+            &[5, 6, 7],
+        )
+        .await;
     let subject = format!("(select subject from ledger.entries where seq = {MIDDLE})");
-    ledger.assert_names(&format!("delete from ledger.identity where subject = {subject}"), &[MIDDLE]).await;
-    ledger.assert_names(&format!("delete from ledger.keys where owner = {subject}"), &[MIDDLE]).await;
+    ledger
+        .assert_names(
+            &format!("delete from ledger.identity where subject = {subject}"),
+            &[MIDDLE],
+        )
+        .await;
+    ledger
+        .assert_names(
+            &format!("delete from ledger.keys where owner = {subject}"),
+            &[MIDDLE],
+        )
+        .await;
     // Verifying makes no new key in its place, and so finds it the next time too.
-    ledger.edit("delete from ledger.keys where owner like 'ledger:%'").await.unwrap();
+    ledger
+        .edit("delete from ledger.keys where owner like 'ledger:%'")
+        .await
+        .unwrap();
     for _ in 0..2 {
         let named = ledger.verify("no index key", &[]);
         assert_eq!(named.keys().copied().collect::<Vec<_>>(), [1], "{named:?}");
@@ -331,11 +458,17 @@ async fn forged_and_swapped_rows() {
     ledger.assert_names(&copy("hash, bytes"), &[SIZE + 1]).await;
     let next = next_link(SIZE);
     ledger.assert_names(&next, &[SIZE + 1]).await;
-    let payload = format!("insert into ledger.payloads select ledger_id, {}, algorithm, key_id, nonce, bytes from ledger.payloads where seq = 3", SIZE + 1);
+    let payload = format!(
+        "insert into ledger.payloads select ledger_id, {}, algorithm, key_id, nonce, bytes from ledger.payloads where seq = 3",
+        SIZE + 1
+    );
     ledger.assert_names(&payload, &[SIZE + 1]).await;
 
     let swap = |table: &str, columns: &str, a: u64, b: u64| {
-        let list: Vec<String> = columns.split(' ').map(|column| format!("{column} = other.{column}")).collect();
+        let list: Vec<String> = columns
+            .split(' ')
+            .map(|column| format!("{column} = other.{column}"))
+            .collect();
         format!(
             "update ledger.{table} t set {} from saved.{table} other \
              where (t.seq, other.seq) in (({a}, {b}), ({b}, {a}))",
@@ -354,10 +487,18 @@ async fn forged_and_swapped_rows() {
         let payloads = swap_seqs("payloads", a, b);
         ledger.assert_names(&entries, &[a, b]).await;
         ledger.assert_names(&payloads, &[a, b]).await;
-        ledger.assert_names(&format!("{entries}; {payloads}"), &[a, b]).await;
-        ledger.assert_names(&swap("payloads", "bytes", a, b), &[a, b]).await;
-        ledger.assert_names(&swap("entries", "bytes hash", a, b), &[a, b]).await;
-        ledger.assert_names(&swap("entries", "hash", a, b), &[a, b]).await;
+        ledger
+            .assert_names(&format!("{entries}; {payloads}"), &[a, b])
+            .await;
+        ledger
+            .assert_names(&swap("payloads", "bytes", a, b), &[a, b])
+            .await;
+        ledger
+            .assert_names(&swap("entries", "bytes hash", a, b), &[a, b])
+            .await;
+        ledger
+            .assert_names(&swap("entries", "hash", a, b), &[a, b])
+            .await;
     }
     // Two users for each other: the log knows which natural id it introduced under which subject.
     let of = |seq: u64| format!("(select subject from ledger.entries where seq = {seq})");
@@ -365,7 +506,10 @@ async fn forged_and_swapped_rows() {
         "update ledger.identity set subject = 'x' where subject = {}; \
          update ledger.identity set subject = {} where subject = {}; \
          update ledger.identity set subject = {} where subject = 'x'",
-        of(2), of(2), of(3), of(3)
+        of(2),
+        of(2),
+        of(3),
+        of(3)
     );
     ledger.assert_names(&swapped, &[2, 3]).await;
 }
@@ -420,8 +564,12 @@ async fn entries_that_were_rewritten_with_all_that_belongs_to_them() {
     for seq in [1, 2, MIDDLE, SIZE - 1, SIZE] {
         ledger.assert_names(&rewrite(seq), &[seq]).await;
     }
-    let head = ledger.value("select encode(hash, 'hex') from ledger.heads").await;
-    let first = ledger.value("select encode(hash, 'hex') from ledger.entries where seq = 4").await;
+    let head = ledger
+        .value("select encode(hash, 'hex') from ledger.heads")
+        .await;
+    let first = ledger
+        .value("select encode(hash, 'hex') from ledger.entries where seq = 4")
+        .await;
     // The whole chain anew, in the same length: from inside it is as good as the true one, and the report says so.
     let forgery = format!("{}; {}", rewrite(5), relink(5));
     ledger.edit(&forgery).await.unwrap();
@@ -431,7 +579,11 @@ async fn entries_that_were_rewritten_with_all_that_belongs_to_them() {
     assert!(said.contains("rewritten whole cannot be seen"), "{said}");
     let saved = format!("{SIZE}:{head}");
     let named = ledger.verify("forgery", &["--head", &saved]);
-    assert_eq!(named.keys().copied().collect::<Vec<_>>(), [SIZE], "{named:?}");
+    assert_eq!(
+        named.keys().copied().collect::<Vec<_>>(),
+        [SIZE],
+        "{named:?}"
+    );
     // What lies before the forgery is still what it was.
     let before = format!("4:{first}");
     assert!(ledger.verify("forgery", &["--head", &before]).is_empty());
@@ -442,14 +594,23 @@ async fn entries_that_were_rewritten_with_all_that_belongs_to_them() {
 #[tokio::test]
 async fn a_cut_tail_shows_against_a_saved_head() {
     let mut ledger = Tampered::start().await;
-    let saved = format!("{SIZE}:{}", ledger.value("select encode(hash, 'hex') from ledger.heads").await);
+    let saved = format!(
+        "{SIZE}:{}",
+        ledger
+            .value("select encode(hash, 'hex') from ledger.heads")
+            .await
+    );
     let cut = "delete from ledger.entries where seq > 9; delete from ledger.payloads where seq > 9; \
                update ledger.heads h set (size, hash, recorded_at) = \
                    (select e.seq, e.hash, e.recorded_at from ledger.entries e where e.seq = 9)";
     ledger.edit(cut).await.unwrap();
     ledger.world.assert_intact();
     let named = ledger.verify(cut, &["--head", &saved]);
-    assert_eq!(named.keys().copied().collect::<Vec<_>>(), [10, 11, 12], "{named:?}");
+    assert_eq!(
+        named.keys().copied().collect::<Vec<_>>(),
+        [10, 11, 12],
+        "{named:?}"
+    );
     // Grown again with other entries it has the old length and another head.
     ledger.world.append(&[
         line("test.happened", "service:api", &json!({})),
@@ -462,6 +623,380 @@ async fn a_cut_tail_shows_against_a_saved_head() {
     ledger.restore().await;
 
     // Without the head: it shows from inside.
-    let tail = "delete from ledger.entries where seq > 9; delete from ledger.payloads where seq > 9";
+    let tail =
+        "delete from ledger.entries where seq > 9; delete from ledger.payloads where seq > 9";
     ledger.assert_names(tail, &[10, 11, 12]).await;
+}
+
+#[tokio::test]
+async fn a_removed_head_is_not_an_empty_database() {
+    let mut ledger = Tampered::start().await;
+    ledger.edit("delete from ledger.heads").await.unwrap();
+    let output = ledger.world.ledger(["verify"]);
+    assert_eq!(output.exit, 1, "{output:?}");
+    assert!(
+        output.stderr.contains("has entries and no head row"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_dumped_and_restored_ledger_is_intact() {
+    let world = healthy().await;
+    let before = world.assert_intact();
+    let restored = World::empty().await;
+    dump_into(&world, &restored, &[]);
+    std::fs::copy(world.home().join("kek"), restored.home().join("kek")).unwrap();
+    let after = restored.assert_intact();
+    assert_eq!(after, before);
+    restored.append(&[line("test.happened", "service:api", &json!({}))]);
+    restored.assert_intact();
+
+    // Without owners and grants nothing keeps the rows as they are, and verify says so.
+    let bare = World::empty().await;
+    dump_into(&world, &bare, &["--no-owner", "--no-privileges"]);
+    std::fs::copy(world.home().join("kek"), bare.home().join("kek")).unwrap();
+    let mut command = bare.command(["verify", "--json"]);
+    command.env("DATABASE_URL", bare.server().superuser_url(bare.database()));
+    let grants = "grant usage on schema ledger to ledger_writer; grant select on all tables in schema ledger to ledger_writer";
+    execute(&mut bare.superuser().await, grants).await;
+    let output = output(&mut command);
+    assert_eq!(
+        (output.exit, &output.json()["verdict"]),
+        (3, &json!("unknown")),
+        "{output:?}"
+    );
+    assert!(
+        output
+            .stdout
+            .contains("ledger.entries does not belong to ledger_owner"),
+        "{output:?}"
+    );
+}
+
+fn dump_into(from: &World, to: &World, options: &[&str]) {
+    let mut dump = Command::new(from.server().program("pg_dump"))
+        .args(options)
+        .arg(from.server().superuser_url(from.database()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let restored = Command::new(to.server().program("psql"))
+        .args(["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"])
+        .arg(to.server().superuser_url(to.database()))
+        .stdin(dump.stdout.take().unwrap())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(dump.wait().unwrap().success() && restored.success());
+}
+
+#[tokio::test]
+async fn without_the_keys_it_is_intact_and_says_what_was_not_checked() {
+    let world = healthy().await;
+    let elsewhere = temporary("keyless");
+    let verify = |key: Option<&str>| {
+        let mut command = world.command(["verify", "--json"]);
+        command.env("LEDGER_HOME", elsewhere.path());
+        if let Some(key) = key {
+            command.env("LEDGER_KEK", key);
+        }
+        output(&mut command)
+    };
+    let other_key = "5a".repeat(32);
+    for output in [verify(None), verify(Some(&other_key))] {
+        assert_eq!(
+            (output.exit, &output.json()["verdict"]),
+            (0, &json!("intact")),
+            "{output:?}"
+        );
+        let unchecked = output.json()["unchecked"].to_string();
+        assert!(
+            unchecked.contains("7 sealed payloads: no key here opens them"),
+            "{unchecked}"
+        );
+        assert!(
+            unchecked.contains("identities: no key here opens them"),
+            "{unchecked}"
+        );
+    }
+    // What is stored is bound to its entry all the same.
+    let edit = "alter table ledger.payloads disable trigger user; \
+                update ledger.payloads set bytes = set_byte(bytes, 40, get_byte(bytes, 40) # 1) where seq = 6; \
+                alter table ledger.payloads enable always trigger refuse_change; \
+                alter table ledger.payloads enable always trigger refuse_truncate";
+    execute(&mut world.superuser().await, edit).await;
+    let output = verify(None);
+    assert_eq!(output.exit, 1, "{output:?}");
+    assert_eq!(output.json()["broken"][0]["seq"], 6);
+    assert_eq!(output.json()["broken_count"], 1);
+}
+
+#[tokio::test]
+async fn a_guard_that_is_off_makes_the_verdict_unknown() {
+    let world = World::start().await;
+    let mut connection = world.superuser().await;
+    let guards: &[(&str, &str, &str)] = &[
+        (
+            "alter table ledger.entries disable trigger refuse_change",
+            "alter table ledger.entries enable always trigger refuse_change",
+            "trigger refuse_change on ledger.entries is off",
+        ),
+        (
+            "alter table ledger.heads enable trigger moves_forward",
+            "alter table ledger.heads enable always trigger moves_forward",
+            "trigger moves_forward on ledger.heads is off",
+        ),
+        (
+            "alter table ledger.keys enable replica trigger refuse_truncate",
+            "alter table ledger.keys enable always trigger refuse_truncate",
+            "trigger refuse_truncate on ledger.keys is off",
+        ),
+        (
+            "drop trigger refuse_change on ledger.identity; \
+             create trigger refuse_change before update on ledger.identity for each row execute function ledger.refuse_change(); \
+             alter table ledger.identity enable always trigger refuse_change",
+            "drop trigger refuse_change on ledger.identity; \
+             create trigger refuse_change before update or delete on ledger.identity for each row execute function ledger.refuse_change(); \
+             alter table ledger.identity enable always trigger refuse_change",
+            "trigger refuse_change on ledger.identity is off",
+        ),
+        (
+            "create trigger a before insert on ledger.payloads for each row execute function ledger.refuse_change()",
+            "drop trigger a on ledger.payloads",
+            "trigger a on ledger.payloads is not ours",
+        ),
+        (
+            "create rule r as on insert to ledger.entries do instead nothing",
+            "drop rule r on ledger.entries",
+            "rule r on ledger.entries is not ours",
+        ),
+        (
+            "grant insert on ledger.entries to ledger_writer",
+            "revoke insert on ledger.entries from ledger_writer",
+            "ledger_writer may insert ledger.entries",
+        ),
+        (
+            "grant update (hash) on ledger.heads to ledger_reader",
+            "revoke update (hash) on ledger.heads from ledger_reader",
+            "ledger_reader may update ledger.heads (hash)",
+        ),
+        (
+            "grant truncate on ledger.payloads to public",
+            "revoke truncate on ledger.payloads from public",
+            "everybody may truncate ledger.payloads",
+        ),
+        (
+            "grant create on schema ledger to ledger_writer",
+            "revoke create on schema ledger from ledger_writer",
+            "ledger_writer may create in schema ledger",
+        ),
+        (
+            "alter table ledger.keys owner to current_user",
+            "alter table ledger.keys owner to ledger_owner",
+            "ledger.keys does not belong to ledger_owner",
+        ),
+        (
+            "alter table ledger.entries enable row level security; create policy p on ledger.entries using (true)",
+            "drop policy p on ledger.entries; alter table ledger.entries disable row level security",
+            "ledger.entries is not a plain table",
+        ),
+        (
+            "create function ledger.back_door() returns void language sql as 'select'",
+            "drop function ledger.back_door()",
+            "function ledger.back_door is not ours",
+        ),
+        (
+            "alter function ledger.append owner to current_user",
+            "alter function ledger.append owner to ledger_owner",
+            "function ledger.append has another owner or search_path",
+        ),
+        (
+            "alter function ledger.refuse_change reset search_path",
+            "alter function ledger.refuse_change set search_path = pg_catalog, pg_temp",
+            "function ledger.refuse_change has another owner or search_path",
+        ),
+    ];
+    for (off, on, named) in guards {
+        execute(&mut connection, *off).await;
+        let (exit, report) = world.verify(&[]);
+        assert_eq!(
+            (exit, &report["verdict"]),
+            (3, &json!("unknown")),
+            "{off}: {report}"
+        );
+        let unchecked: Vec<&str> = report["unchecked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let guards: Vec<_> = unchecked
+            .iter()
+            .filter(|what| what.starts_with("guard: "))
+            .collect();
+        assert_eq!(guards, [&format!("guard: {named}")], "{off}");
+        execute(&mut connection, *on).await;
+        world.assert_intact();
+    }
+    // The function that refuses, made to let everything through.
+    let source: String =
+        sqlx::query_scalar("select pg_get_functiondef('ledger.refuse_change'::regproc)")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    let open = source.replace("begin", "begin if true then return new; end if;");
+    assert_ne!(open, source);
+    execute(&mut connection, open).await;
+    let (exit, report) = world.verify(&[]);
+    assert_eq!(exit, 3, "{report}");
+    assert!(
+        report["unchecked"]
+            .to_string()
+            .contains("function ledger.refuse_change has another text"),
+        "{report}"
+    );
+    execute(&mut connection, source).await;
+    world.assert_intact();
+}
+
+/// The code of the error that a statement ends with.
+async fn refused(connection: &mut PgConnection, sql: &str) -> String {
+    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+    {
+        Err(sqlx::Error::Database(error)) => error.code().unwrap_or_default().into_owned(),
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_programs_role_may_append_and_nothing_else() {
+    const DENIED: &str = "42501";
+    let world = healthy().await;
+    let mut superuser = world.superuser().await;
+    let mut writer = world.writer().await;
+    let mut reader = world.writer().await;
+    execute(&mut superuser, "grant ledger_reader to it_writer").await;
+    execute(&mut reader, "set role ledger_reader").await;
+    for table in TABLES.iter().chain(&["_sqlx_migrations"]) {
+        let column: String = sqlx::query_scalar("select column_name::text from information_schema.columns where table_schema = 'ledger' and table_name = $1 limit 1")
+            .bind(table)
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap();
+        for statement in [
+            format!("update ledger.{table} set {column} = {column}"),
+            format!("delete from ledger.{table}"),
+            format!("truncate ledger.{table}"),
+            format!("insert into ledger.{table} select * from ledger.{table}"),
+            format!(
+                "insert into ledger.{table} select * from ledger.{table} on conflict do nothing"
+            ),
+            format!("do $$ begin lock ledger.{table} in exclusive mode; end $$"),
+            format!("copy ledger.{table} from stdin"),
+            format!("drop table ledger.{table}"),
+            format!("alter table ledger.{table} disable trigger all"),
+            format!(
+                "create trigger t before insert on ledger.{table} for each row execute function ledger.refuse_change()"
+            ),
+        ] {
+            assert_eq!(
+                refused(&mut writer, &statement).await,
+                DENIED,
+                "{statement}"
+            );
+            assert_eq!(
+                refused(&mut reader, &statement).await,
+                DENIED,
+                "{statement}"
+            );
+        }
+    }
+    for statement in [
+        "select ledger.refuse_change()",
+        "select ledger.canonical_time(now())",
+        "set session_replication_role = replica",
+        "set role ledger_owner",
+        "create table ledger.mine (n int)",
+        "create or replace function ledger.canonical_time(p_time timestamptz) returns text language sql as $$ select '' $$",
+        "alter function ledger.append security invoker",
+    ] {
+        assert_eq!(refused(&mut writer, statement).await, DENIED, "{statement}");
+    }
+    for statement in [
+        "select ledger.create(gen_random_uuid(), 'x', 'system')",
+        "insert into ledger_work.leases default values",
+    ] {
+        assert_eq!(refused(&mut reader, statement).await, DENIED, "{statement}");
+    }
+    world.assert_intact();
+}
+
+#[tokio::test]
+async fn owners_and_superusers_are_refused_by_the_triggers() {
+    let world = healthy().await;
+    for role in [
+        "set role ledger_owner",
+        "reset role",
+        "set session_replication_role = replica",
+    ] {
+        let mut connection = world.superuser().await;
+        execute(&mut connection, role).await;
+        for table in TABLES {
+            let statements = [
+                format!("update ledger.{table} set ledger_id = gen_random_uuid()"),
+                format!("update ledger.{table} set ledger_id = ledger_id"),
+                format!("delete from ledger.{table}"),
+                format!("truncate ledger.{table}"),
+            ];
+            for statement in statements {
+                assert_eq!(
+                    refused(&mut connection, &statement).await,
+                    "42501",
+                    "{role}: {statement}"
+                );
+            }
+        }
+        for statement in [
+            "update ledger.heads set size = size - 1",
+            "update ledger.heads set size = size",
+            "update ledger.heads set size = size + 1, name = 'other'",
+            "update ledger.heads set size = size + 1, recorded_at = recorded_at - interval '1 second'",
+        ] {
+            assert_eq!(
+                refused(&mut connection, statement).await,
+                "42501",
+                "{role}: {statement}"
+            );
+        }
+    }
+    world.assert_intact();
+}
+
+#[tokio::test]
+async fn an_owner_that_connects_gives_its_power_up_and_is_told() {
+    let world = World::start().await;
+    let strong = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.env(
+            "DATABASE_URL",
+            world.server().superuser_url(world.database()),
+        );
+        output(&mut command)
+    };
+    let log = strong(&["log"]).ok();
+    assert_eq!(
+        log.stderr,
+        "note: this login could change the log's tables; the role ledger_writer was set instead\n"
+    );
+    let verify = strong(&["verify", "--json"]).ok();
+    assert!(
+        verify.json()["unchecked"]
+            .to_string()
+            .contains("could change the log's tables"),
+        "{verify:?}"
+    );
+    assert_eq!(world.ledger(["log"]).ok().stderr, "");
 }

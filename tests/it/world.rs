@@ -34,7 +34,9 @@ impl Output {
     pub(crate) fn lines(&self) -> Vec<Value> {
         let lines = self.stdout.lines();
         lines
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
             .collect()
     }
 
@@ -74,11 +76,10 @@ impl World {
         world
     }
 
-    /// A world with a database that nothing was done to; its address is the superuser's.
-    pub(crate) async fn unprepared() -> Self {
-        let mut world = Self::over(server::shared().await, temporary("home"));
+    /// A world with a database that nothing was done to.
+    pub(crate) async fn empty() -> Self {
+        let world = Self::over(server::shared().await, temporary("home"));
         world.server.create_database(&world.database, None).await;
-        world.url = world.server.superuser_url(&world.database);
         world
     }
 
@@ -190,7 +191,11 @@ impl World {
     #[track_caller]
     pub(crate) fn assert_intact(&self) -> Value {
         let (exit, report) = self.verify(&[]);
-        assert_eq!((exit, &report["verdict"]), (0, &json!("intact")), "{report}");
+        assert_eq!(
+            (exit, &report["verdict"]),
+            (0, &json!("intact")),
+            "{report}"
+        );
         report
     }
 }

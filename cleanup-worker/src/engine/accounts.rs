@@ -197,7 +197,7 @@ impl Pace {
         *next = Some(start + self.interval);
         drop(next);
         if start > now {
-            self.reader.timing.sleep(start - now).await;
+            self.reader.timing.sleep(start.saturating_sub(now)).await;
         }
     }
 }
@@ -250,10 +250,11 @@ async fn look_up(
             Ok((Lookup::Found(event), Some(fetched.item)))
         }
         Err(error) => match (error.class(), &error.kind) {
-            (ErrorClass::NotFound, _) => Ok((Lookup::NotFound, None)),
             (ErrorClass::Gone, _) => Ok((Lookup::Gone, None)),
             // An id that cannot be part of an address is no event's id on any calendar.
-            (_, GoogleErrorKind::UnusableId) => Ok((Lookup::NotFound, None)),
+            (ErrorClass::NotFound, _) | (_, GoogleErrorKind::UnusableId) => {
+                Ok((Lookup::NotFound, None))
+            }
             _ => Err(error),
         },
     }

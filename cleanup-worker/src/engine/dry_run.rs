@@ -30,7 +30,7 @@ use crate::clients::google::RawItem;
 use crate::clients::supabase::UsersTable;
 use crate::executors::calendar::calibration::Calibration;
 use crate::executors::calendar::census::{Account, Judged, Survey, UserIds, survey};
-use crate::executors::calendar::event::ParsedEvent;
+use crate::executors::calendar::event::{EventView, ParsedEvent};
 use crate::executors::calendar::incumbent::{IncumbentCount, Selector};
 use crate::executors::calendar::signals::{AccountFacts, VOCABULARY};
 
@@ -520,7 +520,7 @@ impl Writer<'_> {
                     .as_ref()
                     .filter(|_| kept)
                     .and_then(ParsedEvent::best_view)
-                    .and_then(|view| view.all_day())
+                    .and_then(EventView::all_day)
                     .map(|day| day.to_string()),
                 covered,
                 users: candidate
@@ -690,12 +690,11 @@ fn natural_id(account: &Surveyed, n: usize, judged: &Judged<'_>) -> String {
     let resolved = account.calendar.as_deref();
     let resolved =
         resolved.filter(|_| judged.classification.disposition != Disposition::OutOfReach);
-    match resolved {
-        Some(calendar) => format!("{calendar}\n{event}"),
-        None => {
-            let user = candidate.users.first().map_or("", String::as_str);
-            format!("v1 user {user}\n{event}")
-        }
+    if let Some(calendar) = resolved {
+        format!("{calendar}\n{event}")
+    } else {
+        let user = candidate.users.first().map_or("", String::as_str);
+        format!("v1 user {user}\n{event}")
     }
 }
 

@@ -549,7 +549,7 @@ async fn one_place(
     sources: &Sources,
     place: Place,
     known: &BTreeMap<Subject, Progress>,
-    pace: &Pace,
+    starts: &Pace,
     writing: WriteTransport,
 ) -> Result<(UserOutcome, Option<String>), EngineError> {
     let none = Progress::default();
@@ -573,7 +573,7 @@ async fn one_place(
         outcome.failed = outcome.found;
         return Ok((outcome, Some(reason)));
     }
-    pace.start().await;
+    starts.start().await;
     let session = reader.google.session(&user.id, token.clone());
     let writer = CalendarWriter::new(&reader.google, writing, session);
     let before = match live.list_before(writer.reader(), &place, user).await? {

@@ -47,7 +47,7 @@ impl RunLog {
             entry.recorded_at, entry.event_type, entry.seq, appended.hash, entry.subject
         );
         for (name, value) in words {
-            line.push_str(&format!(" {name}={value}"));
+            line.extend([" ", name, "=", value]);
         }
         self.line(&line);
     }

@@ -254,7 +254,7 @@ impl Live {
             owner,
             item: &item.subject,
             intent: &intent,
-            attempt,
+            number: attempt,
         };
         match answer {
             Ok(written) => {
@@ -301,7 +301,7 @@ impl Live {
                 .conclude(attempt, trace, recorded_at, last, Some(error))
                 .await?;
             if end.is_none() {
-                self.back_off(error, attempt.attempt).await;
+                self.back_off(error, attempt.number).await;
             }
             return Ok(end);
         }
@@ -326,7 +326,7 @@ impl Live {
                     }
                 }
                 // An earlier attempt may have arrived after we asked about it.
-                let how = match attempt.attempt {
+                let how = match attempt.number {
                     1 => GoneHow::AlreadyGone,
                     _ => GoneHow::GoneCauseUnknown,
                 };
@@ -360,7 +360,7 @@ impl Live {
                     &reason,
                 )
                 .await?;
-                self.back_off(error, attempt.attempt).await;
+                self.back_off(error, attempt.number).await;
                 Ok(None)
             }
             _ => {
@@ -508,7 +508,7 @@ impl Live {
             owner,
             item: &open.subject,
             intent: &intent,
-            attempt: open.attempt,
+            number: open.attempt,
         };
         self.conclude(&attempt, trace, open.recorded_at, false, None)
             .await?;
@@ -554,7 +554,7 @@ impl Live {
                 .map_or(ErrorClass::Network, GoogleError::class)
                 .to_string(),
             status: error.and_then(GoogleError::status),
-            attempt: attempt.attempt,
+            attempt: attempt.number,
             decision: decision.to_owned(),
             recovered,
             reason: reason.to_owned(),
@@ -571,7 +571,7 @@ impl Live {
         attempt: &Attempt<'_>,
         word: &str,
     ) -> Result<(), EngineError> {
-        let key = self.key(attempt.item, attempt.attempt, "outcome")?;
+        let key = self.key(attempt.item, attempt.number, "outcome")?;
         let cause = Some(attempt.intent.entry.id);
         let appended = self
             .record(event, attempt.item, attempt.owner, Some(key), cause)
@@ -621,7 +621,7 @@ struct Attempt<'a> {
     owner: &'a Subject,
     item: &'a Subject,
     intent: &'a Appended,
-    attempt: u32,
+    number: u32,
 }
 
 fn is_cancelled(item: &RawItem) -> bool {

@@ -79,10 +79,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Append) -> Result<Exit, Failu
     Ok(exit)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the handle aborts it when the command ends"
-)]
+/// The caller's handle aborts it when the command ends.
 fn spawn_reader(sender: mpsc::Sender<String>) -> tokio::task::JoinHandle<std::io::Result<()>> {
     tokio::spawn(async move {
         let mut input = BufReader::new(tokio::io::stdin());
@@ -179,9 +176,10 @@ async fn draft(
         return Err((Exit::Usage, why));
     }
     let (subject, owner) = subject(store, &line.subject).await?;
-    let sealing = match event::is_plain(&event_type) {
-        true => Sealing::Plain,
-        false => Sealing::Owner(owner),
+    let sealing = if event::is_plain(&event_type) {
+        Sealing::Plain
+    } else {
+        Sealing::Owner(owner)
     };
     let parsed = |text: &Option<String>| text.clone();
     Ok(Draft {

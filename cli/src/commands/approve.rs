@@ -168,10 +168,10 @@ impl Shown {
         if !users.is_empty() {
             lines.push(format!("users: {}", users.join(", ")));
         }
-        let dates = if self.uncovered_dates.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", self.uncovered_dates.join(" "))
+        let dates = match self.uncovered_dates.len() {
+            0 => String::new(),
+            DATES_MAX => format!(" (first {DATES_MAX}: {})", self.uncovered_dates.join(" ")),
+            _ => format!(" ({})", self.uncovered_dates.join(" ")),
         };
         lines.push(format!(
             "future deadlines to be deleted that no live event of the new system stands for: {}{dates}",

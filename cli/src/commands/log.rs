@@ -106,7 +106,7 @@ pub(crate) fn payload_state(payload: &PayloadText) -> &'static str {
         PayloadText::Open { .. } => "open",
         PayloadText::Sealed => "sealed",
         PayloadText::Gone => "gone",
-        _ => "damaged",
+        PayloadText::Damaged => "damaged",
     }
 }
 

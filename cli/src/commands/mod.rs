@@ -2,10 +2,13 @@
 
 mod append;
 mod approve;
+mod bench;
 mod cleanup;
+mod demo;
 mod init;
 mod log;
 mod loss;
+mod review;
 mod show;
 mod verify;
 
@@ -30,8 +33,11 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Review(args) => review::run(&common, args).await,
+        Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

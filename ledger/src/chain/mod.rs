@@ -5,4 +5,5 @@ pub mod entry;
 pub mod merkle;
 pub mod note;
 pub mod plan;
+mod scan;
 pub mod verify;

@@ -364,7 +364,7 @@ impl CustodyFold {
     }
 
     /// Every item of a sealed plan, and every other that something was done to.
-    fn subjects(&self) -> BTreeSet<&Subject> {
+    pub fn subjects(&self) -> BTreeSet<&Subject> {
         let touched = self.custody.iter().map(|(subject, _)| subject);
         let doubtful = self.traces.iter();
         let doubtful = doubtful.filter(|(_, trace)| trace.doubtful || trace.unread);
@@ -394,6 +394,13 @@ impl CustodyFold {
     /// An approval by its entry, and the plan it is of.
     pub fn approval(&self, id: EntryId) -> Option<&(Hash, Approval)> {
         self.approvals.get(&id)
+    }
+
+    /// All approvals, oldest first.
+    pub fn approvals(&self) -> Vec<&(Hash, Approval)> {
+        let mut approvals: Vec<_> = self.approvals.values().collect();
+        approvals.sort_by_key(|(_, approval)| approval.seq);
+        approvals
     }
 
     /// The facts of the scope, as the verdict takes them; `None` where nobody ever looked at it.
@@ -427,13 +434,12 @@ impl CustodyFold {
             observed_at,
             stale_before,
         };
-        // The place that was looked at longest ago speaks for all; each is held against our own changes to it alone.
-        let never = self
-            .places
-            .values()
-            .any(|place| place.observed_at.is_none());
-        let oldest = self.places.values().filter_map(|place| place.observed_at);
-        let oldest = oldest.min().filter(|_| !never);
+        // Of the places that we changed, the one looked at longest ago speaks for all; without any, of all places. Each is
+        // held against our own changes to it alone.
+        let any_changed = self.places.values().any(|place| place.changed_at.is_some());
+        let speaking = self.places.values();
+        let speaking = speaking.filter(|place| !any_changed || place.changed_at.is_some());
+        let oldest = speaking.map(|place| place.observed_at).min().flatten();
         let stale = self
             .places
             .values()

@@ -6,6 +6,7 @@
 
 pub mod approve;
 pub mod custody;
+pub mod deletions;
 pub mod fold;
 pub mod loss;
 pub mod plan;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, PgPool, Row as _};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -21,6 +22,9 @@ pub const GROUP_ENTRIES_MAX: usize = 1_024;
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a group is tried again while the database is away. The keys make that safe: what was written is found.
 const RETRY_FOR: Duration = Duration::from_secs(20);
+
+/// How long a connection is kept after a group, for the next one.
+const HELD_FOR: Duration = Duration::from_millis(100);
 
 /// An entry ready to be appended, its payload salted and sealed.
 #[derive(Debug, Clone)]
@@ -141,6 +145,9 @@ pub enum AppendError {
     Closed,
 }
 
+/// A connection kept from group to group: to get one from the pool costs a round trip.
+type Held = Option<PoolConnection<Postgres>>;
+
 pub(super) struct Pending {
     pub(super) row: Row,
     pub(super) reply: oneshot::Sender<Result<RowResult, AppendError>>,
@@ -154,19 +161,29 @@ pub(super) async fn commit_groups(
     committed: tokio::sync::watch::Sender<u64>,
 ) {
     let mut waiting = Vec::new();
+    let mut held: Held = None;
     loop {
-        if waiting.is_empty() && queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX).await == 0 {
-            return;
+        if waiting.is_empty() {
+            let next = queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX);
+            let received = if let Ok(received) = tokio::time::timeout(HELD_FOR, next).await {
+                received
+            } else {
+                held = None;
+                queue.recv_many(&mut waiting, GROUP_ENTRIES_MAX).await
+            };
+            if received == 0 {
+                return;
+            }
         }
         let rest = waiting.split_off(group_length(&waiting));
         let group = std::mem::replace(&mut waiting, rest);
         let rows: Vec<&Row> = group.iter().map(|pending| &pending.row).collect();
-        let results = match append_until_answered(&pool, ledger, &rows).await {
+        let results = match append_until_answered(&pool, &mut held, ledger, &rows).await {
             // The call fails as one; on its own each entry shows whether it was at fault.
             Err(AppendError::Database { .. }) if rows.len() > 1 => {
                 let mut alone = Vec::with_capacity(rows.len());
                 for row in rows {
-                    let result = append_until_answered(&pool, ledger, &[row]).await;
+                    let result = append_until_answered(&pool, &mut held, ledger, &[row]).await;
                     alone.push(
                         result.and_then(|mut one| one.pop().unwrap_or(Err(AppendError::Closed))),
                     );
@@ -213,16 +230,27 @@ type Results = Vec<Result<RowResult, AppendError>>;
 
 async fn append_until_answered(
     pool: &PgPool,
+    held: &mut Held,
     ledger: LedgerId,
     rows: &[&Row],
 ) -> Result<Results, AppendError> {
     let started = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(50);
     loop {
-        let answer = async { append(&mut *pool.acquire().await?, ledger, rows).await }.await;
+        let answer = async {
+            let connection = match held {
+                Some(connection) => connection,
+                None => held.insert(pool.acquire().await?),
+            };
+            // A statement of its own is a transaction of its own, for which BEGIN and COMMIT are two round trips more.
+            append_in(connection, ledger, rows).await
+        }
+        .await;
         match answer {
             Ok(results) => return Ok(results),
             Err(error) if is_connection_error(&error) => {
+                // The pool looks at the connection before it gives it out again.
+                *held = None;
                 if started.elapsed() + pause > RETRY_FOR {
                     return Err(AppendError::CommitUnknown {
                         ledger,
@@ -257,21 +285,10 @@ pub fn is_connection_error(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Calls `ledger.append` once, in a transaction of its own, and recomputes what it answers.
+/// Calls `ledger.append` once and recomputes what it answers.
 ///
 /// # Errors
 /// The database's. What is wrong with single entries stands in their results.
-pub(super) async fn append(
-    connection: &mut PgConnection,
-    ledger: LedgerId,
-    rows: &[&Row],
-) -> Result<Results, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    let results = append_in(&mut transaction, ledger, rows).await?;
-    transaction.commit().await?;
-    Ok(results)
-}
-
 pub(super) async fn append_in(
     connection: &mut PgConnection,
     ledger: LedgerId,

@@ -75,6 +75,9 @@ pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
     Ok(options.application_name("ledger"))
 }
 
+/// Longest that one attempt to connect may take.
+const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What was found out while connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Privilege {
@@ -90,6 +93,13 @@ pub async fn connect(
     options: PgConnectOptions,
     connections_max: u32,
 ) -> Result<(PgPool, Privilege), ConnectError> {
+    // A pool goes on trying and then says only that time ran out; a single attempt says what is wrong.
+    let options = options.disable_statement_logging();
+    let first = tokio::time::timeout(CONNECT_LIMIT, options.connect())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(ConnectError::Connect)?;
+    first.close().await.map_err(ConnectError::Connect)?;
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(std::time::Duration::from_secs(10))
@@ -100,7 +110,7 @@ pub async fn connect(
             })
         })
         // A statement that waits its turn in a busy ledger is no news for a person, and its text is none of theirs.
-        .connect_with(options.disable_statement_logging())
+        .connect_with(options)
         .await
         .map_err(ConnectError::Connect)?;
     let row = query(
@@ -146,11 +156,15 @@ async fn check_version(pool: &PgPool) -> Result<(), ConnectError> {
 
 /// The ledgers of a database, by name.
 pub async fn ledgers(pool: &PgPool) -> Result<Vec<LedgerRow>, ConnectError> {
-    let rows =
-        query("select ledger_id, name, clock from ledger.heads where size > 0 order by name")
-            .fetch_all(pool)
-            .await
-            .map_err(failed("list the ledgers"))?;
+    // A head of size 0 beside entries was edited: verify has to get at it.
+    let rows = query(
+            "select ledger_id, name, clock from ledger.heads h \
+             where size > 0 or exists (select from ledger.entries e where e.ledger_id = h.ledger_id) \
+             order by name",
+        )
+        .fetch_all(pool)
+        .await
+        .map_err(failed("list the ledgers"))?;
     rows.iter()
         .map(|row| {
             Ok(LedgerRow {
@@ -161,6 +175,20 @@ pub async fn ledgers(pool: &PgPool) -> Result<Vec<LedgerRow>, ConnectError> {
         })
         .collect::<Result<_, sqlx::Error>>()
         .map_err(failed("list the ledgers"))
+}
+
+/// A ledger that has entries and no head row. Looks at every entry: to be asked only where a ledger was not found.
+pub async fn without_head(pool: &PgPool) -> Result<Option<LedgerId>, ConnectError> {
+    let row = query(
+        "select e.ledger_id from ledger.entries e \
+         where not exists (select from ledger.heads h where h.ledger_id = e.ledger_id) limit 1",
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(failed("look for entries without a head"))?;
+    row.map(|row| row.try_get("ledger_id").map(LedgerId::new))
+        .transpose()
+        .map_err(failed("look for entries without a head"))
 }
 
 /// An administrator's connection: prepares the database, makes the writer's login.

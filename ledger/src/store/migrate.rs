@@ -1,6 +1,7 @@
 //! Makes the roles, schemas, tables and functions, and refuses a schema of another version than this program's.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlSafeStr as _};
@@ -17,6 +18,28 @@ const MIGRATIONS: &[(i64, &str, &str)] =
 
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// The text of each function in the schema `ledger` after all migrations, as `pg_proc.prosrc` holds it.
+pub(super) fn function_bodies() -> BTreeMap<&'static str, &'static str> {
+    const CREATE: &str = "function ledger.";
+    let mut bodies = BTreeMap::new();
+    for (_, _, sql) in MIGRATIONS {
+        let mut rest = *sql;
+        // `create` or `create or replace`, both at the start of a line.
+        while let Some(at) = rest.find(CREATE) {
+            let line = rest[..at].rsplit('\n').next().unwrap_or_default();
+            rest = &rest[at + CREATE.len()..];
+            if !line.starts_with("create ") {
+                continue;
+            }
+            let body = rest.split("$$").nth(1);
+            if let (Some((name, _)), Some(body)) = (rest.split_once('('), body) {
+                bodies.insert(name, body);
+            }
+        }
+    }
+    bodies
+}
 
 /// The database could not be prepared.
 #[derive(Debug, thiserror::Error)]

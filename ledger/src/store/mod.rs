@@ -7,6 +7,7 @@ pub mod clock;
 pub mod connect;
 mod copy;
 pub mod embedded;
+mod guards;
 pub mod identity;
 pub mod keys;
 pub mod lease;

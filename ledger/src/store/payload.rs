@@ -14,6 +14,13 @@ use crate::domain::id::{EntryId, IdempotencyKey};
 /// swapped row is found. Readers see it beside the payload, not in it.
 const NATURAL_ID: &str = "{\"natural_id\":";
 
+/// Whether salt ‖ payload introduces its subject.
+pub(super) fn introduces(salted: &[u8]) -> bool {
+    salted
+        .get(SALT_BYTES..)
+        .is_some_and(|text| text.starts_with(NATURAL_ID.as_bytes()))
+}
+
 /// Salt ‖ payload, which is what is stored, in plain or sealed.
 #[derive(Debug)]
 pub(super) struct Salted(Zeroizing<Vec<u8>>, Hash);

@@ -18,6 +18,8 @@ const PAGE: i64 = 500;
 /// How often a follower looks without having been told.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How long a follower tries to read on after its connection broke.
+const RECONNECT_FOR: Duration = Duration::from_secs(60);
 /// Shortest time between two notices.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
@@ -79,9 +81,15 @@ pub struct Filter {
     pub run: Option<RunId>,
 }
 
+/// The head row. A time that no entry can have comes as none: an edited one may lie beyond what the client can hold.
+pub(super) const HEAD: &str = "select size, hash, name, clock, \
+    case when recorded_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00' \
+         then recorded_at end as recorded_at \
+    from ledger.heads where ledger_id = $1";
+
 /// The head of a ledger.
 pub async fn head(pool: &PgPool, ledger: LedgerId) -> Result<Head, ReadError> {
-    let row = query("select size, hash, recorded_at from ledger.heads where ledger_id = $1")
+    let row = query(HEAD)
         .bind(ledger.uuid())
         .fetch_optional(pool)
         .await
@@ -171,8 +179,21 @@ impl Store {
                     None => store.listen().await,
                     some => some,
                 };
+                let mut failing: Option<tokio::time::Instant> = None;
                 loop {
-                    let page = store.page(&filter, after).await?;
+                    let page = match store.page(&filter, after).await {
+                        Err(ReadError::Database { source, .. })
+                            if super::append::is_connection_error(&source)
+                                && failing.is_none_or(|since| since.elapsed() < RECONNECT_FOR) =>
+                        {
+                            failing.get_or_insert_with(tokio::time::Instant::now);
+                            listener = None;
+                            tokio::time::sleep(POLL).await;
+                            continue;
+                        }
+                        page => page?,
+                    };
+                    failing = None;
                     if let Some(last) = page.last() {
                         let after = last.entry.seq;
                         let page = futures_util::stream::iter(page.into_iter().map(Ok));
@@ -298,7 +319,8 @@ pub(super) async fn notify_followers(
 ) {
     while grown.changed().await.is_ok() {
         let size = *grown.borrow_and_update();
-        let told = query("select pg_notify($1, $2)")
+        // A message that a crash loses is made up for by polling: its commit need not wait for the disk.
+        let told = query("select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
             .bind(channel(ledger))
             .bind(size.to_string())
             .execute(&pool)

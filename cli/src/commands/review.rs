@@ -1,0 +1,317 @@
+//! `ledger review deletions`: the compliance review, item by item.
+
+use ledger::chain::entry::Hash;
+use ledger::domain::custody::State;
+use ledger::domain::id::{RunId, Timestamp};
+use ledger::projections::custody::CustodyFold;
+use ledger::projections::deletions::{
+    DeletionsFold, ItemLine, Part, PlanLine, Review, RunLine, UserLine,
+};
+use ledger::projections::fold::{self, At, Pass};
+use serde::Serialize;
+
+use super::{Common, log, read_failure};
+use crate::args::{Review as Args, ReviewDeletions};
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+#[derive(Serialize)]
+struct Answer {
+    as_of: AsOf,
+    #[serde(flatten)]
+    review: Review,
+    /// Entries that are damaged or missing: what they said is not in the review.
+    damaged: u64,
+    /// Entries of types that this program does not know, by type.
+    unknown_types: std::collections::BTreeMap<String, u64>,
+    /// `simulated`, where the times are the caller's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct AsOf {
+    seq: u64,
+    recorded_at: Timestamp,
+}
+
+pub(crate) async fn run(common: &Common<'_>, args: Args) -> Result<Exit, Failure> {
+    let Args::Deletions(args) = args;
+    deletions(common, &args).await
+}
+
+async fn deletions(common: &Common<'_>, args: &ReviewDeletions) -> Result<Exit, Failure> {
+    let at = match &args.as_of {
+        Some(text) => log::as_of(text)?,
+        None => At::Head,
+    };
+    let run = match &args.run {
+        Some(text) => Some(text.parse::<RunId>().map_err(Failure::usage)?),
+        None => None,
+    };
+    let session = common.open().await?;
+    let mut custody = CustodyFold::default();
+    let mut deletions = DeletionsFold::default();
+    let pass = fold::run(&session.store, at, &mut [&mut custody, &mut deletions]).await;
+    let simulated = session.store.row().simulated_clock;
+    session.close().await;
+    let pass = pass.map_err(read_failure)?;
+    let part = part(&deletions, run, args.user.as_deref())?;
+    let answer = answer(deletions.review(&custody, &part), pass, simulated)?;
+    let exit = if answer.review.unreadable == 0 && answer.damaged == 0 {
+        Exit::Yes
+    } else {
+        Exit::Unknown
+    };
+    if common.json {
+        output::json(&answer)?;
+    } else {
+        for text in lines(&answer) {
+            output::line(text)?;
+        }
+    }
+    Ok(exit)
+}
+
+fn part(
+    deletions: &DeletionsFold,
+    run: Option<RunId>,
+    user: Option<&str>,
+) -> Result<Part, Failure> {
+    let refused = |what: &'static str| Failure::new(Exit::No, anyhow::anyhow!(what));
+    if run.is_some_and(|run| !deletions.knows_run(run)) {
+        return Err(refused("no run of this id was started in this ledger")
+            .hint("`ledger log --type run.started` lists the runs"));
+    }
+    let users = user.map(|text| deletions.users_named(text));
+    // What was asked for is not repeated: it may be an e-mail address.
+    if users
+        .as_ref()
+        .is_some_and(std::collections::BTreeSet::is_empty)
+    {
+        return Err(
+            refused("no user of this e-mail or id stands in this ledger")
+                .hint("without the keys of the ledger no user can be found by e-mail or v1's id"),
+        );
+    }
+    Ok(Part { run, users })
+}
+
+fn answer(review: Review, pass: Pass, simulated: bool) -> Result<Answer, Failure> {
+    let Some((seq, recorded_at)) = pass.last else {
+        return Err(Failure::usage("the ledger had no entry at that point"));
+    };
+    Ok(Answer {
+        as_of: AsOf { seq, recorded_at },
+        review,
+        damaged: pass.damaged,
+        unknown_types: pass.unknown_types,
+        clock: simulated.then_some("simulated"),
+    })
+}
+
+/// The review as text, a line each.
+fn lines(answer: &Answer) -> Vec<String> {
+    let review = &answer.review;
+    let clock = match answer.clock {
+        Some(_) => ", by a simulated clock",
+        None => "",
+    };
+    let as_of = &answer.as_of;
+    let mut lines = vec![
+        "review of deletions".to_owned(),
+        format!("as of: entry {}, {}{clock}", as_of.seq, as_of.recorded_at),
+    ];
+    for plan in &review.plans {
+        plan_lines(plan, &mut lines);
+    }
+    lines.extend(review.runs.iter().map(run_line));
+    if !review.unreachable.is_empty() {
+        lines.push(String::new());
+        lines.push(format!("users not reached ({})", review.unreachable.len()));
+        for user in &review.unreachable {
+            let access = user.access.as_deref().unwrap_or("unknown");
+            let reason = user.reason.as_deref().unwrap_or_default();
+            lines.push(format!("  {}: {access}: {reason}", user_words(user)));
+        }
+    }
+    let mut state = None;
+    for item in &review.items {
+        if state != Some(item.state) {
+            state = Some(item.state);
+            let count = review.sum.get(item.state);
+            lines.push(String::new());
+            lines.push(format!("{} ({count})", state_words(item.state)));
+        }
+        item_lines(item, &mut lines);
+    }
+    lines.push(String::new());
+    lines.push(sum_line(review));
+    if review.unreadable > 0 {
+        lines.push(format!(
+            "not whole: {} entries say nothing (sealed without a key at hand, gone or damaged)",
+            review.unreadable
+        ));
+    }
+    if answer.damaged > 0 {
+        lines.push(format!(
+            "not whole: {} entries are damaged or missing; `ledger verify` names them",
+            answer.damaged
+        ));
+    }
+    for (name, count) in &answer.unknown_types {
+        lines.push(format!("beside these: {count} entries of type {name}"));
+    }
+    lines
+}
+
+fn plan_lines(plan: &PlanLine, lines: &mut Vec<String>) {
+    lines.push(format!(
+        "plan {}: {} items, made by {} (entry {})",
+        short(plan.plan),
+        plan.items,
+        plan.made_by,
+        plan.sealed.seq
+    ));
+    lines.push(format!(
+        "  the search by text would have deleted {}, of which {} are not the retired system's; uncovered deadlines: {}",
+        plan.incumbent_would_delete, plan.incumbent_not_ours, plan.uncovered
+    ));
+    for approval in &plan.approvals {
+        lines.push(format!(
+            "  approved by {} ({}) at {} until {} (entry {}, hash {})",
+            approval.by,
+            approval.assurance,
+            approval.entry.recorded_at,
+            approval.expires_at,
+            approval.entry.seq,
+            short(approval.entry.hash)
+        ));
+    }
+    if plan.approvals.is_empty() {
+        lines.push("  not approved".to_owned());
+    }
+}
+
+fn run_line(run: &RunLine) -> String {
+    let end = match (&run.finished, &run.status) {
+        (Some(finished), Some(status)) => format!("{status}, entry {}", finished.seq),
+        _ => "not finished".to_owned(),
+    };
+    let overrides = match run.overrides.as_slice() {
+        [] => String::new(),
+        reasons => format!("; before its time: {}", reasons.join("; ")),
+    };
+    format!(
+        "run {}: {} by {}, entry {} at {}; {end}{overrides}",
+        run.run, run.verb, run.by, run.started.seq, run.started.recorded_at
+    )
+}
+
+fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
+    let users: Vec<String> = item.users.iter().map(user_words).collect();
+    let whose = if users.is_empty() {
+        "nobody known".to_owned()
+    } else {
+        users.join(", ")
+    };
+    let what = item.event_id.as_deref().unwrap_or(&item.subject);
+    let date = item.date.as_ref().map(|date| format!(" of {date}"));
+    let uncovered = match (item.disposition, item.covered) {
+        (Some(_), Some(false)) => " (uncovered)",
+        _ => "",
+    };
+    lines.push(format!(
+        "  {whose}: {what}{}{uncovered}",
+        date.unwrap_or_default()
+    ));
+    if let (Some(class), Some(reason)) = (&item.class, &item.reason) {
+        let seq = item.found.as_ref().map_or(0, |found| found.seq);
+        lines.push(format!("    {class}: {reason} (entry {seq})"));
+    }
+    if let Some(backup) = &item.backup {
+        let approved = match &item.approved {
+            Some(approval) => format!("approved by {} (entry {})", approval.by, approval.entry.seq),
+            None => "NO APPROVAL in the log".to_owned(),
+        };
+        let stored = if backup.is_true {
+            format!("backup in entry {}", backup.entry.seq)
+        } else {
+            format!("NO TRUE BACKUP in entry {}", backup.entry.seq)
+        };
+        let attempts = match item.attempts {
+            1 => String::new(),
+            attempts => format!(", {attempts} attempts"),
+        };
+        lines.push(format!("    {approved}, {stored}{attempts}"));
+    }
+    if let Some(outcome) = &item.outcome {
+        let status = outcome.status.map(|status| format!(" ({status})"));
+        let recovered = if outcome.recovered {
+            ", found out afterwards"
+        } else {
+            ""
+        };
+        let reason = outcome.reason.as_ref().map(|reason| format!(": {reason}"));
+        lines.push(format!(
+            "    {}{}{recovered}{} at {}, entry {} hash {}",
+            outcome.what,
+            status.unwrap_or_default(),
+            reason.unwrap_or_default(),
+            outcome.entry.recorded_at,
+            outcome.entry.seq,
+            short(outcome.entry.hash)
+        ));
+    }
+    if let Some(seen) = &item.observed {
+        lines.push(format!("    seen {} afterwards", super::word(seen)));
+    }
+}
+
+fn sum_line(review: &Review) -> String {
+    let states: Vec<String> = review
+        .sum
+        .iter()
+        .map(|(state, count)| format!("{count} {}", super::word(&state)))
+        .collect();
+    if states.is_empty() {
+        return "sum: 0 items".to_owned();
+    }
+    format!("sum: {} = {} items", states.join(" + "), review.total)
+}
+
+/// The e-mail where the keys open it, else the subject.
+fn user_words(user: &UserLine) -> String {
+    user.email.clone().unwrap_or_else(|| user.subject.clone())
+}
+
+fn short(hash: Hash) -> String {
+    let mut text = hash.to_string();
+    text.truncate(16);
+    text
+}
+
+fn state_words(state: State) -> &'static str {
+    match state {
+        State::Verified => "verified",
+        State::DefaultApplied => "equal but for an accepted default",
+        State::Excluded => "left out by decision",
+        State::Planned => "to be deleted, and not deleted yet",
+        State::Deleted => "deleted as approved, with a backup",
+        State::Restored => "put back",
+        State::Protected => "protected",
+        State::Held => "held for a person",
+        State::GoneBefore => "gone before we did anything",
+        State::ChangedSince => "changed since the plan, without us",
+        State::OutOfReach => "out of reach",
+        State::InFlight => "deletion begun, its end not known",
+        State::LateWrite => "written in the retired system after the seal",
+        State::Altered => "altered",
+        State::Resurrected => "deleted in the retired system, alive in the new one",
+        State::Missing => "LOST: deleted without a sound approval or a true backup",
+        State::Duplicate => "there more than once",
+        State::Unreadable => "could not be compared",
+        State::BackupErased => "deleted as approved, backup erased with its owner",
+        State::Unaccounted => "not accounted for",
+    }
+}

@@ -1,0 +1,136 @@
+use uuid::Uuid;
+
+use super::super::fold::Unreadable;
+use super::super::testing::{Log, item, run};
+use super::*;
+use crate::domain::event::UserFound;
+
+fn user() -> Subject {
+    Subject::new("user", Uuid::from_u128(5)).unwrap()
+}
+
+/// A deletion, one that failed, one that was not reached, a hold, a protection and an item out of reach.
+fn log() -> Log {
+    use Disposition::{Delete, Hold, OutOfReach, Protect};
+    let mut log = Log::default();
+    let found = Event::UserFound(UserFound {
+        email: Some("kim@example.com".to_owned()),
+        access: "reachable".to_owned(),
+        reason: "its token works".to_owned(),
+        soft_deleted: false,
+        recorded: 6,
+        token_fingerprint: None,
+        account: None,
+    });
+    log.add(found, user(), "person:maker", Some(run(0)));
+    let lost = Event::UserFound(UserFound {
+        email: Some("lee@example.com".to_owned()),
+        access: "revoked".to_owned(),
+        reason: "the user took the permission back".to_owned(),
+        soft_deleted: false,
+        recorded: 1,
+        token_fingerprint: None,
+        account: None,
+    });
+    let other = Subject::new("user", Uuid::from_u128(6)).unwrap();
+    log.add(lost, other, "person:maker", Some(run(0)));
+    let items = [
+        (1, Delete),
+        (2, Delete),
+        (3, Delete),
+        (4, Hold),
+        (5, Protect),
+        (6, OutOfReach),
+    ];
+    let plan = log.plan(run(0), &items);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    log.started("cleanup", Some(plan), "person:runner", run(9));
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let intent = log.intend(2, plan, approval);
+    log.failed(2, intent, NotGone::Changed);
+    log
+}
+
+fn review(log: &Log, part: impl Fn(&DeletionsFold) -> Part) -> Review {
+    let fold: DeletionsFold = log.fold();
+    fold.review(&log.fold::<CustodyFold>(), &part(&fold))
+}
+
+#[test]
+fn the_review_tells_what_whose_why_by_whom_and_what_became_of_it() {
+    let review = review(&log(), |_| Part::default());
+    insta::assert_json_snapshot!(review.items[1]);
+    insta::assert_json_snapshot!(serde_json::json!({
+        "sum": review.sum,
+        "plans": review.plans,
+        "runs": review.runs,
+        "unreachable": review.unreachable,
+        "states": review.items.iter().map(|item| (&item.event_id, item.state, item.outcome.as_ref().map(|o| o.what))).collect::<Vec<_>>(),
+    }));
+}
+
+#[test]
+fn it_adds_up_and_is_the_custody_sum() {
+    let log = log();
+    let review = review(&log, |_| Part::default());
+    assert_eq!(review.total, review.items.len() as u64);
+    assert_eq!(review.sum, log.fold::<CustodyFold>().sums());
+    assert_eq!(review.plans[0].items, review.total);
+}
+
+#[test]
+fn a_part_is_that_of_a_run_or_a_user() {
+    let log = log();
+    let part = |run| {
+        move |_: &DeletionsFold| Part {
+            run: Some(run),
+            users: None,
+        }
+    };
+    assert_eq!(review(&log, part(run(9))).total, 2);
+    assert_eq!(review(&log, part(run(0))).total, 6);
+    assert_eq!(review(&log, part(run(8))).total, 0);
+    for (name, total, unreachable) in [
+        ("KIM@example.com", 6, 0),
+        (&user().to_string(), 6, 0),
+        (&user().uuid().to_string(), 6, 0),
+        ("lee@example.com", 0, 1),
+        ("nobody@example.com", 0, 0),
+    ] {
+        let review = review(&log, |fold| Part {
+            run: None,
+            users: Some(fold.users_named(name)),
+        });
+        let found = (review.total, review.unreachable.len());
+        assert_eq!(found, (total, unreachable), "{name}");
+    }
+}
+
+#[test]
+fn what_the_keys_do_not_open_is_not_shown_and_is_counted() {
+    let mut log = log();
+    for seq in 1..=log.0.len() {
+        if !matches!(
+            log.0[seq - 1].entry.event_type.as_str(),
+            "plan.sealed" | "plan.approved" | "run.started"
+        ) {
+            log.spoil(seq, Unreadable::Sealed);
+        }
+    }
+    let review = review(&log, |_| Part::default());
+    assert_eq!(review.total, 6);
+    assert_eq!(review.sum.get(State::Unaccounted), 6);
+    assert_eq!(review.unreadable, 10, "6 found, 2 intents, 2 outcomes");
+    assert!(
+        !serde_json::to_string(&review)
+            .unwrap()
+            .contains("example.com")
+    );
+    assert!(
+        review
+            .items
+            .iter()
+            .any(|line| line.subject == item(1).to_string())
+    );
+}
