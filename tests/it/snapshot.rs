@@ -13,6 +13,7 @@ const FILTERS: &[(&str, &str)] = &[
         "[UUID]",
     ),
     (r"\b[0-9a-f]{64}\b", "[HASH]"),
+    (r"\b[0-9a-f]{16}\b", "[SHORT]"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\b", "[TIME]"),
     (r"\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*", "+[KEY]"),
     (r"PostgreSQL \d+(\.\d+)?", "PostgreSQL [VERSION]"),

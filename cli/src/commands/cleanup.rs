@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cleanup_worker::clients::ErrorClass;
 use cleanup_worker::clients::retry::RateLimits;
+use cleanup_worker::clients::supabase::SupabaseErrorKind;
 use cleanup_worker::config::WorkerConfig;
 use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
@@ -170,10 +172,26 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
             Exit::Environment,
             Some("set ENCRYPTION_KEY to v1's own; nothing was deleted"),
         ),
+        EngineError::Client(error) if !error.is_global() => (
+            Exit::Environment,
+            Some("check the network and GOOGLE_OAUTH_TOKEN_URL; nothing was deleted"),
+        ),
         EngineError::Client(_) => (
             Exit::Environment,
             Some("check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET: v1's own"),
         ),
+        EngineError::Supabase(error) if error.class() == ErrorClass::Network => (
+            Exit::Environment,
+            Some("check the network and SUPABASE_URL; nothing was deleted"),
+        ),
+        EngineError::Supabase(error)
+            if matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }) =>
+        {
+            (
+                Exit::Usage,
+                Some("give --users-table perm_users or users; nothing was deleted"),
+            )
+        }
         EngineError::Supabase(_) => (
             Exit::Environment,
             Some(
