@@ -75,6 +75,9 @@ pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
     Ok(options.application_name("ledger"))
 }
 
+/// Longest that one attempt to connect may take.
+const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What was found out while connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Privilege {
@@ -90,6 +93,13 @@ pub async fn connect(
     options: PgConnectOptions,
     connections_max: u32,
 ) -> Result<(PgPool, Privilege), ConnectError> {
+    // A pool goes on trying and then says only that time ran out; a single attempt says what is wrong.
+    let options = options.disable_statement_logging();
+    let first = tokio::time::timeout(CONNECT_LIMIT, options.connect())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(ConnectError::Connect)?;
+    first.close().await.map_err(ConnectError::Connect)?;
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(std::time::Duration::from_secs(10))
@@ -100,7 +110,7 @@ pub async fn connect(
             })
         })
         // A statement that waits its turn in a busy ledger is no news for a person, and its text is none of theirs.
-        .connect_with(options.disable_statement_logging())
+        .connect_with(options)
         .await
         .map_err(ConnectError::Connect)?;
     let row = query(

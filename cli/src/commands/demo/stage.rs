@@ -49,8 +49,8 @@ impl Stage {
     pub(super) async fn set(environment_: &Environment, args: &Demo) -> Result<Self, Failure> {
         let outer = Home::resolve(None, &EmbeddedEnv::from_process())
             .map_err(environment("find the home folder"))?;
-        let folder = outer.path().join("demo");
-        let home = Home::resolve(Some(folder.clone()), &EmbeddedEnv::from_process())
+        let home = outer
+            .nested("demo")
             .map_err(environment("make the demo's folder"))?;
         let alone = File::create(home.path().join("demo.lock"))
             .map_err(environment("make the demo's lock file"))?;

@@ -1,7 +1,7 @@
 //! The home directory: keys, and the embedded server in its folder `postgres`.
 
 use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::account;
@@ -52,6 +52,24 @@ impl Home {
             });
         }
         Ok(Self { path })
+    }
+
+    /// A home within this one, with a server of its own. As root the outer one lets other accounts pass through, as any home
+    /// with a server does.
+    pub fn nested(&self, name: &str) -> Result<Self, EmbeddedError> {
+        if account::is_root() {
+            let metadata =
+                std::fs::metadata(&self.path).map_err(io_error("look at", &self.path))?;
+            let mut permissions = metadata.permissions();
+            permissions.set_mode(permissions.mode() | 0o011);
+            std::fs::set_permissions(&self.path, permissions)
+                .map_err(io_error("open a way through", &self.path))?;
+        }
+        let env = EmbeddedEnv {
+            ledger_home: None,
+            ..EmbeddedEnv::from_process()
+        };
+        Self::resolve(Some(self.path.join(name)), &env)
     }
 
     /// Canonical path.
