@@ -16,11 +16,6 @@ begin
 end
 $$;
 
-create function ledger.canonical_time(p_time timestamptz) returns text
-language sql stable parallel safe as $$  -- as it is declared it is inlined: a call with settings of its own costs more than all else of an entry
-    select pg_catalog.to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-$$;
-
 -- One array element per entry in each argument. Returns one row per entry, in the order given:
 --   appended     written now
 --   replayed     the key was used before with the same content: seq, hash and bytes of the first
@@ -53,6 +48,8 @@ set enable_seqscan = off  -- a plan cached while the table was small must not sc
 set plan_cache_mode = force_generic_plan as $$  -- planning anew for each call takes longer than appending an entry
 #variable_conflict use_column
 declare
+    -- Not a function: with settings of its own, as each here must have, its calls would cost more than all else of an entry.
+    c_time      constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
     v_head      record;
     v_row       record;
     v_known     record;
@@ -82,7 +79,7 @@ begin
     v_seq := v_head.size;
     v_prev := v_head.hash;
     v_now := greatest(v_now, v_head.recorded_at);
-    v_now_text := ledger.canonical_time(v_now);
+    v_now_text := to_char(v_now at time zone 'UTC', c_time);
 
     if cardinality(p_ids) > 1 then
         select array_agg(r.key) into v_repeated
@@ -100,11 +97,15 @@ begin
         select u.ord, u.key, u.lease, u.fence, u.recorded_at, u.type = 'ledger.created' as creates,
                (select e.seq from ledger.entries e where e.ledger_id = p_ledger and e.key = u.key) as known_seq,
                (u.id is not null and octet_length(u.key) <= 128 and u.key ~ '^[a-z0-9._:/-]+$'
-                and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)+$'
+                and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$'
                 and u.schema between 1 and 65535
                 and octet_length(u.subject) <= 128
-                and u.subject ~ '^[a-z][a-z0-9-]*:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-                and octet_length(u.actor) <= 128 and u.actor ~ '^(system|(person|worker):[a-z0-9._:/-]+)$'
+                -- <kind>:<uuid>; as one expression with counts it takes longer than the rest of the checks together
+                and u.subject ~ '^[a-z][a-z0-9-]*:[0-9a-f-]+$'
+                and split_part(u.subject, ':', 2) like '________-____-____-____-____________'
+                and octet_length(replace(split_part(u.subject, ':', 2), '-', '')) = 32
+                and octet_length(u.actor) <= 128 and (u.actor = 'system' or left(u.actor, 7) in ('person:', 'worker:')
+                                                    and substr(u.actor, 8) ~ '^[a-z0-9._:/-]+$')
                 and u.occurred_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'
                 and octet_length(u.commitment) = 32
                 and u.algorithm is not null and u.key_id is not null and u.nonce is not null
@@ -115,7 +116,7 @@ begin
                || '","id":"' || u.id::text
                || '","key":"' || u.key
                || '","ledger":"' || p_ledger::text
-               || '","occurred_at":"' || ledger.canonical_time(u.occurred_at)
+               || '","occurred_at":"' || to_char(u.occurred_at at time zone 'UTC', c_time)
                || '","prev":"' as before_prev,
                '","run":' || coalesce('"' || u.run::text || '"', 'null')
                || ',"schema":' || u.schema::text
@@ -216,7 +217,7 @@ begin
                 raise exception 'the simulated clock may not go back' using errcode = 'invalid_parameter_value';
             end if;
             v_now := v_row.recorded_at;
-            v_now_text := ledger.canonical_time(v_now);
+            v_now_text := to_char(v_now at time zone 'UTC', c_time);
             v_head.recorded_at := v_now;
         end if;
         if (v_seq = 0) <> v_row.creates then
@@ -256,7 +257,6 @@ end
 $$;
 
 revoke all on function ledger.create(uuid, text, text) from public;
-revoke all on function ledger.canonical_time(timestamptz) from public;
 revoke all on function ledger.append(
     uuid, uuid[], text[], text[], integer[], text[], text[], uuid[], uuid[], timestamptz[], bytea[], text[], text[],
     bytea[], bytea[], text[], bigint[], timestamptz[]) from public;

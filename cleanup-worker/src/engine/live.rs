@@ -597,6 +597,10 @@ async fn one_place(
         if progress.open.is_some() {
             // Google could not be asked about it; until it can, nothing is done to this item.
             outcome.failed += 1;
+            let text = "what became of an earlier deletion could not be asked: run it again";
+            if !outcome.errors.iter().any(|error| error == text) {
+                outcome.errors.push(text.to_owned());
+            }
             continue;
         }
         match live.execute(&writer, &place.owner, item, progress).await? {
@@ -612,9 +616,12 @@ async fn one_place(
                 held.insert(&item.subject);
                 outcome.held += 1;
             }
-            ItemEnd::Failed => {
+            ItemEnd::Failed(reason) => {
                 outcome.failed += 1;
                 in_a_row += 1;
+                if !outcome.errors.contains(&reason) {
+                    outcome.errors.push(reason);
+                }
                 if in_a_row >= FAILURES_IN_A_ROW_MAX {
                     outcome.failed += left - 1;
                     let text = format!("{in_a_row} items failed one after another: run it again");

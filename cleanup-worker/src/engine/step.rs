@@ -54,8 +54,8 @@ pub(super) enum ItemEnd {
     Deleted,
     AlreadyGone,
     Held,
-    /// Not done; the next item may be.
-    Failed,
+    /// Not done, and why; the next item may be.
+    Failed(String),
     /// Not done, and nothing more can be done for this user.
     UserStopped(Box<Stopped>),
     /// Not done: nothing new may be begun in this run.
@@ -180,7 +180,7 @@ impl Live {
                 return Ok(end);
             }
         }
-        Ok(ItemEnd::Failed)
+        Ok(ItemEnd::Failed(format!("{ATTEMPTS_MAX} attempts failed")))
     }
 
     /// One attempt; none where another one should follow.
@@ -308,6 +308,25 @@ impl Live {
         let date = error.failure.date;
         match error.class() {
             ErrorClass::Gone | ErrorClass::NotFound => {
+                // A proxy says 404 too: only an item that cannot be found is gone.
+                let version = item.version.as_deref().unwrap_or_default();
+                match trace(reader, &item.item, version).await {
+                    Ok(Trace::Tombstone(_) | Trace::Gone) => {}
+                    Ok(found) => {
+                        let at = attempt.intent.entry.recorded_at;
+                        let end = self
+                            .conclude(attempt, found, at, last, Some(error))
+                            .await?;
+                        if end.is_none() {
+                            self.back_off(error, attempt.attempt).await;
+                        }
+                        return Ok(end);
+                    }
+                    Err(error) => {
+                        let end = self.after_failed_read(attempt.owner, &error).await?;
+                        return Ok(Some(end));
+                    }
+                }
                 // An earlier attempt may have arrived after we asked about it.
                 let how = match attempt.number {
                     1 => GoneHow::AlreadyGone,
@@ -360,7 +379,7 @@ impl Live {
                 Ok(Some(if stops_user(error) {
                     ItemEnd::UserStopped(Box::new(Stopped::by(error)))
                 } else {
-                    ItemEnd::Failed
+                    ItemEnd::Failed(reason)
                 }))
             }
         }
@@ -382,9 +401,9 @@ impl Live {
         if stops_user(error) {
             return Ok(ItemEnd::UserStopped(Box::new(Stopped::by(error))));
         }
-        self.user_failed(owner, "cleanup", "skipped", &Stopped::by(error))
-            .await?;
-        Ok(ItemEnd::Failed)
+        let why = Stopped::by(error);
+        self.user_failed(owner, "cleanup", "skipped", &why).await?;
+        Ok(ItemEnd::Failed(why.reason))
     }
 
     /// Records that something about an account could not be done.
@@ -447,18 +466,14 @@ impl Live {
                 Ok(Some(ItemEnd::Held))
             }
             Trace::Alive => {
-                let (decision, end) = if last {
-                    ("given_up", Some(ItemEnd::Failed))
-                } else {
-                    ("retried", None)
-                };
+                let decision = if last { "given_up" } else { "retried" };
                 let mut reason = "the event is there as before".to_owned();
                 if let Some(error) = error {
                     reason = format!("{}; {reason}", with_causes(error));
                 }
                 self.not_gone(attempt, NotGone::Failed, decision, error, true, &reason)
                     .await?;
-                Ok(end)
+                Ok(last.then_some(ItemEnd::Failed(reason)))
             }
         }
     }

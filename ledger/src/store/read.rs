@@ -18,6 +18,8 @@ const PAGE: i64 = 500;
 /// How often a follower looks without having been told.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How long a follower tries to read on after its connection broke.
+const RECONNECT_FOR: Duration = Duration::from_secs(60);
 /// Shortest time between two notices.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
@@ -177,8 +179,21 @@ impl Store {
                     None => store.listen().await,
                     some => some,
                 };
+                let mut failing: Option<tokio::time::Instant> = None;
                 loop {
-                    let page = store.page(&filter, after).await?;
+                    let page = match store.page(&filter, after).await {
+                        Err(ReadError::Database { source, .. })
+                            if super::append::is_connection_error(&source)
+                                && failing.is_none_or(|since| since.elapsed() < RECONNECT_FOR) =>
+                        {
+                            failing.get_or_insert_with(tokio::time::Instant::now);
+                            listener = None;
+                            tokio::time::sleep(POLL).await;
+                            continue;
+                        }
+                        page => page?,
+                    };
+                    failing = None;
                     if let Some(last) = page.last() {
                         let after = last.entry.seq;
                         let page = futures_util::stream::iter(page.into_iter().map(Ok));

@@ -68,6 +68,15 @@ impl Store {
         anchors: &[Anchor],
         progress: impl Fn(u64, u64),
     ) -> Result<Report, ReadError> {
+        // Behind a reference, so that the pass is compiled once, here, and as this crate is.
+        self.verify_telling(anchors, &progress).await
+    }
+
+    async fn verify_telling(
+        &self,
+        anchors: &[Anchor],
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Report, ReadError> {
         let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
         let mut snapshot = connection
             .begin_with("begin transaction isolation level repeatable read, read only")
@@ -81,7 +90,7 @@ impl Store {
             .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
         let mut pass = Pass::new(self, anchors);
-        let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
+        let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
@@ -214,7 +223,7 @@ impl<'a> Pass<'a> {
         &mut self,
         snapshot: &mut PgConnection,
         head: Head,
-        progress: &impl Fn(u64, u64),
+        progress: &dyn Fn(u64, u64),
     ) -> Result<Findings, ReadError> {
         let copied = |source: CopyError| ReadError::Database {
             what: "read the log",

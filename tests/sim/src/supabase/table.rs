@@ -280,6 +280,11 @@ impl Table {
         self.columns.iter().position(|column| column.name == name)
     }
 
+    /// The rows, to be changed as v1 itself would; cells stand in the columns' order.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [Cell]> {
+        self.rows.iter_mut().map(Vec::as_mut_slice)
+    }
+
     /// The rows, in the order in which they were added.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[Cell]> {
         self.rows.iter().map(Vec::as_slice)
