@@ -31,7 +31,9 @@ async fn missing_and_wrong_variables_are_listed_at_once() {
     for name in ["SUPABASE_KEY", "GOOGLE_CLIENT_SECRET"] {
         command.env_remove(name);
     }
-    command.env("ENCRYPTION_KEY", "c2hvcnQ=").env("SUPABASE_URL", "db.example.com");
+    command
+        .env("ENCRYPTION_KEY", "c2hvcnQ=")
+        .env("SUPABASE_URL", "db.example.com");
     let refused = output(&mut command);
     assert_nothing_done(&migration, &refused);
     assert!(migration.sim.journal().is_empty());
@@ -45,7 +47,10 @@ async fn keys_that_are_not_v1s_are_refused() {
 
     let mut command = migration.dry_command();
     // Of the right form, and another project's.
-    let refused = output(command.env("ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="));
+    let refused = output(command.env(
+        "ENCRYPTION_KEY",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    ));
     assert_nothing_done(&migration, &refused);
     ledger_snapshot!(refused, @"");
 
@@ -53,11 +58,19 @@ async fn keys_that_are_not_v1s_are_refused() {
     assert_nothing_done(&migration, &refused);
     ledger_snapshot!(refused, @"");
 
-    let refused = output(migration.dry_command().env("SUPABASE_KEY", "sb_secret_of_another_project"));
+    let refused = output(
+        migration
+            .dry_command()
+            .env("SUPABASE_KEY", "sb_secret_of_another_project"),
+    );
     assert_nothing_done(&migration, &refused);
     ledger_snapshot!(refused, @"");
 
-    let refused = output(migration.dry_command().env("GOOGLE_CLIENT_SECRET", "GOCSPX-another"));
+    let refused = output(
+        migration
+            .dry_command()
+            .env("GOOGLE_CLIENT_SECRET", "GOCSPX-another"),
+    );
     assert_nothing_done(&migration, &refused);
     ledger_snapshot!(refused, @"");
 }
@@ -96,7 +109,11 @@ async fn a_host_that_does_not_answer_is_given_up_soon() {
     }
     // Every calendar unreachable is nobody's plan: the users are listed as not reached, and nothing is to be deleted.
     let calendar = format!("http://{closed}/calendar/v3");
-    let report = output(migration.dry_command().env("GOOGLE_CALENDAR_API_URL", calendar));
+    let report = output(
+        migration
+            .dry_command()
+            .env("GOOGLE_CALENDAR_API_URL", calendar),
+    );
     assert!(Plan::of(&report.ok().json()).deletes.is_empty());
 }
 
@@ -116,7 +133,11 @@ async fn a_clock_that_is_off_is_refused() {
     migration.sim.clock().set_offset(Duration::minutes(-20));
     let refused = output(&mut migration.dry_command());
     assert_nothing_done(&migration, &refused);
-    assert!(refused.stderr.contains("this machine's clock differs from Google's by"));
+    assert!(
+        refused
+            .stderr
+            .contains("this machine's clock differs from Google's by")
+    );
     assert_eq!(refused.exit, 4);
 }
 
@@ -145,7 +166,9 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     // Nobody has approved it.
     ledger_snapshot!(live(&mut migration.live_command(&plan.hash)), @"");
     // Its maker may not.
-    let own = migration.world.ledger(["approve", &plan.hash, "--as", MAKER]);
+    let own = migration
+        .world
+        .ledger(["approve", &plan.hash, "--as", MAKER]);
     ledger_snapshot!(shortened(own, &plan), @"");
     migration.approve(&plan.hash);
     // The approver may not run it.
@@ -173,9 +196,17 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     let early = now() - Duration::hours(23);
     let told = migration.told();
     let mut command = migration.cleanup(RUNNER, &["--plan", &plan.hash]);
-    let early = output(command.args(["--go-live", &early.to_rfc3339()]).args(&told[2..]));
+    let early = output(
+        command
+            .args(["--go-live", &early.to_rfc3339()])
+            .args(&told[2..]),
+    );
     assert_eq!(early.exit, 1);
-    assert!(early.stderr.contains("it is before go-live + 24 h"), "{}", early.stderr);
+    assert!(
+        early.stderr.contains("it is before go-live + 24 h"),
+        "{}",
+        early.stderr
+    );
     let mut command = migration.cleanup(RUNNER, &["--plan", &plan.hash]);
     ledger_snapshot!(live(command.args(&told[2..])), @"");
 
@@ -183,11 +214,19 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     assert!(before < sent);
     assert_eq!(migration.log(&["item.delete_intended"]).len(), 0);
     // The same with a reason, which is recorded.
-    let mut command = migration.cleanup(RUNNER, &["--plan", &plan.hash, "--override", "agreed with support"]);
+    let mut command = migration.cleanup(
+        RUNNER,
+        &["--plan", &plan.hash, "--override", "agreed with support"],
+    );
     let report = output(command.args(&told[2..])).ok().json();
     assert_eq!(total(&report, "deleted"), plan.deletes.len() as u64);
-    let [overridden] = &migration.log(&["gate.overridden"])[..] else { panic!("one entry") };
-    assert_eq!(overridden["payload"], json!({"gate": "go_live_plus_24h", "reason": "agreed with support"}));
+    let [overridden] = &migration.log(&["gate.overridden"])[..] else {
+        panic!("one entry")
+    };
+    assert_eq!(
+        overridden["payload"],
+        json!({"gate": "go_live_plus_24h", "reason": "agreed with support"})
+    );
     assert_eq!(overridden["entry"]["actor"], format!("person:{RUNNER}"));
     migration.sim.assert_only_deleted(&plan.deletes);
     migration.assert_ledger_accounts_for_all();
@@ -213,7 +252,10 @@ async fn no_secret_and_no_address_leaves_the_payloads() {
     let mut shown = vec![("stderr".to_owned(), live.stderr + &again.stderr)];
     for file in std::fs::read_dir(migration.logs()).unwrap() {
         let path = file.unwrap().path();
-        shown.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        shown.push((
+            path.display().to_string(),
+            std::fs::read_to_string(&path).unwrap(),
+        ));
     }
     assert_eq!(shown.len(), 4);
     let lines = migration.log(&[]);
@@ -221,7 +263,10 @@ async fn no_secret_and_no_address_leaves_the_payloads() {
         let text: Vec<String> = lines.iter().map(|line| line[name].to_string()).collect();
         shown.push((format!("log --json: {name}"), text.join("\n")));
     }
-    shown.push(("log".to_owned(), migration.world.ledger(["log"]).ok().stdout));
+    shown.push((
+        "log".to_owned(),
+        migration.world.ledger(["log"]).ok().stdout,
+    ));
     let mut connection = migration.world.superuser().await;
     for (table, text) in dump(&mut connection).await {
         shown.push((table, text));

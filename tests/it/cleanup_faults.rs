@@ -38,46 +38,145 @@ fn anything() -> Vec<(&'static str, FaultKind)> {
         ("502 page", html(502)),
         ("503 retry-after", FaultKind::retry_after(503, "1")),
         ("504", FaultKind::status(504)),
-        ("stalled past the limit", FaultKind::Stall { millis: Some(4_500) }),
+        (
+            "stalled past the limit",
+            FaultKind::Stall {
+                millis: Some(4_500),
+            },
+        ),
         ("never answered", FaultKind::Stall { millis: None }),
     ]
 }
 
 fn cells() -> Vec<(Call, &'static str, FaultKind, Cost)> {
     let mut cells = Vec::new();
-    for call in [Call::EventsDelete, Call::EventsGet, Call::EventsList, Call::Token] {
-        cells.extend(anything().into_iter().map(|(name, kind)| (call, name, kind, Cost::Nothing)));
+    for call in [
+        Call::EventsDelete,
+        Call::EventsGet,
+        Call::EventsList,
+        Call::Token,
+    ] {
+        cells.extend(
+            anything()
+                .into_iter()
+                .map(|(name, kind)| (call, name, kind, Cost::Nothing)),
+        );
     }
     for call in [Call::EventsDelete, Call::EventsGet, Call::EventsList] {
         let rate = FaultKind::reason(403, "userRateLimitExceeded");
         cells.extend([
             (call, "401", FaultKind::status(401), Cost::Nothing),
             (call, "403 rate", rate, Cost::Nothing),
-            (call, "403 quota", FaultKind::reason(403, "quotaExceeded"), Cost::User),
+            (
+                call,
+                "403 quota",
+                FaultKind::reason(403, "quotaExceeded"),
+                Cost::User,
+            ),
         ]);
     }
     for call in [Call::EventsGet, Call::EventsList, Call::Token] {
-        cells.push((call, "truncated", FaultKind::TruncateBody { keep: 40 }, Cost::Nothing));
+        cells.push((
+            call,
+            "truncated",
+            FaultKind::TruncateBody { keep: 40 },
+            Cost::Nothing,
+        ));
         cells.push((call, "200 page", html(200), Cost::Nothing));
     }
     let forbidden = || FaultKind::reason(403, "forbiddenForNonOrganizer");
     cells.extend([
-        (Call::EventsDelete, "403 forbidden", forbidden(), Cost::OneFailed),
-        (Call::EventsDelete, "404 untrue", FaultKind::status(404), Cost::Nothing),
-        (Call::EventsDelete, "410 untrue", FaultKind::status(410), Cost::Nothing),
-        (Call::EventsDelete, "409", FaultKind::status(409), Cost::OneHeld),
-        (Call::EventsDelete, "412", FaultKind::status(412), Cost::OneHeld),
-        (Call::EventsDelete, "400", FaultKind::status(400), Cost::OneFailed),
-        (Call::EventsGet, "403 forbidden", forbidden(), Cost::OneFailed),
-        (Call::EventsGet, "404 untrue", FaultKind::status(404), Cost::Nothing),
-        (Call::EventsGet, "410 untrue", FaultKind::status(410), Cost::Nothing),
-        (Call::EventsList, "sync token too old", FaultKind::reason(410, "fullSyncRequired"), Cost::Nothing),
+        (
+            Call::EventsDelete,
+            "403 forbidden",
+            forbidden(),
+            Cost::OneFailed,
+        ),
+        (
+            Call::EventsDelete,
+            "404 untrue",
+            FaultKind::status(404),
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsDelete,
+            "410 untrue",
+            FaultKind::status(410),
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsDelete,
+            "409",
+            FaultKind::status(409),
+            Cost::OneHeld,
+        ),
+        (
+            Call::EventsDelete,
+            "412",
+            FaultKind::status(412),
+            Cost::OneHeld,
+        ),
+        (
+            Call::EventsDelete,
+            "400",
+            FaultKind::status(400),
+            Cost::OneFailed,
+        ),
+        (
+            Call::EventsGet,
+            "403 forbidden",
+            forbidden(),
+            Cost::OneFailed,
+        ),
+        (
+            Call::EventsGet,
+            "404 untrue",
+            FaultKind::status(404),
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsGet,
+            "410 untrue",
+            FaultKind::status(410),
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsList,
+            "sync token too old",
+            FaultKind::reason(410, "fullSyncRequired"),
+            Cost::Nothing,
+        ),
         (Call::EventsList, "403 forbidden", forbidden(), Cost::User),
-        (Call::EventsList, "pages in a circle once", FaultKind::PageTokenLoop, Cost::Nothing),
-        (Call::EventsList, "items twice", FaultKind::DuplicateItems, Cost::Nothing),
-        (Call::EventsList, "empty page", FaultKind::EmptyPage, Cost::Nothing),
-        (Call::EventsList, "short page", FaultKind::ShortPage, Cost::Nothing),
-        (Call::Token, "grant revoked", FaultKind::reason(400, "invalid_grant"), Cost::User),
+        (
+            Call::EventsList,
+            "pages in a circle once",
+            FaultKind::PageTokenLoop,
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsList,
+            "items twice",
+            FaultKind::DuplicateItems,
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsList,
+            "empty page",
+            FaultKind::EmptyPage,
+            Cost::Nothing,
+        ),
+        (
+            Call::EventsList,
+            "short page",
+            FaultKind::ShortPage,
+            Cost::Nothing,
+        ),
+        (
+            Call::Token,
+            "grant revoked",
+            FaultKind::reason(400, "invalid_grant"),
+            Cost::User,
+        ),
     ]);
     cells
 }
@@ -101,14 +200,23 @@ fn plain(users: usize, events: usize) -> WorldSpec {
 /// The accounts with at least three items to be deleted.
 fn rich_accounts(plan: &Plan) -> Vec<String> {
     let accounts = by_account(plan).into_iter();
-    accounts.filter(|(_, items)| items.len() >= 3).map(|(account, _)| account).collect()
+    accounts
+        .filter(|(_, items)| items.len() >= 3)
+        .map(|(account, _)| account)
+        .collect()
 }
 
 fn outcome_of<'a>(report: &'a Value, migration: &Migration, account: &str) -> &'a Value {
     let users = &migration.sim.world().users;
-    let user = users.iter().find(|user| user.account.as_deref() == Some(account)).unwrap();
+    let user = users
+        .iter()
+        .find(|user| user.account.as_deref() == Some(account))
+        .unwrap();
     let lines = report["users"].as_array().unwrap();
-    lines.iter().find(|line| line["user"] == user.id.as_str()).unwrap()
+    lines
+        .iter()
+        .find(|line| line["user"] == user.id.as_str())
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,9 +227,15 @@ async fn every_fault_at_every_call_leaves_one_outcome_per_effect() {
     let accounts = rich_accounts(&plan);
     assert!(accounts.len() >= cells.len(), "{} accounts", accounts.len());
     for ((call, _, kind, _), account) in cells.iter().zip(&accounts) {
-        migration.sim.add_fault(Fault::once(*call, kind.clone()).for_account(account));
+        migration
+            .sim
+            .add_fault(Fault::once(*call, kind.clone()).for_account(account));
     }
-    let first = output(migration.live_command(&plan.hash).args(["--users-at-once", "32"]));
+    let first = output(
+        migration
+            .live_command(&plan.hash)
+            .args(["--users-at-once", "32"]),
+    );
     assert_eq!(first.exit, 1, "{}", first.stderr);
     let report = first.json();
     let mut wrong = Vec::new();
@@ -160,7 +274,10 @@ async fn every_fault_at_every_call_leaves_one_outcome_per_effect() {
     let loss = migration.loss();
     assert_eq!(loss["scopes"]["calendar"]["verdict"], "none", "{loss}");
     assert_eq!(loss["complete"], false);
-    assert_eq!(loss["scopes"]["calendar"]["sum"]["held"].as_u64().unwrap() >= held as u64, true);
+    assert_eq!(
+        loss["scopes"]["calendar"]["sum"]["held"].as_u64().unwrap() >= held as u64,
+        true
+    );
     migration.world.assert_intact();
 }
 
@@ -237,7 +354,12 @@ async fn what_others_do_between_plan_and_deletion_is_respected() {
 
     // At the last moment: edited and deleted between our look and our deletion, and the token expires.
     let late = |n: usize| {
-        let fault = Fault::once(Call::EventsDelete, FaultKind::Hold { at: HoldPoint::Before });
+        let fault = Fault::once(
+            Call::EventsDelete,
+            FaultKind::Hold {
+                at: HoldPoint::Before,
+            },
+        );
         migration.sim.hold_where(fault.for_account(&accounts[n]))
     };
     let holds = [late(6), late(7), late(8)];
@@ -267,9 +389,20 @@ async fn what_others_do_between_plan_and_deletion_is_respected() {
         let line = outcome_of(&report, &migration, &accounts[n]);
         line[name].as_u64().unwrap_or_else(|| panic!("{line}"))
     };
-    for (n, name) in [(0, "held"), (1, "already_gone"), (2, "already_gone"), (3, "held"), (6, "held"), (7, "already_gone")] {
+    for (n, name) in [
+        (0, "held"),
+        (1, "already_gone"),
+        (2, "already_gone"),
+        (3, "held"),
+        (6, "held"),
+        (7, "already_gone"),
+    ] {
         assert_eq!(figure(n, name), 1, "{n} {name}: {report:#}");
-        assert_eq!(figure(n, "deleted"), figure(n, "found") - 1, "{n}: {report:#}");
+        assert_eq!(
+            figure(n, "deleted"),
+            figure(n, "found") - 1,
+            "{n}: {report:#}"
+        );
     }
     assert_eq!(figure(8, "deleted"), figure(8, "found"));
     for n in [4, 5] {
@@ -281,10 +414,17 @@ async fn what_others_do_between_plan_and_deletion_is_respected() {
         gone.remove(kept);
     }
     let comparison = migration.sim.compare(&gone);
-    assert!(comparison.left.is_empty() && comparison.beyond.is_empty(), "{comparison:#?}");
+    assert!(
+        comparison.left.is_empty() && comparison.beyond.is_empty(),
+        "{comparison:#?}"
+    );
     // By us, each of the others' once by themselves.
     let mut ours: BTreeSet<EventKey> = migration.sim.calendar_writes().iter().map(key_of).collect();
-    assert!([&deleted, &purged, &taken[1]].iter().all(|key| !ours.contains(key)));
+    assert!(
+        [&deleted, &purged, &taken[1]]
+            .iter()
+            .all(|key| !ours.contains(key))
+    );
     ours.extend([deleted, purged, taken[1].clone()]);
     assert_eq!(ours, gone);
     migration.assert_ledger_accounts_for_all();
@@ -296,7 +436,11 @@ async fn what_others_do_between_plan_and_deletion_is_respected() {
 fn swap_tokens(migration: &Migration, one: &str, other: &str) {
     let id_of = |account: &str| {
         let mut users = migration.sim.world().users.iter();
-        users.find(|user| user.account.as_deref() == Some(account)).unwrap().id.clone()
+        users
+            .find(|user| user.account.as_deref() == Some(account))
+            .unwrap()
+            .id
+            .clone()
     };
     let ids = [id_of(one), id_of(other)];
     migration.sim.with_database(|database| {
@@ -304,7 +448,9 @@ fn swap_tokens(migration: &Migration, one: &str, other: &str) {
         let id = table.position("id").unwrap();
         let token = table.position("google_refresh_token").unwrap();
         let at = |row: &[Cell]| {
-            let Cell::Text(text) = &row[id] else { panic!("an id") };
+            let Cell::Text(text) = &row[id] else {
+                panic!("an id")
+            };
             ids.iter().position(|one| one == text)
         };
         let mut tokens = [Cell::Null, Cell::Null];
@@ -362,31 +508,62 @@ async fn kill_and_go_on(seed: u64, kills: &[Kill]) {
     migration.sim.assert_only_v1_events_gone();
     migration.assert_ledger_accounts_for_all();
     assert_eq!(total(&report, "unexplained"), 0, "{report:#}");
-    assert_eq!(migration.log(&["run.started"]).len(), 2, "the resumed run keeps its id");
+    assert_eq!(
+        migration.log(&["run.started"]).len(),
+        2,
+        "the resumed run keeps its id"
+    );
     let loss = migration.loss();
-    assert_eq!(loss["scopes"]["calendar"]["verdict"], "none", "{kills:?} {loss}");
-    assert_eq!(loss["scopes"]["calendar"]["sum"].get("in_flight"), None, "{loss}");
+    assert_eq!(
+        loss["scopes"]["calendar"]["verdict"], "none",
+        "{kills:?} {loss}"
+    );
+    assert_eq!(
+        loss["scopes"]["calendar"]["sum"].get("in_flight"),
+        None,
+        "{loss}"
+    );
     migration.world.assert_intact();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_before_a_deletion_arrives() {
-    let kill = |nth| Kill { call: Call::EventsDelete, nth, at: HoldPoint::Before };
+    let kill = |nth| Kill {
+        call: Call::EventsDelete,
+        nth,
+        at: HoldPoint::Before,
+    };
     kill_and_go_on(21, &[kill(1), kill(9)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_after_a_deletion_and_before_its_answer() {
-    let kill = |nth| Kill { call: Call::EventsDelete, nth, at: HoldPoint::After };
+    let kill = |nth| Kill {
+        call: Call::EventsDelete,
+        nth,
+        at: HoldPoint::After,
+    };
     kill_and_go_on(22, &[kill(5), kill(30)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_recovers_and_while_it_looks_again() {
-    let deletion = Kill { call: Call::EventsDelete, nth: 12, at: HoldPoint::After };
+    let deletion = Kill {
+        call: Call::EventsDelete,
+        nth: 12,
+        at: HoldPoint::After,
+    };
     // The first question of a run that goes on is about the open intent.
-    let recovery = Kill { call: Call::EventsGet, nth: 1, at: HoldPoint::Before };
-    let look = Kill { call: Call::EventsList, nth: 3, at: HoldPoint::After };
+    let recovery = Kill {
+        call: Call::EventsGet,
+        nth: 1,
+        at: HoldPoint::Before,
+    };
+    let look = Kill {
+        call: Call::EventsList,
+        nth: 3,
+        at: HoldPoint::After,
+    };
     kill_and_go_on(23, &[deletion, recovery, look]).await;
 }
 
@@ -394,13 +571,26 @@ async fn killed_while_it_recovers_and_while_it_looks_again() {
 async fn of_two_live_runs_at_once_one_refuses() {
     let migration = Migration::start(WorldSpec::seeded(24)).await;
     let plan = migration.approved_plan();
-    let fault = Fault::once(Call::EventsList, FaultKind::Hold { at: HoldPoint::Before });
+    let fault = Fault::once(
+        Call::EventsList,
+        FaultKind::Hold {
+            at: HoldPoint::Before,
+        },
+    );
     let hold = migration.sim.hold_where(fault.when(Occurrence::Always));
     let one = Running::start(&mut migration.live_command(&plan.hash));
     hold.reached().await;
-    let other = Running::start(&mut migration.live_command(&plan.hash)).output().await;
+    let other = Running::start(&mut migration.live_command(&plan.hash))
+        .output()
+        .await;
     assert_eq!(other.exit, 1, "{}{}", other.stdout, other.stderr);
-    assert!(other.stderr.contains("another live run of this plan is under way"), "{}", other.stderr);
+    assert!(
+        other
+            .stderr
+            .contains("another live run of this plan is under way"),
+        "{}",
+        other.stderr
+    );
     hold.release();
     one.output().await.ok();
     migration.sim.assert_only_deleted(&plan.deletes);
@@ -414,7 +604,15 @@ async fn a_hostile_world_is_cleaned_up_all_the_same() {
         (Call::EventsDelete, FaultKind::LoseReply, 0.1),
         (Call::EventsDelete, FaultKind::LoseRequest, 0.1),
         (Call::EventsDelete, FaultKind::status(503), 0.1),
-        (Call::EventsGet, FaultKind::Status(StatusFault { status: 502, html: true, ..StatusFault::default() }), 0.1),
+        (
+            Call::EventsGet,
+            FaultKind::Status(StatusFault {
+                status: 502,
+                html: true,
+                ..StatusFault::default()
+            }),
+            0.1,
+        ),
         (Call::EventsList, FaultKind::TruncateBody { keep: 100 }, 0.2),
         (Call::Token, FaultKind::status(500), 0.2),
         (Call::Select, FaultKind::LoseReply, 0.2),
@@ -423,7 +621,9 @@ async fn a_hostile_world_is_cleaned_up_all_the_same() {
         .zip(faults)
         .map(|(seed, (call, kind, p))| {
             let now_and_then = Occurrence::Probability { p, seed };
-            migration.sim.add_fault(Fault::once(call, kind).when(now_and_then))
+            migration
+                .sim
+                .add_fault(Fault::once(call, kind).when(now_and_then))
         })
         .collect();
     assert_eq!(ids.len(), 7);

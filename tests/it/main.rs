@@ -14,10 +14,11 @@ mod world;
 
 mod append;
 mod cleanup;
+mod cleanup_bad_input;
+mod cleanup_faults;
 mod documents;
 mod faults;
 mod follow;
-mod cleanup_bad_input;
-mod cleanup_faults;
+mod guards;
 mod tamper;
 mod tidy;

@@ -314,9 +314,7 @@ impl Live {
                     Ok(Trace::Tombstone(_) | Trace::Gone) => {}
                     Ok(found) => {
                         let at = attempt.intent.entry.recorded_at;
-                        let end = self
-                            .conclude(attempt, found, at, last, Some(error))
-                            .await?;
+                        let end = self.conclude(attempt, found, at, last, Some(error)).await?;
                         if end.is_none() {
                             self.back_off(error, attempt.attempt).await;
                         }
