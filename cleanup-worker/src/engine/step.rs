@@ -316,7 +316,7 @@ impl Live {
                         let at = attempt.intent.entry.recorded_at;
                         let end = self.conclude(attempt, found, at, last, Some(error)).await?;
                         if end.is_none() {
-                            self.back_off(error, attempt.attempt).await;
+                            self.back_off(error, attempt.number).await;
                         }
                         return Ok(end);
                     }
