@@ -28,6 +28,10 @@ const ATTEMPTS_MAX: u32 = 6;
 /// Google's clock and ours may differ by so much where a tombstone is dated against an intent.
 const TOMBSTONE_SKEW: Duration = Duration::seconds(5);
 
+/// Nothing is begun so shortly before the approval lapses: PostgreSQL dates the intent, after a retry perhaps and by its own
+/// clock, and an intent dated after the approval counts as a deletion that nobody approved.
+const APPROVAL_MARGIN: Duration = Duration::seconds(60);
+
 /// What all items of a live run share.
 pub(super) struct Live {
     pub(super) recorder: Recorder,
@@ -90,10 +94,10 @@ pub(super) fn nothing_new(
     v2_stale_at: DateTime<Utc>,
     now: Timestamp,
 ) -> Option<String> {
-    if !approval.holds_at(now) {
+    if !approval.holds_at(now) || approval.expires_at.instant() - now.instant() < APPROVAL_MARGIN {
         let at = approval.expires_at;
         return Some(format!(
-            "the approval lapsed at {at}; have the plan approved again"
+            "the approval lapses at {at}; have the plan approved again then"
         ));
     }
     (now.instant() >= v2_stale_at).then(|| {
@@ -218,6 +222,10 @@ impl Live {
             let reason = "the plan kept no copy of it, so it could not be put back";
             return self.hold(owner, item, "unreadable", reason).await.map(Some);
         };
+        // Reading may have taken long.
+        if let Some(reason) = self.stopped() {
+            return Ok(Some(ItemEnd::RunStopped(reason)));
+        }
         let intended = Event::ItemDeleteIntended(DeleteIntended {
             plan: self.plan.hash,
             approval: self.approval.id,

@@ -89,8 +89,7 @@ pub async fn approve(
     let head = head.and_then(|micros| Timestamp::from_micros(micros).ok());
     let now = recorded_at.unwrap_or_else(|| store.clock().now());
     let now = head.map_or(now, |head| now.max(head));
-    let holding = |plan: &SealedPlan| plan.approval_at(now, None).cloned();
-    if let Some(approval) = holding(plan) {
+    if let Some(approval) = holding(plan, now) {
         return Ok(Approved {
             approval,
             replayed: true,
@@ -100,7 +99,7 @@ pub async fn approve(
         // Somebody was quicker: theirs holds.
         Err(ApproveError::Append(error @ AppendError::KeyReused { .. })) => {
             let again = load(store, plan.hash).await?;
-            let approval = holding(&again).ok_or(ApproveError::Append(error))?;
+            let approval = holding(&again, now).ok_or(ApproveError::Append(error))?;
             Ok(Approved {
                 approval,
                 replayed: true,
@@ -108,6 +107,13 @@ pub async fn approve(
         }
         other => other,
     }
+}
+
+/// The newest approval that does not lapse before this time, also one that was recorded since the time was taken.
+fn holding(plan: &SealedPlan, now: Timestamp) -> Option<Approval> {
+    let recorded = plan.approvals.iter().map(|approval| approval.recorded_at);
+    let now = recorded.max().map_or(now, |newest| newest.max(now));
+    plan.approval_at(now, None).cloned()
 }
 
 async fn append(
