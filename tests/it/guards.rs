@@ -1,5 +1,6 @@
 //! The guards: who may not change the log, and that a guard which is off is told.
 
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::server::execute;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ledger::store::keys::Kek;
 use ledger::store::{Clock, Draft, Store, connect, ledgers};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 
 use crate::append::draft;
