@@ -281,12 +281,8 @@ impl Tampered {
                 .iter()
                 .map(|row| (row.get("length"), row.get("seq")))
                 .collect();
-            for (nth, (length, seq)) in rows
-                .into_iter()
-                .enumerate()
-                .filter(|(_, (length, _))| *length > 0)
-            {
-                let bit = (7_919 * nth as i32 + 31) % (8 * length);
+            for (nth, (length, seq)) in (0_i32..).zip(rows).filter(|(_, (length, _))| *length > 0) {
+                let bit = (7_919 * nth + 31) % (8 * length);
                 let sql = format!(
                     "update ledger.{table} set {column} = set_bit({column}, {bit}, 1 - get_bit({column}, {bit})) \
                      where ctid = (select ctid from ledger.{table} offset {nth} limit 1)"
