@@ -4,6 +4,10 @@
     clippy::expect_used,
     reason = "helpers of tests fail the test"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "tables of cases are long, and read best beside what is done with them"
+)]
 
 #[macro_use]
 mod snapshot;
@@ -20,6 +24,7 @@ mod cli;
 mod documents;
 mod faults;
 mod follow;
+mod guards;
 mod memory;
 mod schema;
 mod tamper;

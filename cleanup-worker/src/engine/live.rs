@@ -93,6 +93,16 @@ pub struct UserOutcome {
     pub errors: Vec<String>,
 }
 
+impl UserOutcome {
+    /// Adds to what went wrong; the same thing stands there once.
+    fn say(&mut self, error: impl Into<String>) {
+        let error = error.into();
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+}
+
 /// The items of one account that are to be deleted.
 pub(super) struct Place {
     pub(super) calendar: String,
@@ -543,6 +553,14 @@ fn calendar_for(reader: &Reader, sources: &Sources, place: &Place) -> Option<Cal
     Some(calendar_of(reader, &user.id, token))
 }
 
+impl Live {
+    /// Records that the rest of a user's items is left for another run.
+    async fn user_stopped(&self, place: &Place, why: &Stopped) -> Result<(), EngineError> {
+        self.user_failed(&place.owner, "cleanup", "stopped", why)
+            .await
+    }
+}
+
 async fn one_place(
     reader: &Reader,
     live: &Live,
@@ -559,8 +577,7 @@ async fn one_place(
     };
     let Some(user) = place.user.and_then(|user| sources.users.get(user.n)) else {
         outcome.failed = outcome.found;
-        let why = Unreachable::without_token("disconnected");
-        outcome.errors.push(why.reason.clone());
+        outcome.say(Unreachable::without_token("disconnected").reason);
         return Ok((outcome, None));
     };
     outcome.user.clone_from(&user.id);
@@ -582,8 +599,7 @@ async fn one_place(
             outcome.failed = outcome.found;
             outcome.errors.push(why.reason.clone());
             let why = stopped_by(&why);
-            live.user_failed(&place.owner, "cleanup", "stopped", &why)
-                .await?;
+            live.user_stopped(&place, &why).await?;
             return Ok((outcome, None));
         }
     };
@@ -597,10 +613,7 @@ async fn one_place(
         if progress.open.is_some() {
             // Google could not be asked about it; until it can, nothing is done to this item.
             outcome.failed += 1;
-            let text = "what became of an earlier deletion could not be asked: run it again";
-            if !outcome.errors.iter().any(|error| error == text) {
-                outcome.errors.push(text.to_owned());
-            }
+            outcome.say("what became of an earlier deletion could not be asked: run it again");
             continue;
         }
         match live.execute(&writer, &place.owner, item, progress).await? {
@@ -619,13 +632,12 @@ async fn one_place(
             ItemEnd::Failed(reason) => {
                 outcome.failed += 1;
                 in_a_row += 1;
-                if !outcome.errors.contains(&reason) {
-                    outcome.errors.push(reason);
-                }
+                outcome.say(reason);
                 if in_a_row >= FAILURES_IN_A_ROW_MAX {
                     outcome.failed += left - 1;
-                    let text = format!("{in_a_row} items failed one after another: run it again");
-                    outcome.errors.push(text);
+                    outcome.say(format!(
+                        "{in_a_row} items failed one after another: run it again"
+                    ));
                     break;
                 }
                 continue;
@@ -633,8 +645,7 @@ async fn one_place(
             ItemEnd::UserStopped(why) => {
                 outcome.failed += left;
                 outcome.errors.push(why.reason.clone());
-                live.user_failed(&place.owner, "cleanup", "stopped", &why)
-                    .await?;
+                live.user_stopped(&place, &why).await?;
                 break;
             }
             ItemEnd::RunStopped(reason) => {
