@@ -33,7 +33,8 @@ pub(crate) struct Server {
     embedded: Embedded,
     /// The migrated database that worlds are copies of.
     template: String,
-    _process_lock: Option<File>,
+    /// Held, and never read.
+    process_lock: Option<File>,
 }
 
 static SHARED: OnceCell<Server> = OnceCell::const_new();
@@ -48,7 +49,7 @@ pub(crate) async fn shared() -> &'static Server {
             let name = format!(
                 "ledger-it-{}-{:08x}",
                 geteuid().as_raw(),
-                hasher.finish() as u32
+                hasher.finish() & 0xffff_ffff
             );
             let folder = std::env::temp_dir().join(name);
             let lock = hold(&folder);
@@ -56,7 +57,7 @@ pub(crate) async fn shared() -> &'static Server {
             options.durable = false;
             options.max_connections = 300;
             let mut server = Server::start(&options).await;
-            server._process_lock = Some(lock);
+            server.process_lock = Some(lock);
             server
         })
         .await
@@ -90,7 +91,7 @@ fn hold(folder: &Path) -> File {
         rm -rf "$1" "$1.lock"
     "#;
     let (reader, writer) = std::io::pipe().unwrap();
-    Command::new("sh")
+    let janitor = Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(folder)
         .stdin(reader)
@@ -100,6 +101,8 @@ fn hold(folder: &Path) -> File {
         .process_group(0)
         .spawn()
         .unwrap();
+    // It ends after this process, which so cannot wait for it.
+    drop(janitor);
     // Held until the process ends: the pipe's write end is what `cat` waits for.
     std::mem::forget(writer);
     lock
@@ -125,7 +128,7 @@ impl Server {
         Self {
             embedded,
             template,
-            _process_lock: None,
+            process_lock: None,
         }
     }
 

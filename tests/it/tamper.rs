@@ -286,7 +286,7 @@ impl Tampered {
                 .enumerate()
                 .filter(|(_, (length, _))| *length > 0)
             {
-                let bit = (7_919 * nth as i32 + 31) % (8 * length);
+                let bit = (7_919 * i32::try_from(nth).unwrap() + 31) % (8 * length);
                 let sql = format!(
                     "update ledger.{table} set {column} = set_bit({column}, {bit}, 1 - get_bit({column}, {bit})) \
                      where ctid = (select ctid from ledger.{table} offset {nth} limit 1)"
@@ -732,92 +732,94 @@ async fn without_the_keys_it_is_intact_and_says_what_was_not_checked() {
     assert_eq!(output.json()["broken_count"], 1);
 }
 
+/// How to turn a guard off, how to turn it on again, and what verify calls it.
+const GUARDS: &[(&str, &str, &str)] = &[
+    (
+        "alter table ledger.entries disable trigger refuse_change",
+        "alter table ledger.entries enable always trigger refuse_change",
+        "trigger refuse_change on ledger.entries is off",
+    ),
+    (
+        "alter table ledger.heads enable trigger moves_forward",
+        "alter table ledger.heads enable always trigger moves_forward",
+        "trigger moves_forward on ledger.heads is off",
+    ),
+    (
+        "alter table ledger.keys enable replica trigger refuse_truncate",
+        "alter table ledger.keys enable always trigger refuse_truncate",
+        "trigger refuse_truncate on ledger.keys is off",
+    ),
+    (
+        "drop trigger refuse_change on ledger.identity; \
+             create trigger refuse_change before update on ledger.identity for each row execute function ledger.refuse_change(); \
+             alter table ledger.identity enable always trigger refuse_change",
+        "drop trigger refuse_change on ledger.identity; \
+             create trigger refuse_change before update or delete on ledger.identity for each row execute function ledger.refuse_change(); \
+             alter table ledger.identity enable always trigger refuse_change",
+        "trigger refuse_change on ledger.identity is off",
+    ),
+    (
+        "create trigger a before insert on ledger.payloads for each row execute function ledger.refuse_change()",
+        "drop trigger a on ledger.payloads",
+        "trigger a on ledger.payloads is not ours",
+    ),
+    (
+        "create rule r as on insert to ledger.entries do instead nothing",
+        "drop rule r on ledger.entries",
+        "rule r on ledger.entries is not ours",
+    ),
+    (
+        "grant insert on ledger.entries to ledger_writer",
+        "revoke insert on ledger.entries from ledger_writer",
+        "ledger_writer may insert ledger.entries",
+    ),
+    (
+        "grant update (hash) on ledger.heads to ledger_reader",
+        "revoke update (hash) on ledger.heads from ledger_reader",
+        "ledger_reader may update ledger.heads (hash)",
+    ),
+    (
+        "grant truncate on ledger.payloads to public",
+        "revoke truncate on ledger.payloads from public",
+        "everybody may truncate ledger.payloads",
+    ),
+    (
+        "grant create on schema ledger to ledger_writer",
+        "revoke create on schema ledger from ledger_writer",
+        "ledger_writer may create in schema ledger",
+    ),
+    (
+        "alter table ledger.keys owner to current_user",
+        "alter table ledger.keys owner to ledger_owner",
+        "ledger.keys does not belong to ledger_owner",
+    ),
+    (
+        "alter table ledger.entries enable row level security; create policy p on ledger.entries using (true)",
+        "drop policy p on ledger.entries; alter table ledger.entries disable row level security",
+        "ledger.entries is not a plain table",
+    ),
+    (
+        "create function ledger.back_door() returns void language sql as 'select'",
+        "drop function ledger.back_door()",
+        "function ledger.back_door is not ours",
+    ),
+    (
+        "alter function ledger.append owner to current_user",
+        "alter function ledger.append owner to ledger_owner",
+        "function ledger.append has another owner or search_path",
+    ),
+    (
+        "alter function ledger.refuse_change reset search_path",
+        "alter function ledger.refuse_change set search_path = pg_catalog, pg_temp",
+        "function ledger.refuse_change has another owner or search_path",
+    ),
+];
+
 #[tokio::test]
 async fn a_guard_that_is_off_makes_the_verdict_unknown() {
     let world = World::start().await;
     let mut connection = world.superuser().await;
-    let guards: &[(&str, &str, &str)] = &[
-        (
-            "alter table ledger.entries disable trigger refuse_change",
-            "alter table ledger.entries enable always trigger refuse_change",
-            "trigger refuse_change on ledger.entries is off",
-        ),
-        (
-            "alter table ledger.heads enable trigger moves_forward",
-            "alter table ledger.heads enable always trigger moves_forward",
-            "trigger moves_forward on ledger.heads is off",
-        ),
-        (
-            "alter table ledger.keys enable replica trigger refuse_truncate",
-            "alter table ledger.keys enable always trigger refuse_truncate",
-            "trigger refuse_truncate on ledger.keys is off",
-        ),
-        (
-            "drop trigger refuse_change on ledger.identity; \
-             create trigger refuse_change before update on ledger.identity for each row execute function ledger.refuse_change(); \
-             alter table ledger.identity enable always trigger refuse_change",
-            "drop trigger refuse_change on ledger.identity; \
-             create trigger refuse_change before update or delete on ledger.identity for each row execute function ledger.refuse_change(); \
-             alter table ledger.identity enable always trigger refuse_change",
-            "trigger refuse_change on ledger.identity is off",
-        ),
-        (
-            "create trigger a before insert on ledger.payloads for each row execute function ledger.refuse_change()",
-            "drop trigger a on ledger.payloads",
-            "trigger a on ledger.payloads is not ours",
-        ),
-        (
-            "create rule r as on insert to ledger.entries do instead nothing",
-            "drop rule r on ledger.entries",
-            "rule r on ledger.entries is not ours",
-        ),
-        (
-            "grant insert on ledger.entries to ledger_writer",
-            "revoke insert on ledger.entries from ledger_writer",
-            "ledger_writer may insert ledger.entries",
-        ),
-        (
-            "grant update (hash) on ledger.heads to ledger_reader",
-            "revoke update (hash) on ledger.heads from ledger_reader",
-            "ledger_reader may update ledger.heads (hash)",
-        ),
-        (
-            "grant truncate on ledger.payloads to public",
-            "revoke truncate on ledger.payloads from public",
-            "everybody may truncate ledger.payloads",
-        ),
-        (
-            "grant create on schema ledger to ledger_writer",
-            "revoke create on schema ledger from ledger_writer",
-            "ledger_writer may create in schema ledger",
-        ),
-        (
-            "alter table ledger.keys owner to current_user",
-            "alter table ledger.keys owner to ledger_owner",
-            "ledger.keys does not belong to ledger_owner",
-        ),
-        (
-            "alter table ledger.entries enable row level security; create policy p on ledger.entries using (true)",
-            "drop policy p on ledger.entries; alter table ledger.entries disable row level security",
-            "ledger.entries is not a plain table",
-        ),
-        (
-            "create function ledger.back_door() returns void language sql as 'select'",
-            "drop function ledger.back_door()",
-            "function ledger.back_door is not ours",
-        ),
-        (
-            "alter function ledger.append owner to current_user",
-            "alter function ledger.append owner to ledger_owner",
-            "function ledger.append has another owner or search_path",
-        ),
-        (
-            "alter function ledger.refuse_change reset search_path",
-            "alter function ledger.refuse_change set search_path = pg_catalog, pg_temp",
-            "function ledger.refuse_change has another owner or search_path",
-        ),
-    ];
-    for (off, on, named) in guards {
+    for (off, on, named) in GUARDS {
         execute(&mut connection, *off).await;
         let (exit, report) = world.verify(&[]);
         assert_eq!(

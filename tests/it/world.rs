@@ -1,6 +1,7 @@
 //! A world: a database of its own, a home folder, a ledger, and the real binary to use them.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -80,19 +81,6 @@ impl World {
     pub(crate) async fn empty() -> Self {
         let world = Self::over(server::shared().await, temporary("home"));
         world.server.create_database(&world.database, None).await;
-        world
-    }
-
-    /// A world with a copy of this one's database, as it is now, and the same keys.
-    pub(crate) async fn copy(&self) -> Self {
-        let world = Self::over(self.server, temporary("home"));
-        world
-            .server
-            .create_database(&world.database, Some(&self.database))
-            .await;
-        for file in ["kek"] {
-            std::fs::copy(self.home().join(file), world.home().join(file)).unwrap();
-        }
         world
     }
 
@@ -177,7 +165,10 @@ impl World {
     /// Appends entries, which all have to be recorded, and gives the answers.
     #[track_caller]
     pub(crate) fn append(&self, entries: &[Value]) -> Vec<Value> {
-        let input: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
+        let mut input = String::new();
+        for entry in entries {
+            writeln!(input, "{entry}").unwrap();
+        }
         self.ledger_in(["append", "--json"], &input).ok().lines()
     }
 
