@@ -1,6 +1,7 @@
 //! A world: a database of its own, a home folder, a ledger, and the real binary to use them.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -164,8 +165,10 @@ impl World {
     /// Appends entries, which all have to be recorded, and gives the answers.
     #[track_caller]
     pub(crate) fn append(&self, entries: &[Value]) -> Vec<Value> {
-        let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
-        let input = lines.join("\n");
+        let mut input = String::new();
+        for entry in entries {
+            writeln!(input, "{entry}").unwrap();
+        }
         self.ledger_in(["append", "--json"], &input).ok().lines()
     }
 
