@@ -242,6 +242,7 @@ async fn of_two_tables_of_users_none_is_guessed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story: every reason for a refusal, then the run")]
 async fn a_live_run_is_refused_before_anything_is_sent() {
     let migration = small().await;
     let unknown = migration.live_run("00000000");
@@ -395,8 +396,8 @@ async fn lapsed_approval(migration: &Migration, plan: &Plan) {
         assurance: "asserted".to_owned(),
         dispositions: BTreeMap::new(),
     });
-    let approver = Actor::person(APPROVER).unwrap();
-    let draft = Draft::of(&approved, subject.clone(), approver, subject).unwrap();
+    let person = Actor::person(APPROVER).unwrap();
+    let draft = Draft::of(&approved, subject.clone(), person, subject).unwrap();
     let store = migration.world.store().await;
     store.append(draft).await.unwrap();
     store.close().await;

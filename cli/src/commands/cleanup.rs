@@ -56,7 +56,7 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
     };
     let bar = output::bar("users");
     let report = dry_run(&reader, &recorder, told, &log, &|progress| {
-        bar.set(progress.done, progress.all)
+        bar.set(progress.done, progress.all);
     })
     .await;
     bar.clear();
