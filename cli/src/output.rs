@@ -28,8 +28,13 @@ pub(crate) fn note(text: impl std::fmt::Display) {
 /// Prints an error: what was tried, what happened, what to do.
 pub(crate) fn error(failure: &Failure) {
     note(format_args!("error: {}", failure.error));
-    for cause in failure.error.chain().skip(1) {
-        note(format_args!("  caused by: {cause}"));
+    let mut said = failure.error.to_string();
+    for cause in failure.error.chain().skip(1).map(ToString::to_string) {
+        // Some libraries repeat the cause in their own text.
+        if !said.ends_with(&cause) {
+            note(format_args!("  caused by: {cause}"));
+        }
+        said = cause;
     }
     if let Some(hint) = &failure.hint {
         note(format_args!("hint: {hint}"));

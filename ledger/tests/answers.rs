@@ -1,10 +1,6 @@
 //! The answers on a real PostgreSQL: a plan read back, approved, executed in part, and asked about.
 #![cfg(feature = "store")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

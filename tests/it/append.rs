@@ -451,7 +451,7 @@ async fn writers_with_one_key_record_one_entry() {
 async fn who_lost_the_lease_appends_nothing_and_still_finds_what_it_wrote() {
     let world = World::start().await;
     let store = world.store().await;
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let first = store.take_lease("plan/1", "worker:a", hour).await.unwrap();
     let with = |fence: &Fence, key: &str| Draft {
         fence: Some(fence.clone()),

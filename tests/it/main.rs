@@ -4,6 +4,10 @@
     clippy::expect_used,
     reason = "helpers of tests fail the test"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "tables of cases are long, and read best beside what is done with them"
+)]
 
 #[macro_use]
 mod snapshot;
@@ -14,10 +18,14 @@ mod world;
 
 mod append;
 mod cleanup;
+mod cleanup_bad_input;
+mod cleanup_faults;
+mod cli;
 mod documents;
 mod faults;
 mod follow;
-mod cleanup_bad_input;
-mod cleanup_faults;
+mod guards;
+mod memory;
+mod schema;
 mod tamper;
 mod tidy;

@@ -33,7 +33,8 @@ pub(crate) struct Server {
     embedded: Embedded,
     /// The migrated database that worlds are copies of.
     template: String,
-    _process_lock: Option<File>,
+    /// Held until the process ends.
+    process_lock: Option<File>,
 }
 
 static SHARED: OnceCell<Server> = OnceCell::const_new();
@@ -48,7 +49,7 @@ pub(crate) async fn shared() -> &'static Server {
             let name = format!(
                 "ledger-it-{}-{:08x}",
                 geteuid().as_raw(),
-                hasher.finish() as u32
+                hasher.finish() >> 32
             );
             let folder = std::env::temp_dir().join(name);
             let lock = hold(&folder);
@@ -56,13 +57,17 @@ pub(crate) async fn shared() -> &'static Server {
             options.durable = false;
             options.max_connections = 300;
             let mut server = Server::start(&options).await;
-            server._process_lock = Some(lock);
+            server.process_lock = Some(lock);
             server
         })
         .await
 }
 
 /// Keeps the folder until this process ends, and has it removed when the last such process has.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it outlives this process on purpose"
+)]
 fn hold(folder: &Path) -> File {
     let path = folder.with_extension("lock");
     let lock = loop {
@@ -125,7 +130,7 @@ impl Server {
         Self {
             embedded,
             template,
-            _process_lock: None,
+            process_lock: None,
         }
     }
 

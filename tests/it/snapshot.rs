@@ -17,6 +17,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\b", "[TIME]"),
     (r"\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*", "+[KEY]"),
     (r"PostgreSQL \d+(\.\d+)?", "PostgreSQL [VERSION]"),
+    (r" at line \d+$", ""),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:[PORT]"),
 ];
 

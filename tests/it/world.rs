@@ -83,19 +83,6 @@ impl World {
         world
     }
 
-    /// A world with a copy of this one's database, as it is now, and the same keys.
-    pub(crate) async fn copy(&self) -> Self {
-        let world = Self::over(self.server, temporary("home"));
-        world
-            .server
-            .create_database(&world.database, Some(&self.database))
-            .await;
-        for file in ["kek"] {
-            std::fs::copy(self.home().join(file), world.home().join(file)).unwrap();
-        }
-        world
-    }
-
     fn over(server: &'static Server, home: TempDir) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +164,8 @@ impl World {
     /// Appends entries, which all have to be recorded, and gives the answers.
     #[track_caller]
     pub(crate) fn append(&self, entries: &[Value]) -> Vec<Value> {
-        let input: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
+        let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        let input = lines.join("\n");
         self.ledger_in(["append", "--json"], &input).ok().lines()
     }
 

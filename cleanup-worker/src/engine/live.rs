@@ -94,10 +94,23 @@ pub struct UserOutcome {
 }
 
 impl UserOutcome {
-    /// Adds what went wrong, once.
-    fn error(&mut self, text: String) {
-        if !self.errors.contains(&text) {
-            self.errors.push(text);
+    /// Adds to what went wrong; the same thing stands there once.
+    fn say(&mut self, error: impl Into<String>) {
+        let error = error.into();
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    /// Counts an account at which nothing is begun: what earlier runs have ended stays so, the rest is not done.
+    fn not_begun(&mut self, place: &Place, known: &BTreeMap<Subject, Progress>) {
+        for item in &place.items {
+            match known.get(&item.subject).and_then(ended) {
+                Some(ItemEnd::Deleted) => self.deleted += 1,
+                Some(ItemEnd::AlreadyGone) => self.already_gone += 1,
+                Some(ItemEnd::Held) => self.held += 1,
+                _ => self.failed += 1,
+            }
         }
     }
 }
@@ -563,6 +576,14 @@ fn calendar_for(reader: &Reader, sources: &Sources, place: &Place) -> Option<Cal
     Some(calendar_of(reader, &user.id, token))
 }
 
+impl Live {
+    /// Records that the rest of a user's items is left for another run.
+    async fn user_stopped(&self, place: &Place, why: &Stopped) -> Result<(), EngineError> {
+        self.user_failed(&place.owner, "cleanup", "stopped", why)
+            .await
+    }
+}
+
 async fn one_place(
     reader: &Reader,
     live: &Live,
@@ -577,19 +598,18 @@ async fn one_place(
         ..UserOutcome::default()
     };
     let Some(user) = place.user.and_then(|user| sources.users.get(user.n)) else {
-        outcome.failed = outcome.found;
-        let why = Unreachable::without_token("disconnected");
-        outcome.errors.push(why.reason.clone());
+        outcome.not_begun(&place, known);
+        outcome.say(Unreachable::without_token("disconnected").reason);
         return Ok((outcome, None));
     };
     outcome.user.clone_from(&user.id);
     outcome.email.clone_from(&user.email);
     let Ok(token) = &user.access else {
-        outcome.failed = outcome.found;
+        outcome.not_begun(&place, known);
         return Ok((outcome, None));
     };
     if let Some(reason) = live.stopped() {
-        outcome.failed = outcome.found;
+        outcome.not_begun(&place, known);
         return Ok((outcome, Some(reason)));
     }
     starts.start().await;
@@ -598,11 +618,10 @@ async fn one_place(
     let before = match live.list_before(writer.reader(), &place, user).await? {
         Ok(before) => before,
         Err(why) => {
-            outcome.failed = outcome.found;
+            outcome.not_begun(&place, known);
             outcome.errors.push(why.reason.clone());
             let why = stopped_by(&why);
-            live.user_failed(&place.owner, "cleanup", "stopped", &why)
-                .await?;
+            live.user_stopped(&place, &why).await?;
             return Ok((outcome, None));
         }
     };
@@ -672,9 +691,9 @@ async fn each_item<'a>(
                     continue;
                 }
                 in_a_row += 1;
-                outcome.error(reason);
+                outcome.say(reason);
                 if in_a_row >= FAILURES_IN_A_ROW_MAX {
-                    outcome.error(format!(
+                    outcome.say(format!(
                         "{in_a_row} items failed one after another: run it again"
                     ));
                     over = true;
@@ -683,9 +702,8 @@ async fn each_item<'a>(
             ItemEnd::UserStopped(why) => {
                 ends.open.insert(subject);
                 outcome.failed += 1;
-                outcome.error(why.reason.clone());
-                live.user_failed(&place.owner, "cleanup", "stopped", &why)
-                    .await?;
+                outcome.say(why.reason.clone());
+                live.user_stopped(place, &why).await?;
                 over = true;
             }
             ItemEnd::RunStopped(reason) => {

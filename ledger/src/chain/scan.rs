@@ -35,7 +35,7 @@ pub(super) fn entry(bytes: &[u8]) -> Option<Entry> {
 /// What is still to be read.
 struct Rest<'a>(&'a str);
 
-impl<'a> Rest<'a> {
+impl Rest<'_> {
     fn skip(&mut self, literal: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(literal)?;
         Some(())
@@ -51,6 +51,10 @@ impl<'a> Rest<'a> {
         text.parse().ok()
     }
 
+    #[expect(
+        clippy::option_option,
+        reason = "null is a value; what cannot be read is none"
+    )]
     fn text_or_null<T: FromStr>(&mut self, literal: &str) -> Option<Option<T>> {
         self.skip(literal)?;
         if let Some(rest) = self.0.strip_prefix("null") {

@@ -58,12 +58,29 @@ pub struct HashTextError;
 impl FromStr for Hash {
     type Err = HashTextError;
     fn from_str(text: &str) -> Result<Self, HashTextError> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| HashTextError)?;
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != 32 || !rest.is_empty() {
             return Err(HashTextError);
         }
+        let mut bytes = [0; 32];
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            let (high, low) = (digit(*high), digit(*low));
+            // Of what is no digit the upper half is set.
+            if (high | low) > 15 {
+                return Err(HashTextError);
+            }
+            *byte = high << 4 | low;
+        }
         Ok(Self(bytes))
+    }
+}
+
+/// Value of a lower-case hex digit; 255 for anything else.
+fn digit(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        _ => u8::MAX,
     }
 }
 
@@ -86,5 +103,29 @@ impl schemars::JsonSchema for Hash {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lower_case_hex_of_the_right_length_is_a_hash() {
+        let bytes: [u8; 32] = std::array::from_fn(|at| u8::try_from(at * 8).unwrap());
+        let text = hex::encode(bytes);
+        assert_eq!(text.parse(), Ok(Hash(bytes)));
+        assert_eq!(Hash(bytes).to_string(), text);
+        for other in [
+            &text[1..],
+            &format!("{text}0"),
+            &format!("{text}00"),
+            "",
+            &text.to_uppercase(),
+            &text.replace('f', "g"),
+            &text.replace("f8", "é"),
+        ] {
+            assert_eq!(other.parse::<Hash>(), Err(HashTextError), "{other}");
+        }
     }
 }

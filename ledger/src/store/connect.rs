@@ -71,6 +71,12 @@ pub struct LedgerRow {
 
 /// Reads an address as `DATABASE_URL` holds it.
 pub fn parse_address(url: &str) -> Result<PgConnectOptions, ConnectError> {
+    if !["postgresql://", "postgres://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        return Err(ConnectError::Address);
+    }
     let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Address)?;
     Ok(options.application_name("ledger"))
 }

@@ -19,7 +19,7 @@ const PAGE: i64 = 500;
 const POLL: Duration = Duration::from_secs(1);
 
 /// How long a follower tries to read on after its connection broke.
-const RECONNECT_FOR: Duration = Duration::from_secs(60);
+const RECONNECT_FOR: Duration = Duration::from_mins(1);
 /// Shortest time between two notices.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 

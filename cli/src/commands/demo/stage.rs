@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::exit::{Failure, environment};
 
 /// Longest that one command of the story may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) struct Stage {
     pub(super) ledger: String,

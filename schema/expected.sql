@@ -1,0 +1,106 @@
+-- expected.sql: what the migrations make, listed from the catalogues by tests/it/schema.rs. Not to be run.
+schema ledger owner ledger_owner
+schema ledger_work owner ledger_owner
+table ledger._sqlx_migrations owner ledger_owner
+    version bigint not null
+    description text not null
+    installed_on timestamp with time zone not null default now()
+    success boolean not null
+    checksum bytea not null
+    execution_time bigint not null
+    constraint _sqlx_migrations_pkey PRIMARY KEY (version)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.entries owner ledger_owner
+    ledger_id uuid not null
+    seq bigint not null
+    id uuid not null
+    key text not null
+    type text not null
+    subject text not null
+    run uuid
+    recorded_at timestamp with time zone not null
+    hash bytea not null
+    bytes bytea not null
+    constraint entries_id_key UNIQUE (ledger_id, id)
+    constraint entries_key_key UNIQUE (ledger_id, key)
+    constraint entries_pkey PRIMARY KEY (ledger_id, seq)
+    constraint entries_seq_check CHECK ((seq >= 1))
+    CREATE INDEX entries_run ON ledger.entries USING btree (ledger_id, run, seq) WHERE (run IS NOT NULL)
+    CREATE INDEX entries_subject ON ledger.entries USING btree (ledger_id, subject, seq)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.entries FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.entries FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.heads owner ledger_owner with (fillfactor=20)
+    ledger_id uuid not null
+    name text not null
+    clock text not null
+    size bigint not null
+    hash bytea not null
+    recorded_at timestamp with time zone
+    constraint heads_clock_check CHECK ((clock = ANY (ARRAY['system'::text, 'simulated'::text])))
+    constraint heads_hash_check CHECK ((octet_length(hash) = 32))
+    constraint heads_pkey PRIMARY KEY (ledger_id)
+    constraint heads_size_check CHECK ((size >= 0))
+    CREATE TRIGGER moves_forward BEFORE UPDATE ON ledger.heads FOR EACH ROW EXECUTE FUNCTION head_moves_forward() (always)
+    CREATE TRIGGER refuse_delete BEFORE DELETE ON ledger.heads FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.heads FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.identity owner ledger_owner
+    ledger_id uuid not null
+    subject text not null
+    kind text not null
+    owner text not null
+    blind bytea not null
+    key_id text not null
+    nonce bytea not null
+    sealed bytea not null
+    constraint identity_blind_key UNIQUE (ledger_id, kind, blind)
+    constraint identity_pkey PRIMARY KEY (ledger_id, subject)
+    CREATE INDEX identity_owner ON ledger.identity USING btree (ledger_id, owner)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.identity FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.identity FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.keys owner ledger_owner
+    ledger_id uuid not null
+    key_id text not null
+    owner text not null
+    kek_id text not null
+    nonce bytea not null
+    wrapped bytea not null
+    constraint keys_owner_key UNIQUE (ledger_id, owner)
+    constraint keys_pkey PRIMARY KEY (ledger_id, key_id)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.keys FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.keys FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.payloads owner ledger_owner
+    ledger_id uuid not null
+    seq bigint not null
+    algorithm text not null
+    key_id text not null
+    nonce bytea not null
+    bytes bytea not null
+    constraint payloads_pkey PRIMARY KEY (ledger_id, seq)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.payloads FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.payloads FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger_work.leases owner ledger_owner
+    ledger_id uuid not null
+    name text not null
+    fence bigint not null
+    holder text not null
+    expires_at timestamp with time zone not null
+    constraint leases_pkey PRIMARY KEY (ledger_id, name)
+    grant delete, insert, select, update to ledger_writer
+    grant select to ledger_reader
+function ledger.append(p_ledger uuid, p_ids uuid[], p_keys text[], p_types text[], p_schemas integer[], p_subjects text[], p_actors text[], p_runs uuid[], p_causes uuid[], p_occurred_at timestamp with time zone[], p_commitments bytea[], p_algorithms text[], p_key_ids text[], p_nonces bytea[], p_payloads bytea[], p_leases text[], p_fences bigint[], p_recorded_at timestamp with time zone[]) returns TABLE(ord bigint, status text, seq bigint, hash bytea, bytes bytea) owner ledger_owner security definer set search_path=pg_catalog, pg_temp, enable_seqscan=off md5 2ca49d5dcca69788287f4194d114470f execute ledger_writer
+function ledger.canonical_time(p_time timestamp with time zone) returns text owner ledger_owner set search_path=pg_catalog, pg_temp md5 c5c6a7ef32f725655e26b76a804fa24c
+function ledger."create"(p_ledger uuid, p_name text, p_clock text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 857b1cccf3b39326e4b2ef73b37c52ab execute ledger_writer
+function ledger.head_moves_forward() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 685f6993eb0999f04aa79b492065981e
+function ledger.identify(p_ledger uuid, p_key_ids text[], p_owners text[], p_kek_ids text[], p_nonces bytea[], p_wrapped bytea[], i_subjects text[], i_kinds text[], i_owners text[], i_blinds bytea[], i_key_ids text[], i_nonces bytea[], i_sealed bytea[]) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 a605312e56d982052e13b7012e70a2d2 execute ledger_writer
+function ledger.refuse_change() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 6bcdf0071eb4632a988551e6e65b53ac
