@@ -1,9 +1,13 @@
 //! What a cleanup refuses: wrong settings, wrong keys, wrong people, the wrong time. Each with its status, its words, and
 //! nothing sent that changes anything.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use chrono::Duration;
+use ledger::domain::event::{Event, PlanApproved};
+use ledger::domain::id::{Actor, Subject, Timestamp};
+use ledger::store::Draft;
 use ledger_sim::{Sim, UsersTable, WorldSpec};
 use serde_json::json;
 
@@ -197,7 +201,8 @@ async fn a_dead_database_is_said_before_anything_is_sent() {
     ----- stdout -----
     ----- stderr -----
     error: connect to the database
-      caused by: pool timed out while waiting for an open connection
+      caused by: error communicating with database: Connection refused (os error 111)
+      caused by: Connection refused (os error 111)
     hint: nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again
     ");
 }
@@ -237,11 +242,21 @@ async fn of_two_tables_of_users_none_is_guessed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story: every reason for a refusal, then the run")]
 async fn a_live_run_is_refused_before_anything_is_sent() {
     let migration = small().await;
     let unknown = migration.live_run("00000000");
     let plan = Plan::of(&migration.dry_run());
     let before = migration.sim.journal().len();
+    lapsed_approval(&migration, &plan).await;
+    let lapsed = output(&mut migration.live_command(&plan.hash));
+    assert_eq!(lapsed.exit, 1);
+    assert!(
+        lapsed.stderr.contains("the approval lapse"),
+        "{}",
+        lapsed.stderr
+    );
+    let plan = Plan::of(&migration.dry_run());
     ledger_snapshot!(unknown, @r"
     exit: 1
     ----- stdout -----
@@ -362,6 +377,30 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     assert_eq!(overridden["entry"]["actor"], format!("person:{RUNNER}"));
     migration.sim.assert_only_deleted(&plan.deletes);
     migration.assert_ledger_accounts_for_all();
+}
+
+/// An approval of a plan that has lapsed.
+async fn lapsed_approval(migration: &Migration, plan: &Plan) {
+    let [sealed] = &migration.log(&["plan.sealed"])[..] else {
+        panic!("one plan")
+    };
+    let subject: Subject = sealed["entry"]["subject"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let lapsed = now() - Duration::seconds(1);
+    let approved = Event::PlanApproved(PlanApproved {
+        plan: plan.hash.parse().unwrap(),
+        expires_at: Timestamp::parse_lenient(&lapsed.to_rfc3339()).unwrap(),
+        assurance: "asserted".to_owned(),
+        dispositions: BTreeMap::new(),
+    });
+    let person = Actor::person(APPROVER).unwrap();
+    let draft = Draft::of(&approved, subject.clone(), person, subject).unwrap();
+    let store = migration.world.store().await;
+    store.append(draft).await.unwrap();
+    store.close().await;
 }
 
 /// The refusal without the plan that it shows first.

@@ -24,7 +24,7 @@ use super::dry_run::ACCOUNT_KIND;
 use super::lease::PlanLease;
 use super::runlog::RunLog;
 use super::sources::{SourceUser, Sources, read_sources, read_v2, v2_recorded};
-use super::step::{ItemEnd, Live, Stopped, nothing_new};
+use super::step::{ItemEnd, Live, Stopped, ended, nothing_new};
 use super::{EngineError, Progress as Done, Reader, Recorder, RunOptions, check_clock};
 use crate::clients::convex::V2Export;
 use crate::clients::google::{CalendarReader, CalendarWriter};
@@ -101,6 +101,29 @@ impl UserOutcome {
             self.errors.push(error);
         }
     }
+
+    /// Counts an account at which nothing is begun: what earlier runs have ended stays so, the rest is not done.
+    fn not_begun(&mut self, place: &Place, known: &BTreeMap<Subject, Progress>) {
+        for item in &place.items {
+            match known.get(&item.subject).and_then(ended) {
+                Some(ItemEnd::Deleted) => self.deleted += 1,
+                Some(ItemEnd::AlreadyGone) => self.already_gone += 1,
+                Some(ItemEnd::Held) => self.held += 1,
+                _ => self.failed += 1,
+            }
+        }
+    }
+}
+
+/// How the items of one account ended, for the look at it afterwards.
+#[derive(Debug, Default)]
+pub(super) struct Ends<'a> {
+    /// Gone, as the ledger says.
+    pub(super) gone: HashSet<&'a Subject>,
+    /// Left for a person.
+    pub(super) held: HashSet<&'a Subject>,
+    /// Not done, or not known to be: what a look shows of them is for the next run to settle.
+    pub(super) open: HashSet<&'a Subject>,
 }
 
 /// The items of one account that are to be deleted.
@@ -570,24 +593,23 @@ async fn one_place(
     starts: &Pace,
     writing: WriteTransport,
 ) -> Result<(UserOutcome, Option<String>), EngineError> {
-    let none = Progress::default();
     let mut outcome = UserOutcome {
         found: place.items.len() as u64,
         ..UserOutcome::default()
     };
     let Some(user) = place.user.and_then(|user| sources.users.get(user.n)) else {
-        outcome.failed = outcome.found;
+        outcome.not_begun(&place, known);
         outcome.say(Unreachable::without_token("disconnected").reason);
         return Ok((outcome, None));
     };
     outcome.user.clone_from(&user.id);
     outcome.email.clone_from(&user.email);
     let Ok(token) = &user.access else {
-        outcome.failed = outcome.found;
+        outcome.not_begun(&place, known);
         return Ok((outcome, None));
     };
     if let Some(reason) = live.stopped() {
-        outcome.failed = outcome.found;
+        outcome.not_begun(&place, known);
         return Ok((outcome, Some(reason)));
     }
     starts.start().await;
@@ -596,68 +618,17 @@ async fn one_place(
     let before = match live.list_before(writer.reader(), &place, user).await? {
         Ok(before) => before,
         Err(why) => {
-            outcome.failed = outcome.found;
+            outcome.not_begun(&place, known);
             outcome.errors.push(why.reason.clone());
             let why = stopped_by(&why);
             live.user_stopped(&place, &why).await?;
             return Ok((outcome, None));
         }
     };
-    let mut in_a_row = 0;
-    let mut stopped = None;
-    let mut gone = HashSet::new();
-    let mut held = HashSet::new();
-    for (n, item) in place.items.iter().enumerate() {
-        let progress = known.get(&item.subject).unwrap_or(&none);
-        let left = (place.items.len() - n) as u64;
-        if progress.open.is_some() {
-            // Google could not be asked about it; until it can, nothing is done to this item.
-            outcome.failed += 1;
-            outcome.say("what became of an earlier deletion could not be asked: run it again");
-            continue;
-        }
-        match live.execute(&writer, &place.owner, item, progress).await? {
-            ItemEnd::Deleted => {
-                gone.insert(&item.subject);
-                outcome.deleted += 1;
-            }
-            ItemEnd::AlreadyGone => {
-                gone.insert(&item.subject);
-                outcome.already_gone += 1;
-            }
-            ItemEnd::Held => {
-                held.insert(&item.subject);
-                outcome.held += 1;
-            }
-            ItemEnd::Failed(reason) => {
-                outcome.failed += 1;
-                in_a_row += 1;
-                outcome.say(reason);
-                if in_a_row >= FAILURES_IN_A_ROW_MAX {
-                    outcome.failed += left - 1;
-                    outcome.say(format!(
-                        "{in_a_row} items failed one after another: run it again"
-                    ));
-                    break;
-                }
-                continue;
-            }
-            ItemEnd::UserStopped(why) => {
-                outcome.failed += left;
-                outcome.errors.push(why.reason.clone());
-                live.user_stopped(&place, &why).await?;
-                break;
-            }
-            ItemEnd::RunStopped(reason) => {
-                outcome.failed += left;
-                stopped = Some(reason);
-                break;
-            }
-        }
-        in_a_row = 0;
-    }
+    let mut ends = Ends::default();
+    let stopped = each_item(live, &writer, &place, known, &mut ends, &mut outcome).await?;
     match live
-        .observe_after(writer.reader(), &place, &before, &gone, &held)
+        .observe_after(writer.reader(), &place, &before, &ends)
         .await?
     {
         Ok(unexplained) => outcome.unexplained = unexplained,
@@ -669,6 +640,80 @@ async fn one_place(
         }
     }
     Ok((outcome, stopped))
+}
+
+/// Brings each item of an account to its end; gives why the whole run stops, if it does.
+async fn each_item<'a>(
+    live: &Live,
+    writer: &CalendarWriter,
+    place: &'a Place,
+    known: &BTreeMap<Subject, Progress>,
+    ends: &mut Ends<'a>,
+    outcome: &mut UserOutcome,
+) -> Result<Option<String>, EngineError> {
+    let none = Progress::default();
+    let mut in_a_row = 0;
+    let mut stopped = None;
+    // After this nothing more is begun here; what earlier runs have ended is still counted.
+    let mut over = false;
+    for item in &place.items {
+        let progress = known.get(&item.subject).unwrap_or(&none);
+        let end = match ended(progress) {
+            Some(end) => end,
+            None if over => ItemEnd::Failed(String::new()),
+            // Google could not be asked about it; until it can, nothing is done to this item.
+            None if progress.open.is_some() => ItemEnd::Failed(
+                "what became of an earlier deletion could not be asked: run it again".to_owned(),
+            ),
+            None => live.execute(writer, &place.owner, item, progress).await?,
+        };
+        let subject = &item.subject;
+        match end {
+            ItemEnd::Deleted => {
+                ends.gone.insert(subject);
+                outcome.deleted += 1;
+                in_a_row = 0;
+            }
+            ItemEnd::AlreadyGone => {
+                ends.gone.insert(subject);
+                outcome.already_gone += 1;
+                in_a_row = 0;
+            }
+            ItemEnd::Held => {
+                ends.held.insert(subject);
+                outcome.held += 1;
+                in_a_row = 0;
+            }
+            ItemEnd::Failed(reason) => {
+                ends.open.insert(subject);
+                outcome.failed += 1;
+                if over {
+                    continue;
+                }
+                in_a_row += 1;
+                outcome.say(reason);
+                if in_a_row >= FAILURES_IN_A_ROW_MAX {
+                    outcome.say(format!(
+                        "{in_a_row} items failed one after another: run it again"
+                    ));
+                    over = true;
+                }
+            }
+            ItemEnd::UserStopped(why) => {
+                ends.open.insert(subject);
+                outcome.failed += 1;
+                outcome.say(why.reason.clone());
+                live.user_stopped(place, &why).await?;
+                over = true;
+            }
+            ItemEnd::RunStopped(reason) => {
+                outcome.failed += 1;
+                stopped = Some(reason);
+                over = true;
+            }
+        }
+    }
+    Ok(stopped)
 }
 
 fn stopped_by(why: &Unreachable) -> Stopped {

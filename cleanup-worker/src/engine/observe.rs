@@ -12,7 +12,7 @@ use ledger::store::read::Filter;
 
 use super::EngineError;
 use super::accounts::{PRIMARY, Unreachable, resolved_id};
-use super::live::Place;
+use super::live::{Ends, Place};
 use super::sources::SourceUser;
 use super::step::Live;
 use crate::clients::google::{CalendarReader, GoogleError, Listing, RawItem};
@@ -69,8 +69,7 @@ impl Live {
         calendar: &CalendarReader,
         place: &Place,
         before: &str,
-        gone: &HashSet<&Subject>,
-        held: &HashSet<&Subject>,
+        ends: &Ends<'_>,
     ) -> Result<Result<u64, GoogleError>, EngineError> {
         let seen = match changes_or_all(calendar, before).await {
             Ok(seen) => seen,
@@ -79,8 +78,11 @@ impl Live {
         // A listing of everything also shows what had changed before, which the run has held.
         let items = self
             .planned_at(place)
-            .filter(|item| !(seen.whole && held.contains(&item.subject)));
-        let unexplained = self.record_differences(place, &seen, items, gone).await?;
+            .filter(|item| !(seen.whole && ends.held.contains(&item.subject)))
+            .filter(|item| !ends.open.contains(&item.subject));
+        let unexplained = self
+            .record_differences(place, &seen, items, &ends.gone)
+            .await?;
         self.record_listing(place, "after", &seen.listing, unexplained)
             .await?;
         Ok(Ok(unexplained))

@@ -107,6 +107,20 @@ pub(super) fn nothing_new(
     })
 }
 
+/// How an item ended in an earlier run, if it did.
+pub(super) fn ended(progress: &Progress) -> Option<ItemEnd> {
+    match progress.outcome {
+        _ if progress.held => Some(ItemEnd::Held),
+        _ if progress.open.is_some() => None,
+        Some(DeleteOutcome::Deleted { .. } | DeleteOutcome::GoneCauseUnknown) => {
+            Some(ItemEnd::Deleted)
+        }
+        Some(DeleteOutcome::AlreadyGone) => Some(ItemEnd::AlreadyGone),
+        Some(DeleteOutcome::Changed | DeleteOutcome::Adopted) => Some(ItemEnd::Held),
+        Some(DeleteOutcome::Failed | DeleteOutcome::Unknown) | None => None,
+    }
+}
+
 /// What asking about an item after an intent came to.
 enum Trace {
     /// The version that was approved is there.
@@ -157,7 +171,7 @@ impl Live {
         )
     }
 
-    /// Brings one item to its end, from wherever it is.
+    /// Brings one item that has not ended yet to its end.
     pub(super) async fn execute(
         &self,
         writer: &CalendarWriter,
@@ -165,15 +179,6 @@ impl Live {
         item: &PlannedItem,
         progress: &Progress,
     ) -> Result<ItemEnd, EngineError> {
-        match progress.outcome {
-            _ if progress.held => return Ok(ItemEnd::Held),
-            Some(DeleteOutcome::Deleted { .. } | DeleteOutcome::GoneCauseUnknown) => {
-                return Ok(ItemEnd::Deleted);
-            }
-            Some(DeleteOutcome::AlreadyGone) => return Ok(ItemEnd::AlreadyGone),
-            Some(DeleteOutcome::Changed | DeleteOutcome::Adopted) => return Ok(ItemEnd::Held),
-            Some(DeleteOutcome::Failed | DeleteOutcome::Unknown) | None => {}
-        }
         let first = progress.attempts + 1;
         for attempt in first..first + ATTEMPTS_MAX {
             if let Some(reason) = self.stopped() {
