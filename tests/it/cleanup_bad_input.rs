@@ -242,7 +242,10 @@ async fn of_two_tables_of_users_none_is_guessed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one story: every reason for a refusal, then the run")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: every reason for a refusal, then the run"
+)]
 async fn a_live_run_is_refused_before_anything_is_sent() {
     let migration = small().await;
     let unknown = migration.live_run("00000000");

@@ -325,7 +325,10 @@ async fn a_fault_that_stays_costs_its_user_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one world with a user per thing that others do")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one world with a user per thing that others do"
+)]
 async fn what_others_do_between_plan_and_deletion_is_respected() {
     let mut migration = Migration::start(plain(14, 12)).await;
     let plan = migration.approved_plan();

@@ -33,7 +33,7 @@ pub(crate) struct Server {
     embedded: Embedded,
     /// The migrated database that worlds are copies of.
     template: String,
-    /// Held, and never read.
+    /// Held until the process ends.
     process_lock: Option<File>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn shared() -> &'static Server {
             let name = format!(
                 "ledger-it-{}-{:08x}",
                 geteuid().as_raw(),
-                hasher.finish() & 0xffff_ffff
+                hasher.finish() >> 32
             );
             let folder = std::env::temp_dir().join(name);
             let lock = hold(&folder);
@@ -64,6 +64,10 @@ pub(crate) async fn shared() -> &'static Server {
 }
 
 /// Keeps the folder until this process ends, and has it removed when the last such process has.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it outlives this process on purpose"
+)]
 fn hold(folder: &Path) -> File {
     let path = folder.with_extension("lock");
     let lock = loop {
@@ -91,7 +95,7 @@ fn hold(folder: &Path) -> File {
         rm -rf "$1" "$1.lock"
     "#;
     let (reader, writer) = std::io::pipe().unwrap();
-    let janitor = Command::new("sh")
+    Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(folder)
         .stdin(reader)
@@ -101,8 +105,6 @@ fn hold(folder: &Path) -> File {
         .process_group(0)
         .spawn()
         .unwrap();
-    // It ends after this process, which so cannot wait for it.
-    drop(janitor);
     // Held until the process ends: the pipe's write end is what `cat` waits for.
     std::mem::forget(writer);
     lock

@@ -1,7 +1,6 @@
 //! A world: a database of its own, a home folder, a ledger, and the real binary to use them.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -165,10 +164,8 @@ impl World {
     /// Appends entries, which all have to be recorded, and gives the answers.
     #[track_caller]
     pub(crate) fn append(&self, entries: &[Value]) -> Vec<Value> {
-        let mut input = String::new();
-        for entry in entries {
-            writeln!(input, "{entry}").unwrap();
-        }
+        let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        let input = lines.join("\n");
         self.ledger_in(["append", "--json"], &input).ok().lines()
     }
 
