@@ -202,7 +202,6 @@ async fn a_dead_database_is_said_before_anything_is_sent() {
     ----- stderr -----
     error: connect to the database
       caused by: error communicating with database: Connection refused (os error 111)
-      caused by: Connection refused (os error 111)
     hint: nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again
     ");
 }
