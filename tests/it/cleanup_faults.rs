@@ -325,7 +325,10 @@ async fn a_fault_that_stays_costs_its_user_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one world with a user per thing that others do")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one world with a user per thing that others do"
+)]
 async fn what_others_do_between_plan_and_deletion_is_respected() {
     let mut migration = Migration::start(plain(14, 12)).await;
     let plan = migration.approved_plan();
@@ -586,13 +589,15 @@ async fn a_request_of_a_killed_run_that_arrives_late_does_no_harm() {
         .into_values()
         .filter(|attempts| attempts.len() == 2);
     let tried_again: Vec<_> = tried_again.collect();
-    assert_eq!(tried_again.len(), 1);
-    let first = tried_again[0][0].outcome.as_ref().unwrap();
-    assert_eq!(
-        (first.event.as_str(), first.word.as_str()),
-        ("item.delete_failed", "failed")
-    );
-    assert_eq!(first.payload["recovered"], true);
+    assert!(!tried_again.is_empty());
+    for attempts in &tried_again {
+        let first = attempts[0].outcome.as_ref().unwrap();
+        assert_eq!(
+            (first.event.as_str(), first.word.as_str()),
+            ("item.delete_failed", "failed")
+        );
+        assert_eq!(first.payload["recovered"], true);
+    }
     let writes = migration.sim.calendar_writes().len();
     hold.release();
     migration.live_run(&plan.hash).ok();

@@ -248,6 +248,7 @@ impl Migration {
                 at,
                 event: text(&line["type"]),
                 word: text(&payload["outcome"]),
+                payload: payload.clone(),
             });
         }
         attempts
@@ -280,6 +281,7 @@ pub(crate) struct Outcome {
     pub(crate) at: DateTime<Utc>,
     pub(crate) event: String,
     pub(crate) word: String,
+    pub(crate) payload: Value,
 }
 
 /// What a dry run would delete.
