@@ -591,13 +591,15 @@ async fn a_request_of_a_killed_run_that_arrives_late_does_no_harm() {
         .into_values()
         .filter(|attempts| attempts.len() == 2);
     let tried_again: Vec<_> = tried_again.collect();
-    assert_eq!(tried_again.len(), 1);
-    let first = tried_again[0][0].outcome.as_ref().unwrap();
-    assert_eq!(
-        (first.event.as_str(), first.word.as_str()),
-        ("item.delete_failed", "failed")
-    );
-    assert_eq!(first.payload["recovered"], true);
+    assert!(!tried_again.is_empty());
+    for attempts in &tried_again {
+        let first = attempts[0].outcome.as_ref().unwrap();
+        assert_eq!(
+            (first.event.as_str(), first.word.as_str()),
+            ("item.delete_failed", "failed")
+        );
+        assert_eq!(first.payload["recovered"], true);
+    }
     let writes = migration.sim.calendar_writes().len();
     hold.release();
     migration.live_run(&plan.hash).ok();
