@@ -228,8 +228,9 @@ impl SupabaseError {
         matches!(self.code(), Some("PGRST205" | "42P01"))
     }
 
-    pub(super) fn is_no_such_column(&self) -> bool {
-        self.code() == Some("42703")
+    /// No such column, or no such way to order by it: the query is at fault and not the table.
+    pub(super) fn is_query_refused(&self) -> bool {
+        self.failure.status == Some(400)
     }
 }
 

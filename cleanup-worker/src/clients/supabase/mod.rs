@@ -263,7 +263,7 @@ impl SupabaseReader {
                     updated_at,
                 })
             }
-            Err(error) if error.is_no_such_column() => {
+            Err(error) if error.is_query_refused() => {
                 let query = [("select", "id".to_owned()), ("limit", "1".to_owned())];
                 Ok(TableMark {
                     count: self.page(table, &query).await?.total,
