@@ -556,8 +556,8 @@ impl<'a> Pass<'a> {
             PayloadText::Open {
                 natural_id: Some(id),
                 ..
-            } if id == natural => Ok(None),
-            PayloadText::Open { .. } => wrong("the entry that introduced it names another"),
+            } if id != natural => wrong("the entry that introduced it names another"),
+            // One without a name was introduced by an entry that is gone, and named for that, or by none.
             _ => Ok(None),
         }
     }
