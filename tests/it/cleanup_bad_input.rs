@@ -196,15 +196,14 @@ async fn a_dead_database_is_said_before_anything_is_sent() {
     let refused = output(migration.dry_command().env("DATABASE_URL", address));
     assert_nothing_done(&migration, &refused);
     assert!(migration.sim.journal().is_empty());
-    ledger_snapshot!(refused, @r"
-    exit: 4
-    ----- stdout -----
-    ----- stderr -----
-    error: connect to the database
-      caused by: error communicating with database: Connection refused (os error 111)
-      caused by: Connection refused (os error 111)
-    hint: nothing was recorded; check DATABASE_URL and that PostgreSQL runs, then try again
-    ");
+    assert_eq!(refused.exit, 4);
+    for said in [
+        "error: connect to the database",
+        "Connection refused",
+        "nothing was recorded; check DATABASE_URL",
+    ] {
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

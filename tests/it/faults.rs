@@ -200,6 +200,9 @@ async fn carry(
     }
 }
 
+/// Stands in the arguments of the call, which go out after its text and commit when they are answered.
+const ARGUMENTS: &str = "test.happened";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
     let world = World::start().await;
@@ -211,11 +214,10 @@ async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
     let store = world.store_through(through).await;
     let mut size = 1;
     for fault in [
-        // The statement when it is prepared, and when it comes with its values, runs and commits.
         Break::Before("ledger.append("),
         Break::After("ledger.append("),
-        Break::Before("test.happened"),
-        Break::After("test.happened"),
+        Break::Before(ARGUMENTS),
+        Break::After(ARGUMENTS),
     ] {
         // Sealed or plain, with a key of the caller's or without.
         for (seal, key) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -235,8 +237,11 @@ async fn a_connection_that_breaks_around_the_commit_leaves_one_entry() {
             size += 1;
             assert_eq!(appended.entry.seq, size, "{fault:?}");
             // The commit was made, and its answer lost: the second try finds the first.
-            let committed = fault == Break::After("test.happened");
-            assert_eq!(appended.replayed, committed, "{fault:?}");
+            assert_eq!(
+                appended.replayed,
+                fault == Break::After(ARGUMENTS),
+                "{fault:?}"
+            );
             if key {
                 let again = store.append(draft).await.unwrap();
                 assert_eq!((again.entry, again.replayed), (appended.entry, true));

@@ -87,9 +87,9 @@ async fn a_guard_that_is_off_makes_the_verdict_unknown() {
             "function ledger.append has another owner or search_path",
         ),
         (
-            "alter function ledger.append reset search_path",
-            "alter function ledger.append set search_path = pg_catalog, pg_temp",
-            "function ledger.append has another owner or search_path",
+            "alter function ledger.refuse_change reset search_path",
+            "alter function ledger.refuse_change set search_path = pg_catalog, pg_temp",
+            "function ledger.refuse_change has another owner or search_path",
         ),
     ];
     for (off, on, named) in guards {
@@ -191,11 +191,10 @@ async fn the_programs_role_may_append_and_nothing_else() {
     }
     for statement in [
         "select ledger.refuse_change()",
-        "select ledger.head_moves_forward()",
         "set session_replication_role = replica",
         "set role ledger_owner",
         "create table ledger.mine (n int)",
-        "create or replace function ledger.refuse_change() returns trigger language plpgsql as 'begin return new; end'",
+        "create or replace function ledger.refuse_change() returns trigger language plpgsql as $$ begin return new; end $$",
         "alter function ledger.append security invoker",
     ] {
         assert_eq!(refused(&mut writer, statement).await, DENIED, "{statement}");

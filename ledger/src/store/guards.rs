@@ -91,8 +91,7 @@ pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String
 async fn functions(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError> {
     let rows = query(
         "select p.proname::text as name, p.prosrc, pg_get_userbyid(p.proowner) = 'ledger_owner' \
-                    and (not p.prosecdef \
-                         or coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']) as held \
+                    and coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'] as held \
          from pg_proc p where p.pronamespace = 'ledger'::regnamespace order by 1",
     )
     .fetch_all(snapshot)
