@@ -47,7 +47,8 @@ fn happened(n: u64) -> Value {
     line("test.happened", "service:api", &json!({ "n": n }))
 }
 
-#[tokio::test]
+// The store tells followers from its runtime, while this test waits for the follower's line on its own thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_sees_entries_of_other_processes_promptly_and_in_order() {
     let world = World::start().await;
     let mut follower = Follower::start(&world, &[]);

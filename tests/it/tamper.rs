@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
+use ledger::store::identity::Natural;
 use ledger::store::keys::Kek;
-use ledger::store::{Clock, Draft, Store, connect, ledgers};
+use ledger::store::{Clock, Draft, Sealing, Store, connect, ledgers};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 
@@ -726,4 +727,24 @@ async fn without_the_keys_it_is_intact_and_says_what_was_not_checked() {
     assert_eq!(output.exit, 1, "{output:?}");
     assert_eq!(output.json()["broken"][0]["seq"], 6);
     assert_eq!(output.json()["broken_count"], 1);
+}
+
+#[tokio::test]
+async fn a_subject_that_another_process_named_is_no_finding() {
+    let world = World::start().await;
+    let (one, other) = (world.store().await, world.store().await);
+    let named = Natural {
+        kind: "service".to_owned(),
+        id: "api".to_owned(),
+        owner: None,
+    };
+    let subject = one.identify(&[named]).await.unwrap().remove(0);
+    // The first entry about it comes from who knows the subject and not the name.
+    let first = Draft {
+        sealing: Sealing::Owner(subject.clone()),
+        subject,
+        ..draft("{}")
+    };
+    other.append(first).await.unwrap();
+    world.assert_intact();
 }

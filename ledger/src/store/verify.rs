@@ -470,11 +470,7 @@ impl<'a> Pass<'a> {
             };
             after = last.try_get("subject").map_err(failed(what))?;
             for row in &rows {
-                let entries_broken = findings.broken_count() > 0;
-                let found = self
-                    .identity(row, &index_key, entries_broken)
-                    .await
-                    .map_err(failed(what))?;
+                let found = self.identity(row, &index_key).await.map_err(failed(what))?;
                 match found {
                     // A row that was given another subject is missed at its own: one edit.
                     Some((0, _)) if self.identities_gone > 0 => self.identities_gone -= 1,
@@ -489,7 +485,6 @@ impl<'a> Pass<'a> {
         &mut self,
         row: &PgRow,
         index_key: &DataKey,
-        entries_broken: bool,
     ) -> Result<Option<(u64, String)>, sqlx::Error> {
         let seq = row
             .try_get::<Option<i64>, _>("seq")?
@@ -561,15 +556,8 @@ impl<'a> Pass<'a> {
             PayloadText::Open {
                 natural_id: Some(id),
                 ..
-            } if id == natural => Ok(None),
-            PayloadText::Open {
-                natural_id: Some(_),
-                ..
-            } => wrong("the entry that introduced it names another"),
-            // Where entries are broken, the one that introduced it may be among them: one edit, one entry.
-            PayloadText::Open { .. } if !entries_broken => {
-                wrong("the first entry about it does not introduce it")
-            }
+            } if id != natural => wrong("the entry that introduced it names another"),
+            // One without a name was introduced by an entry that is gone, and named for that, or by none.
             _ => Ok(None),
         }
     }
