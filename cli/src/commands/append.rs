@@ -1,5 +1,6 @@
 //! `ledger append`: entries from standard input, one JSON object a line.
 
+use cleanup_worker::engine::with_causes;
 use ledger::domain::event;
 use ledger::domain::id::{Actor, EntryId, EventType, IdempotencyKey, RunId, Subject, Timestamp};
 use ledger::store::identity::Natural;
@@ -149,17 +150,6 @@ fn answer(result: Result<Appended, AppendError>) -> Result<Answer, Refusal> {
             Err((exit, with_causes(&error)))
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 async fn draft(
