@@ -56,6 +56,8 @@ pub(crate) enum Command {
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
+    /// Watch other ledgers: cosign their checkpoints where each extends the last
+    Witness(Witness),
     /// Measure append and verify beside raw SQL, in a database of its own that is removed again
     Bench(Bench),
     /// Print a completion script for a shell
@@ -254,6 +256,23 @@ pub(crate) struct Bench {
     /// Rounds of each measurement, ours and raw in turn; the median is what counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
+}
+
+/// `ledger witness`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Witness {
+    /// Name of the witness, a host name or path that is yours: witness.example.org/w1
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Key of a log to follow, as `ledger key show --vkey` prints it; may be repeated
+    #[arg(long, value_name = "VKEY", required = true)]
+    pub(crate) log: Vec<String>,
+    /// Address to listen on; TLS is for a proxy in front
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7380")]
+    pub(crate) listen: String,
+    /// Folder of the key and of what was cosigned; `witness` below LEDGER_HOME, if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// `ledger review`
