@@ -190,7 +190,10 @@ impl SignedCheckpoint {
         if of_log == 0 {
             return Err(CheckpointError::OtherLog(self.checkpoint.origin.clone()));
         }
-        let verified = self.note.verify(keys)?;
+        let verified = self.note.verify(keys).map_err(|error| match error {
+            NoteError::Unknown(_) => NoteError::Unknown(of_log),
+            error => error,
+        })?;
         if !verified.iter().any(|one| is_log(one.key)) {
             return Err(NoteError::Unknown(of_log).into());
         }

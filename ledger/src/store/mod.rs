@@ -2,6 +2,7 @@
 //!
 //! Writes go through `ledger.append` and `ledger.identify` and nothing else; the store's login may do no more than that.
 
+mod aead;
 pub mod append;
 pub mod checkpoint;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod lease;
 pub mod migrate;
 pub mod payload;
 pub mod read;
+mod rows;
 pub mod signer;
 pub mod verify;
 mod verify_tree;
