@@ -4,6 +4,7 @@ pub mod canonical;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
+pub mod keys;
 pub mod merkle;
 pub mod note;
 pub mod plan;

@@ -1,6 +1,8 @@
 //! `ledger witness`: follows other ledgers' checkpoints and cosigns what extends them.
 
+mod client;
 mod memory;
+pub(crate) mod quorum;
 mod server;
 
 use std::collections::HashSet;
