@@ -14,6 +14,7 @@ mod snapshot;
 mod chain;
 mod migration;
 mod server;
+mod witness;
 mod world;
 
 mod append;
