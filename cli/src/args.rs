@@ -146,6 +146,9 @@ pub(crate) struct Verify {
     /// Key to check those checkpoints by, instead of the keys that the ledger names; can be given several times
     #[arg(long = "vkey", value_name = "VKEY", requires = "checkpoints")]
     pub(crate) vkeys: Vec<String>,
+    /// Read only what lies behind this checkpoint, which was verified before: a file, or the size of a stored one
+    #[arg(long, value_name = "FILE|SIZE")]
+    pub(crate) since: Option<String>,
     /// Log file of a run: each entry that it was told of has to be there; can be given several times
     #[arg(long, value_name = "RUNLOG")]
     pub(crate) receipts: Vec<PathBuf>,

@@ -175,6 +175,11 @@ impl World {
         (output.exit, output.json())
     }
 
+    /// The exit status of `ledger verify`.
+    pub(crate) fn verify_exit(&self, arguments: &[&str]) -> i32 {
+        self.ledger([&["verify"], arguments].concat()).exit
+    }
+
     /// Fails unless `ledger verify` finds the ledger as it was written, with all guards on.
     #[track_caller]
     pub(crate) fn assert_intact(&self) -> Value {

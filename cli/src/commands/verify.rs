@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ledger::chain::note::VerifierKey;
+use ledger::store::read::ReadError;
 use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
@@ -22,18 +23,27 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
             .map(|text| anchor(text))
             .collect::<Result<_, _>>()?,
         claims: claims(&args)?,
+        since: None,
     };
     for path in &args.receipts {
         outside.anchors.extend(receipts(path)?);
     }
     let session = common.open().await?;
     outside.claims.extend(signers_record(&session)?);
+    if let Some(named) = &args.since {
+        outside.since = Some(since(&session, named).await?);
+    }
     let bar = output::bar("entries checked");
     let report = session
         .store
         .verify(outside, |done, all| bar.set(done, all))
         .await
-        .map_err(read_failure)?;
+        .map_err(|error| match error {
+            ReadError::Unproven { .. } => {
+                Failure::new(Exit::No, error).hint("run `ledger verify` without --since")
+            }
+            other => read_failure(other),
+        })?;
     bar.clear();
     session.close().await;
     let answer = Answer::of(&report);
@@ -85,6 +95,37 @@ fn claims(args: &Verify) -> Result<Vec<Claim>, Failure> {
         })
     };
     args.checkpoints.iter().map(read).collect()
+}
+
+/// The checkpoint that an earlier verification led to.
+async fn since(session: &Session, named: &str) -> Result<Claim, Failure> {
+    let (source, signed, outside) = match named.parse::<u64>() {
+        Ok(size) => {
+            let stored = session.store.stored_checkpoint(Some(size)).await;
+            let Some(stored) = stored.map_err(signing::failure)? else {
+                let what = format_args!("there is no checkpoint of {size} entries");
+                return Err(Failure::usage(what).hint("`ledger checkpoint list` lists them"));
+            };
+            (
+                format!("the stored checkpoint of size {size}"),
+                stored.checkpoint,
+                false,
+            )
+        }
+        Err(_) => (
+            format!("the checkpoint in {named}"),
+            read_checkpoint(Path::new(named))?,
+            true,
+        ),
+    };
+    Ok(Claim {
+        source,
+        size: signed.checkpoint().size(),
+        root: signed.checkpoint().root(),
+        signed: Some(signed),
+        vkeys: Vec::new(),
+        outside,
+    })
 }
 
 /// What the signer on this machine has signed last. It lies beside the key, which may be beside the database: no anchor.
