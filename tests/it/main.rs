@@ -17,6 +17,7 @@ mod server;
 mod world;
 
 mod append;
+mod catalogue;
 mod checkpoint;
 mod cleanup;
 mod cleanup_bad_input;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ledger::chain::note::VerifierKey;
+use ledger::store::checkpoint::ProveError;
 use ledger::store::read::ReadError;
 use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::prove::read_checkpoint;
 use super::{Common, read_failure};
 use crate::args::Verify;
+use crate::catalogue;
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
@@ -45,8 +47,9 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
             other => read_failure(other),
         })?;
     bar.clear();
+    let mut answer = Answer::of(&report);
+    answer.hold_against(common, &session).await?;
     session.close().await;
-    let answer = Answer::of(&report);
     if common.json {
         output::json(&answer)?;
     } else {
@@ -176,6 +179,8 @@ struct Answer {
     anchored: Option<u64>,
     broken: Vec<BrokenLine>,
     broken_count: u64,
+    /// What the catalogue lists and the database does not hold.
+    catalogue: Vec<String>,
     unchecked: Vec<String>,
     warnings: Vec<String>,
 }
@@ -212,12 +217,53 @@ impl Answer {
                 })
                 .collect(),
             broken_count,
+            catalogue: Vec::new(),
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),
             warnings: report.warnings.clone(),
         }
     }
 
+    /// Holds what the catalogue lists against the database.
+    async fn hold_against(
+        &mut self,
+        common: &Common<'_>,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let Some(catalogue) = catalogue::open(common, &session.database).await? else {
+            self.warnings
+                .push("there is no catalogue: a ledger that vanishes is not missed".to_owned());
+            return Ok(());
+        };
+        let about = (catalogue.id() != session.store.id()).then_some(&session.store);
+        match catalogue.missed(about).await {
+            Ok(missed) => {
+                if missed.unlisted {
+                    self.warnings
+                        .push("the catalogue does not list this ledger".to_owned());
+                }
+                if !missed.findings.is_empty() {
+                    self.verdict = "tampered";
+                }
+                self.catalogue = missed.findings;
+            }
+            Err(
+                error @ (ProveError::Read(ReadError::Damaged { .. }) | ProveError::Keys { .. }),
+            ) => {
+                // Damage of this ledger is named above.
+                let what = "the catalogue, since an entry is damaged";
+                tracing::debug!(%error, "{what}");
+                self.unchecked
+                    .push(format!("{what}: `ledger verify --ledger catalogue`"));
+            }
+            Err(error) => return Err(signing::failure(error)),
+        }
+        Ok(())
+    }
+
     fn print(&self) -> Result<(), Failure> {
+        for what in &self.catalogue {
+            output::line(format_args!("tampered: by the catalogue, {what}"))?;
+        }
         for BrokenLine { seq, how } in &self.broken {
             output::line(format_args!("tampered: seq {seq}: {how}"))?;
         }
