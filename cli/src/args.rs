@@ -151,6 +151,9 @@ pub(crate) struct Verify {
     /// Policy (C2SP tlog-policy) whose witnesses must have cosigned a checkpoint, which then anchors the ledger
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Read only what lies behind this checkpoint, which was verified before: a file, or the size of a stored one
+    #[arg(long, value_name = "FILE|SIZE")]
+    pub(crate) since: Option<String>,
     /// Log file of a run: each entry that it was told of has to be there; can be given several times
     #[arg(long, value_name = "RUNLOG")]
     pub(crate) receipts: Vec<PathBuf>,

@@ -13,6 +13,7 @@ use ledger::store::{Admin, Clock, LedgerRow, Store, ledgers};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::catalogue::is_catalogue;
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
@@ -64,7 +65,7 @@ impl Session {
         environment: &Environment,
     ) -> Result<Self, Failure> {
         let database = open_database(environment, Prepare::No).await?;
-        let row = choose(ledger, &database.pool).await?;
+        let row = choose(ledger, &database, environment).await?;
         let keks = keks(environment, &database.home, false)?;
         let store = Store::open(database.pool.clone(), row, keks, Clock::system());
         signing::hold_back(&database.home, &store).await?;
@@ -208,8 +209,19 @@ async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failu
 }
 
 /// The ledger of that name or id; the only one where none is named.
-pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerRow, Failure> {
-    let all = ledgers(pool).await.map_err(connect_failure)?;
+async fn choose(
+    named: Option<&str>,
+    database: &Database,
+    environment: &Environment,
+) -> Result<LedgerRow, Failure> {
+    let pool = &database.pool;
+    let mut all = ledgers(pool).await.map_err(connect_failure)?;
+    let catalogue = all.iter().find(|row| is_catalogue(row)).cloned();
+    if named != catalogue.as_ref().map(|row| row.name.as_str())
+        && named != catalogue.as_ref().map(|row| row.id.to_string()).as_deref()
+    {
+        all.retain(|row| !is_catalogue(row));
+    }
     let mut chosen: Vec<_> = match named {
         None => all.clone(),
         Some(named) => all
@@ -224,6 +236,16 @@ pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerR
         let what = anyhow::anyhow!("tampered: ledger {id} has entries and no head row");
         return Err(Failure::new(Exit::No, what)
             .hint("put its row of ledger.heads back, from a backup, and run `ledger verify`"));
+    }
+    if let Some(catalogue) = catalogue.filter(|_| chosen.is_empty()) {
+        let keks = keks(environment, &database.home, false)?;
+        let store = Store::open(pool.clone(), catalogue, keks, Clock::system());
+        let missed = store.missed(None).await.map_err(signing::failure)?;
+        if let Some(first) = missed.findings.first() {
+            let what = anyhow::anyhow!("tampered: by the catalogue, {first}");
+            return Err(Failure::new(Exit::No, what)
+                .hint("put it back from a backup; `ledger verify --ledger catalogue` lists all"));
+        }
     }
     match (chosen.len(), named) {
         (1, _) => Ok(chosen.remove(0)),

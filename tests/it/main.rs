@@ -18,6 +18,7 @@ mod witness;
 mod world;
 
 mod append;
+mod catalogue;
 mod checkpoint;
 mod cleanup;
 mod cleanup_bad_input;

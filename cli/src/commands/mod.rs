@@ -6,7 +6,7 @@ mod bench;
 mod checkpoint;
 mod cleanup;
 mod demo;
-mod init;
+pub(crate) mod init;
 mod key;
 mod log;
 mod loss;

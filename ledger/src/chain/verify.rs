@@ -308,6 +308,30 @@ impl Verifier {
         }
     }
 
+    /// Starts behind an entry that is known to be what it was: its number, hash and time of recording.
+    pub fn after(
+        ledger: LedgerId,
+        head: Head,
+        seq: u64,
+        hash: Hash,
+        recorded_at: Timestamp,
+    ) -> Self {
+        let seen = Seen {
+            seq,
+            hash,
+            computed: hash,
+            named: false,
+            recorded_at: Some(recorded_at),
+            link_in_doubt: false,
+        };
+        Self {
+            previous: Some(seen),
+            at_head: (seq == head.size).then_some(seen),
+            last_seen: seq,
+            ..Self::new(ledger, head)
+        }
+    }
+
     /// Checks one row, whose bytes were read already, with its payload, and returns the entry where it could be read.
     pub fn row(
         &mut self,

@@ -4,6 +4,7 @@
 
 mod aead;
 pub mod append;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod clock;
 pub mod connect;
