@@ -2,6 +2,7 @@
 //!
 //! Writes go through `ledger.append` and `ledger.identify` and nothing else; the store's login may do no more than that.
 
+mod aead;
 pub mod append;
 pub mod clock;
 pub mod connect;
@@ -14,6 +15,7 @@ pub mod lease;
 pub mod migrate;
 pub mod payload;
 pub mod read;
+mod rows;
 pub mod verify;
 
 use std::collections::HashMap;
