@@ -11,6 +11,31 @@ table ledger._sqlx_migrations owner ledger_owner
     constraint _sqlx_migrations_pkey PRIMARY KEY (version)
     grant select to ledger_reader
     grant select to ledger_writer
+table ledger.checkpoints owner ledger_owner
+    ledger_id uuid not null
+    size bigint not null
+    before_size bigint not null
+    root bytea not null
+    note text not null
+    constraint checkpoints_before_check CHECK (((before_size >= 0) AND (before_size < size)))
+    constraint checkpoints_before_key UNIQUE (ledger_id, before_size)
+    constraint checkpoints_pkey PRIMARY KEY (ledger_id, size)
+    constraint checkpoints_root_check CHECK ((octet_length(root) = 32))
+    constraint checkpoints_size_check CHECK ((size >= 1))
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.checkpoints FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.checkpoints FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
+table ledger.cosignatures owner ledger_owner
+    ledger_id uuid not null
+    size bigint not null
+    vkey text not null
+    line text not null
+    constraint cosignatures_pkey PRIMARY KEY (ledger_id, size, vkey)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.cosignatures FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.cosignatures FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
 table ledger.entries owner ledger_owner
     ledger_id uuid not null
     seq bigint not null
@@ -89,6 +114,19 @@ table ledger.payloads owner ledger_owner
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.payloads FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
     grant select to ledger_writer
+table ledger.tree owner ledger_owner
+    ledger_id uuid not null
+    level smallint not null
+    index bigint not null
+    hash bytea not null
+    constraint tree_hash_check CHECK ((octet_length(hash) = 32))
+    constraint tree_index_check CHECK ((index >= 0))
+    constraint tree_level_check CHECK (((level >= 1) AND (level <= 7)))
+    constraint tree_pkey PRIMARY KEY (ledger_id, level, index)
+    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.tree FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.tree FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    grant select to ledger_reader
+    grant select to ledger_writer
 table ledger_work.leases owner ledger_owner
     ledger_id uuid not null
     name text not null
@@ -99,7 +137,10 @@ table ledger_work.leases owner ledger_owner
     grant delete, insert, select, update to ledger_writer
     grant select to ledger_reader
 function ledger.append(p_ledger uuid, p_ids uuid[], p_keys text[], p_types text[], p_schemas integer[], p_subjects text[], p_actors text[], p_runs uuid[], p_causes uuid[], p_occurred_at timestamp with time zone[], p_commitments bytea[], p_algorithms text[], p_key_ids text[], p_nonces bytea[], p_payloads bytea[], p_leases text[], p_fences bigint[], p_recorded_at timestamp with time zone[]) returns TABLE(ord bigint, status text, seq bigint, hash bytea, bytes bytea) owner ledger_owner security definer set search_path=pg_catalog, pg_temp, enable_seqscan=off, plan_cache_mode=force_generic_plan md5 cafecaac8de361ba0b85f333d94a5d15 execute ledger_writer
+function ledger.checkpoint(p_ledger uuid, p_size bigint, p_root bytea, p_note text, p_before_size bigint) returns boolean owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 f579b712ecdaa26688191066b36edc2c execute ledger_writer
+function ledger.cosign(p_ledger uuid, p_size bigint, p_vkey text, p_line text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 87c7f6e5b68da572ac4998b7c0c9a3ac execute ledger_writer
 function ledger."create"(p_ledger uuid, p_name text, p_clock text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 857b1cccf3b39326e4b2ef73b37c52ab execute ledger_writer
+function ledger.grow(p_ledger uuid) returns bigint owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 ec6a536a800a94736d09d019f169b06f execute ledger_writer
 function ledger.head_moves_forward() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 685f6993eb0999f04aa79b492065981e
 function ledger.identify(p_ledger uuid, p_key_ids text[], p_owners text[], p_kek_ids text[], p_nonces bytea[], p_wrapped bytea[], i_subjects text[], i_kinds text[], i_owners text[], i_blinds bytea[], i_key_ids text[], i_nonces bytea[], i_sealed bytea[]) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 a605312e56d982052e13b7012e70a2d2 execute ledger_writer
 function ledger.refuse_change() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 6bcdf0071eb4632a988551e6e65b53ac

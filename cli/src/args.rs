@@ -1,9 +1,13 @@
 //! The command line.
 
+mod proof;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+
+pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
 #[derive(Debug, Parser)]
@@ -44,6 +48,13 @@ pub(crate) enum Command {
     Show(Show),
     /// Check every entry, payload, link, identity and guard
     Verify(Verify),
+    /// Sign what the ledger holds, and show what was signed
+    Checkpoint(Checkpoint),
+    /// The keys that sign checkpoints
+    #[command(subcommand)]
+    Key(Key),
+    /// Prove that an entry is in the last checkpoint, or that this extends an older one
+    Prove(Prove),
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
@@ -129,6 +140,15 @@ pub(crate) struct Verify {
     /// A head that was kept outside, to be found again; can be given several times
     #[arg(long = "head", value_name = "SEQ:HASH")]
     pub(crate) heads: Vec<String>,
+    /// A checkpoint that was kept outside: what the ledger holds now has to extend it; can be given several times
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Key to check those checkpoints by, instead of the keys that the ledger names; can be given several times
+    #[arg(long = "vkey", value_name = "VKEY", requires = "checkpoints")]
+    pub(crate) vkeys: Vec<String>,
+    /// Log file of a run: each entry that it was told of has to be there; can be given several times
+    #[arg(long, value_name = "RUNLOG")]
+    pub(crate) receipts: Vec<PathBuf>,
 }
 
 /// `ledger demo`

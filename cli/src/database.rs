@@ -16,6 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::signing;
 
 /// Login of the program in its embedded server: a member of the writer's role and nothing else.
 const EMBEDDED_LOGIN: &str = "ledger_app";
@@ -66,6 +67,7 @@ impl Session {
         let row = choose(ledger, &database.pool).await?;
         let keks = keks(environment, &database.home, false)?;
         let store = Store::open(database.pool.clone(), row, keks, Clock::system());
+        signing::hold_back(&database.home, &store).await?;
         Ok(Self { store, database })
     }
 
@@ -303,7 +305,7 @@ pub(crate) fn kek_file(home: &Home) -> PathBuf {
 }
 
 /// Reads a secret file; one that others may read is refused.
-fn read_private(path: &Path) -> Result<Option<String>, Failure> {
+pub(crate) fn read_private(path: &Path) -> Result<Option<String>, Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let what = || format!("read {}", path.display());
     let metadata = match fs::metadata(path) {

@@ -6,6 +6,7 @@ mod database;
 mod environment;
 mod exit;
 mod output;
+mod signing;
 
 use std::process::ExitCode;
 

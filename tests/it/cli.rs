@@ -85,7 +85,8 @@ async fn a_ledger_is_made_used_and_read() {
     intact: 3 entries
     head: 3:[HASH]
     anchored: no
-    not checked: no head kept outside was given (--head): a cut tail or a rewritten whole cannot be seen from inside; keep 3:[HASH]
+    not checked: nothing kept outside was given (--checkpoint, --head): a cut tail or a rewritten whole cannot be seen from inside; keep 3:[HASH]
+    warning: no checkpoint was signed yet: `ledger checkpoint` makes one
     ----- stderr -----
     ");
     let head = world.assert_intact()["head"].as_str().unwrap().to_owned();
@@ -95,15 +96,17 @@ async fn a_ledger_is_made_used_and_read() {
     intact: 3 entries
     head: 3:[HASH]
     anchored: up to entry 3
+    warning: no checkpoint was signed yet: `ledger checkpoint` makes one
     ----- stderr -----
     ");
     ledger_snapshot!(world.ledger(["verify", "--head", &format!("2:{head}")]), @r"
     exit: 1
     ----- stdout -----
-    tampered: seq 2: a saved head names another hash for it
+    tampered: seq 2: a saved head or receipt names another hash for it
     tampered: 3 entries
     head: 3:[HASH]
     anchored: no
+    warning: no checkpoint was signed yet: `ledger checkpoint` makes one
     ----- stderr -----
     ");
     ledger_snapshot!(world.ledger(["verify", "--head", "3"]), @r"
@@ -239,8 +242,9 @@ async fn what_is_missing_is_said_and_how_to_get_it() {
     intact: 1 entry
     head: 1:[HASH]
     anchored: no
-    not checked: no head kept outside was given (--head): a cut tail or a rewritten whole cannot be seen from inside; keep 1:[HASH]
+    not checked: nothing kept outside was given (--checkpoint, --head): a cut tail or a rewritten whole cannot be seen from inside; keep 1:[HASH]
     not checked: identities: no key here opens them
+    warning: no checkpoint was signed yet: `ledger checkpoint` makes one
     ----- stderr -----
     ");
 }

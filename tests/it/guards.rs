@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::server::execute;
 use crate::tamper::{TABLES, healthy};
+use crate::tamper_proof::{cosigned, fill};
 use crate::world::{World, output};
 
 #[tokio::test]
@@ -87,11 +88,33 @@ async fn a_guard_that_is_off_makes_the_verdict_unknown() {
             "function ledger.append has another owner or search_path",
         ),
         (
+            "alter table ledger.checkpoints disable trigger refuse_change",
+            "alter table ledger.checkpoints enable always trigger refuse_change",
+            "trigger refuse_change on ledger.checkpoints is off",
+        ),
+        (
+            "update ledger._sqlx_migrations set checksum = sha256(checksum) where version = 5",
+            "update ledger._sqlx_migrations m set checksum = s.checksum from public.saved_migrations s where s.version = m.version",
+            "migration 5 has another text, or did not end",
+        ),
+        (
+            "do $$ begin execute format('alter database %I set session_replication_role = replica', current_database()); end $$",
+            "do $$ begin execute format('alter database %I reset session_replication_role', current_database()); end $$",
+            "session_replication_role is replica here",
+        ),
+        (
+            "do $$ begin execute format('alter role ledger_reader in database %I set session_replication_role = replica', current_database()); end $$",
+            "do $$ begin execute format('alter role ledger_reader in database %I reset session_replication_role', current_database()); end $$",
+            "session_replication_role is set for role ledger_reader",
+        ),
+        (
             "alter function ledger.refuse_change reset search_path",
             "alter function ledger.refuse_change set search_path = pg_catalog, pg_temp",
             "function ledger.refuse_change has another owner or search_path",
         ),
     ];
+    let saved = "create table public.saved_migrations as table ledger._sqlx_migrations";
+    execute(&mut connection, saved).await;
     for (off, on, named) in guards {
         execute(&mut connection, *off).await;
         let (exit, report) = world.verify(&[]);
@@ -211,6 +234,8 @@ async fn the_programs_role_may_append_and_nothing_else() {
 #[tokio::test]
 async fn owners_and_superusers_are_refused_by_the_triggers() {
     let world = healthy().await;
+    fill(&world, 256).await;
+    cosigned(&world).await;
     for role in [
         "set role ledger_owner",
         "reset role",

@@ -17,6 +17,7 @@ mod server;
 mod world;
 
 mod append;
+mod checkpoint;
 mod cleanup;
 mod cleanup_bad_input;
 mod cleanup_faults;
@@ -26,6 +27,8 @@ mod faults;
 mod follow;
 mod guards;
 mod memory;
+mod prove;
 mod schema;
 mod tamper;
+mod tamper_proof;
 mod tidy;

@@ -15,6 +15,7 @@ use crate::args::Init;
 use crate::database::{self, Database, Prepare};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::signing;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -91,8 +92,8 @@ pub(crate) async fn make_ledger(
     let origin = format!("{}/{id}", args.origin.as_deref().unwrap_or(&args.name));
     let seed = random().map_err(database::environment_key)?;
     let signer = NoteSigner::new(&origin, &seed).map_err(Failure::usage)?;
-    let folder = database.home.path().join("checkpoint-keys");
-    make_private_folder(&folder)?;
+    let folder = signing::folder(&database.home);
+    signing::make_folder(&folder)?;
     // Before the ledger: a key without a ledger is litter, a ledger without its key can never be signed for.
     database::write_private(&folder.join(id.to_string()), &signer.signing_key())?;
     let created = Event::LedgerCreated(LedgerCreated {
@@ -163,16 +164,5 @@ fn check_name(name: &str) -> Result<(), Failure> {
         Err(Failure::usage(
             "a ledger's name has 1 to 64 of a-z, 0-9 and . _ -",
         ))
-    }
-}
-
-fn make_private_folder(folder: &std::path::Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
-    match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(environment(format!("make the folder {}", folder.display()))(error))
-        }
-        _ => Ok(()),
     }
 }

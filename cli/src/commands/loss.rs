@@ -3,6 +3,7 @@
 use ledger::domain::verdict::{LossAnswer, Scope, ScopeAnswer, Unknown, Verdict};
 use ledger::projections::fold::At;
 use ledger::projections::loss::{Integrity, loss};
+use ledger::store::verify::Outside;
 use serde::Serialize;
 
 use super::{Common, log, read_failure};
@@ -29,7 +30,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Loss) -> Result<Exit, Failur
     let bar = output::bar("entries checked");
     let report = session
         .store
-        .verify(&[], |done, all| bar.set(done, all))
+        .verify(Outside::default(), |done, all| bar.set(done, all))
         .await
         .map_err(read_failure)?;
     bar.clear();

@@ -3,11 +3,14 @@
 mod append;
 mod approve;
 mod bench;
+mod checkpoint;
 mod cleanup;
 mod demo;
 mod init;
+mod key;
 mod log;
 mod loss;
+mod prove;
 mod review;
 mod show;
 mod verify;
@@ -32,6 +35,9 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Log(args) => log::run(&common, args).await,
         Command::Show(args) => show::run(&common, &args).await,
         Command::Verify(args) => verify::run(&common, args).await,
+        Command::Checkpoint(args) => checkpoint::run(&common, args).await,
+        Command::Key(args) => key::run(&common, args).await,
+        Command::Prove(args) => prove::run(&common, &args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,

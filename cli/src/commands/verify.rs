@@ -1,24 +1,37 @@
 //! `ledger verify`: is the log what was written?
 
-use ledger::store::verify::{Anchor, Report};
+use std::path::{Path, PathBuf};
+
+use ledger::chain::note::VerifierKey;
+use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
+use super::prove::read_checkpoint;
 use super::{Common, read_failure};
 use crate::args::Verify;
-use crate::exit::{Exit, Failure};
+use crate::database::Session;
+use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failure> {
-    let heads = args
-        .heads
-        .iter()
-        .map(|text| anchor(text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut outside = Outside {
+        anchors: args
+            .heads
+            .iter()
+            .map(|text| anchor(text))
+            .collect::<Result<_, _>>()?,
+        claims: claims(&args)?,
+    };
+    for path in &args.receipts {
+        outside.anchors.extend(receipts(path)?);
+    }
     let session = common.open().await?;
+    outside.claims.extend(signers_record(&session)?);
     let bar = output::bar("entries checked");
     let report = session
         .store
-        .verify(&heads, |done, all| bar.set(done, all))
+        .verify(outside, |done, all| bar.set(done, all))
         .await
         .map_err(read_failure)?;
     bar.clear();
@@ -48,6 +61,72 @@ fn anchor(text: &str) -> Result<Anchor, Failure> {
     })
 }
 
+/// The checkpoints that were kept.
+fn claims(args: &Verify) -> Result<Vec<Claim>, Failure> {
+    let vkeys: Vec<VerifierKey> = args
+        .vkeys
+        .iter()
+        .map(|vkey| {
+            let read = vkey.parse();
+            read.map_err(|error| {
+                Failure::usage(error).hint("--vkey takes what `ledger key show --vkey` prints")
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let read = |path: &PathBuf| {
+        let signed = read_checkpoint(path)?;
+        Ok(Claim {
+            source: format!("the checkpoint in {}", path.display()),
+            size: signed.checkpoint().size(),
+            root: signed.checkpoint().root(),
+            signed: Some(signed),
+            vkeys: vkeys.clone(),
+            outside: true,
+        })
+    };
+    args.checkpoints.iter().map(read).collect()
+}
+
+/// What the signer on this machine has signed last. It lies beside the key, which may be beside the database: no anchor.
+fn signers_record(session: &Session) -> Result<Option<Claim>, Failure> {
+    let record = signing::record(&session.database.home, session.store.id());
+    let last = record
+        .last()
+        .map_err(|error| signing::failure(error.into()))?;
+    Ok(last.map(|last| Claim {
+        source: format!("the signer's record {}", record.path().display()),
+        size: last.size(),
+        root: last.root(),
+        signed: None,
+        vkeys: Vec::new(),
+        outside: false,
+    }))
+}
+
+/// The entries that a run's log file was told of.
+fn receipts(path: &Path) -> Result<Vec<Anchor>, Failure> {
+    let what = format!("read {}", path.display());
+    let text = std::fs::read_to_string(path).map_err(environment(what))?;
+    let receipt = |line: &str| {
+        let field = |name: &str| {
+            let mut fields = line.split(' ').filter_map(|field| field.split_once('='));
+            Some(fields.find(|(found, _)| *found == name)?.1)
+        };
+        Some(Anchor {
+            size: field("seq")?.parse().ok()?,
+            hash: field("hash")?.parse().ok()?,
+        })
+    };
+    let receipts: Vec<_> = text.lines().filter_map(receipt).collect();
+    if receipts.is_empty() {
+        return Err(
+            Failure::usage(format_args!("{} holds no receipt", path.display()))
+                .hint("--receipts takes the log file of a run, with lines that say seq=… hash=…"),
+        );
+    }
+    Ok(receipts)
+}
+
 #[derive(Serialize)]
 struct Answer {
     verdict: &'static str,
@@ -57,6 +136,7 @@ struct Answer {
     broken: Vec<BrokenLine>,
     broken_count: u64,
     unchecked: Vec<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +172,7 @@ impl Answer {
                 .collect(),
             broken_count,
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),
+            warnings: report.warnings.clone(),
         }
     }
 
@@ -113,6 +194,9 @@ impl Answer {
         }
         for what in &self.unchecked {
             output::line(format_args!("not checked: {what}"))?;
+        }
+        for what in &self.warnings {
+            output::line(format_args!("warning: {what}"))?;
         }
         Ok(())
     }

@@ -28,15 +28,27 @@ impl Frontier {
 
     /// Adds the next leaf hash.
     pub fn push(&mut self, leaf: Hash) {
+        self.push_noting(leaf, |_, _| {});
+    }
+
+    /// The same, and tells the root of each full subtree of 2^height leaves that the leaf completes, by its height from 1.
+    pub fn push_noting(&mut self, leaf: Hash, mut completed: impl FnMut(u32, Hash)) {
         let mut node = leaf;
         // Each trailing one bit of the old size is a full subtree that the new leaf completes to a larger one.
-        for _ in 0..self.size.trailing_ones() {
+        for height in 1..=self.size.trailing_ones() {
             if let Some(left) = self.roots.pop() {
                 node = node_hash(&left, &node);
+                completed(height, node);
             }
         }
         self.roots.push(node);
         self.size += 1;
+    }
+
+    /// Goes on from a tree of `size` leaves, given the roots of its full subtrees from left to right: one for each one bit of
+    /// the size. None where their number is another.
+    pub fn resume(size: u64, roots: Vec<Hash>) -> Option<Self> {
+        (u64::from(size.count_ones()) == roots.len() as u64).then_some(Self { size, roots })
     }
 
     /// Root over all leaves so far; of no leaves, SHA-256 of nothing (RFC 6962 section 2.1).

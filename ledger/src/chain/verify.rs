@@ -126,9 +126,30 @@ pub enum How {
     PayloadOrphan,
     /// The row that ties the subject to its natural id is not the one that the log knows.
     IdentityAltered(String),
+    /// A stored node of the tree, whose last entry this is, is not what the entries make.
+    NodeAltered(String),
+    /// A stored checkpoint of this size is not what was signed, or not what the entries make.
+    CheckpointAltered(String),
+    /// A witness's signature on the checkpoint of this size is not what it gave.
+    CosignatureAltered(String),
+    /// An entry about the checkpoints' keys or about a restore that no key of the ledger signed.
+    Unsigned(String),
 }
 
 impl How {
+    /// Whether the entry's hash can no longer be told, so that what is computed from it proves nothing either way.
+    pub fn unsettles_hash(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing
+                | Self::Repeated
+                | Self::Unreadable(_)
+                | Self::Misplaced(_)
+                | Self::HashMismatch
+                | Self::Rewritten
+        )
+    }
+
     fn displaced(row: i64) -> Self {
         Self::Misplaced(format!("its row says number {row}"))
     }
@@ -159,6 +180,10 @@ impl fmt::Display for How {
             Self::NotAsAnchored(why) => f.write_str(why),
             Self::PayloadOrphan => f.write_str("a payload without its entry"),
             Self::IdentityAltered(why) => write!(f, "identity of the subject is altered: {why}"),
+            Self::NodeAltered(why) => write!(f, "tree is altered: {why}"),
+            Self::CheckpointAltered(why) => write!(f, "checkpoint is altered: {why}"),
+            Self::CosignatureAltered(why) => write!(f, "cosignature is altered: {why}"),
+            Self::Unsigned(why) => write!(f, "not signed: {why}"),
         }
     }
 }

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::anchoring::{
+    CheckpointKeyAdded, CheckpointKeyRetired, CheckpointListed, CheckpointPublished, LedgerListed,
+    LedgerRestored,
+};
 use super::custody::{DeleteOutcome, Observation};
 use super::hash::Hash;
 use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
@@ -452,6 +456,18 @@ events! {
     ItemHeld(ItemHeld) = "item.held", sealed;
     /// Looked at again.
     ItemObserved(ItemObserved) = "item.observed", sealed;
+    /// A key signs checkpoints.
+    CheckpointKeyAdded(CheckpointKeyAdded) = "checkpoint_key.added", plain;
+    /// A key signs no more.
+    CheckpointKeyRetired(CheckpointKeyRetired) = "checkpoint_key.retired", plain;
+    /// A checkpoint was put outside.
+    CheckpointPublished(CheckpointPublished) = "checkpoint.published", plain;
+    /// In the catalogue: a ledger exists.
+    LedgerListed(LedgerListed) = "ledger.listed", plain;
+    /// In the catalogue: a checkpoint was published.
+    CheckpointListed(CheckpointListed) = "checkpoint.listed", plain;
+    /// A backup was restored, and what it lacks is lost.
+    LedgerRestored(LedgerRestored) = "ledger.restored", plain;
 }
 
 /// An event of a type or schema that this program does not know.

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness: the same input gives the same answer, today and when it is asked for again years
 //! later "as of" an earlier entry.
 
+pub mod anchoring;
 pub mod custody;
 pub mod event;
 pub mod hash;

@@ -140,6 +140,19 @@ pub enum AppendError {
         /// What is wrong with it, without its content.
         why: String,
     },
+    /// The ledger was restored from a backup that is older than what was signed for it.
+    #[error(
+        "ledger {ledger} is read-only: a checkpoint of {signed} entries was signed here, and the database holds {found}; restore a \
+         newer backup, or state the loss with `ledger checkpoint restored --reason …`"
+    )]
+    Behind {
+        /// Which ledger.
+        ledger: LedgerId,
+        /// Size of the last signed checkpoint.
+        signed: u64,
+        /// Entries in the database.
+        found: u64,
+    },
     /// The store is closing.
     #[error("the ledger is closed for writing")]
     Closed,

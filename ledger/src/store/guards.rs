@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::migrate::function_bodies;
+use super::migrate::{function_bodies, migration_checksums};
 use super::query;
 use super::read::ReadError;
 
@@ -20,7 +20,8 @@ fn failed(source: sqlx::Error) -> ReadError {
 pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError> {
     // `kind` has the events of each trigger as pg_trigger.tgtype does: before each row's update or delete, before truncate.
     let rows = query(
-        "with log (name) as (values ('heads'), ('entries'), ('payloads'), ('keys'), ('identity')), \
+        "with log (name) as (values ('heads'), ('entries'), ('payloads'), ('keys'), ('identity'), \
+                                   ('tree'), ('checkpoints'), ('cosignatures')), \
               guard (name, trigger, function) as ( \
                   values ('heads', 'moves_forward', 'head_moves_forward'), ('heads', 'refuse_delete', 'refuse_change'), \
                          ('heads', 'refuse_truncate', 'refuse_change') \
@@ -74,6 +75,16 @@ pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String
          select 'the role ' || m.role || ' may do what ledger_owner may' \
          from (values ('ledger_writer'), ('ledger_reader')) m (role) \
          where pg_has_role(m.role, 'ledger_owner', 'member') \
+         union all \
+         select format('session_replication_role is %s here', current_setting('session_replication_role')) \
+         where current_setting('session_replication_role') <> 'origin' \
+         union all \
+         select format('session_replication_role is set for %s', \
+                       coalesce('role ' || nullif(s.setrole, 0)::regrole::text, 'every role')) \
+         from pg_db_role_setting s, unnest(s.setconfig) as setting \
+         where setting like 'session_replication_role=%' and setting <> 'session_replication_role=origin' \
+           and s.setdatabase in (0, (select oid from pg_database where datname = current_database())) \
+           and current_setting('session_replication_role') = 'origin' \
          order by 1",
     )
     .fetch_all(&mut *snapshot)
@@ -84,6 +95,36 @@ pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String
         off.push(row.try_get("what").map_err(failed)?);
     }
     off.extend(functions(snapshot).await?);
+    off.extend(migrations(snapshot).await?);
+    Ok(off)
+}
+
+/// Migrations that the database says were run and that are not this program's.
+async fn migrations(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError> {
+    let rows =
+        query("select version, checksum, success from ledger._sqlx_migrations order by version")
+            .fetch_all(snapshot)
+            .await
+            .map_err(failed)?;
+    let mut expected = migration_checksums();
+    let mut off = Vec::new();
+    for row in &rows {
+        let version: i64 = row.try_get("version").map_err(failed)?;
+        let checksum: &[u8] = row.try_get("checksum").map_err(failed)?;
+        let success: bool = row.try_get("success").map_err(failed)?;
+        match expected.remove(&version) {
+            Some(ours) if ours == checksum && success => {}
+            Some(_) => off.push(format!(
+                "migration {version} has another text, or did not end"
+            )),
+            None => off.push(format!("migration {version} is not this program's")),
+        }
+    }
+    off.extend(
+        expected
+            .into_keys()
+            .map(|version| format!("migration {version} is not recorded")),
+    );
     Ok(off)
 }
 

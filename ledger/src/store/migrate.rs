@@ -14,7 +14,7 @@ macro_rules! migrations {
 
 /// Every migration, in order. Forward only, never edited once released.
 const MIGRATIONS: &[(i64, &str, &str)] =
-    &migrations![1 "0001_log", 2 "0002_work", 3 "0003_append", 4 "0004_identify"];
+    &migrations![1 "0001_log", 2 "0002_work", 3 "0003_append", 4 "0004_identify", 5 "0005_proof"];
 
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -39,6 +39,26 @@ pub(super) fn function_bodies() -> BTreeMap<&'static str, &'static str> {
         }
     }
     bodies
+}
+
+fn migrations() -> impl Iterator<Item = Migration> {
+    MIGRATIONS.iter().map(|(version, name, sql)| {
+        let sql = sql.into_sql_str();
+        Migration::new(
+            *version,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            sql,
+            false,
+        )
+    })
+}
+
+/// Digest of each migration's text by its version, as the table of migrations keeps it.
+pub(super) fn migration_checksums() -> BTreeMap<i64, Vec<u8>> {
+    migrations()
+        .map(|migration| (migration.version, migration.checksum.into_owned()))
+        .collect()
 }
 
 /// The database could not be prepared.
@@ -107,20 +127,7 @@ pub async fn migrate(admin: &mut PgConnection) -> Result<(), MigrateError> {
         .execute(&mut *admin)
         .await
         .map_err(failed("become ledger_owner"))?;
-    let migrations: Vec<_> = MIGRATIONS
-        .iter()
-        .map(|(version, name, sql)| {
-            let sql = sql.into_sql_str();
-            Migration::new(
-                *version,
-                Cow::Borrowed(*name),
-                MigrationType::Simple,
-                sql,
-                false,
-            )
-        })
-        .collect();
-    let migrator = Migrator::with_migrations(migrations);
+    let migrator = Migrator::with_migrations(migrations().collect());
     let migrated = migrator.run_direct(None, &mut *admin, false).await;
     let granted = "grant select on _sqlx_migrations to ledger_writer, ledger_reader";
     let migrated = match migrated {

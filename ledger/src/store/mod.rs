@@ -4,6 +4,7 @@
 
 mod aead;
 pub mod append;
+pub mod checkpoint;
 pub mod clock;
 pub mod connect;
 mod copy;
@@ -16,10 +17,12 @@ pub mod migrate;
 pub mod payload;
 pub mod read;
 mod rows;
+pub mod signer;
 pub mod verify;
+mod verify_tree;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sqlx::postgres::PgArguments;
 use sqlx::{PgPool, Postgres};
@@ -151,6 +154,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Natural ids of subjects that no entry is about yet.
     to_introduce: Mutex<HashMap<Subject, String>>,
+    /// Size of a checkpoint that this ledger has fallen behind, and its own size then.
+    behind: OnceLock<(u64, u64)>,
 }
 
 impl Store {
@@ -176,6 +181,7 @@ impl Store {
             queue,
             tasks,
             to_introduce: Mutex::default(),
+            behind: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
@@ -200,6 +206,13 @@ impl Store {
     /// Whether sealed payloads can be read and written.
     pub fn has_keys(&self) -> bool {
         self.inner.keys.has_kek()
+    }
+
+    /// Refuses every append but the statement of the loss from now on: a checkpoint of `signed` entries is known, and the
+    /// database holds `found`, so that it was put back to an earlier state.
+    pub fn set_behind(&self, signed: u64, found: u64) {
+        // Told twice, it is behind as it was.
+        self.inner.behind.get_or_init(|| (signed, found));
     }
 
     /// The connections, for what other modules of this crate read.
@@ -291,6 +304,15 @@ impl Store {
     }
 
     async fn prepare(&self, mut draft: Draft) -> Result<(Row, Given), AppendError> {
+        if let Some((signed, found)) = self.inner.behind.get()
+            && draft.event_type.as_str() != "ledger.restored"
+        {
+            return Err(AppendError::Behind {
+                ledger: self.id(),
+                signed: *signed,
+                found: *found,
+            });
+        }
         let id = self.inner.clock.entry_id();
         if draft.payload.trim().len() != draft.payload.len() {
             draft.payload = draft.payload.trim().to_owned();

@@ -113,6 +113,15 @@ impl Store {
         head(self.pool(), self.id()).await
     }
 
+    /// Time of recording for what the program itself appends: the head's in a ledger with a simulated clock, else none.
+    pub async fn simulated_now(&self) -> Result<Option<Timestamp>, ReadError> {
+        if !self.row().simulated_clock {
+            return Ok(None);
+        }
+        let micros = self.head().await?.recorded_at;
+        Ok(micros.and_then(|micros| Timestamp::from_micros(micros).ok()))
+    }
+
     /// One entry by its number.
     pub async fn get(&self, seq: u64) -> Result<Option<Recorded>, ReadError> {
         let filter = Filter {

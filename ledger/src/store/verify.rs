@@ -11,8 +11,12 @@ use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::{PayloadText, introduces};
 use super::read::{HEAD, ReadError, head_of};
 use super::rows::{EntryRow, PayloadRow};
+pub use super::verify_tree::Claim;
+use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
+use crate::chain::keys::CheckpointKeys;
+use crate::chain::merkle::Frontier;
 use crate::chain::verify::{
     Findings, Head, How, LISTED_MAX, Opened, ReadBytes, ReadPayload, StoredPayload, Verifier,
 };
@@ -40,6 +44,15 @@ pub struct Anchor {
     pub hash: Hash,
 }
 
+/// What is known of the ledger from outside the database.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// Heads that were kept, and receipts.
+    pub anchors: Vec<Anchor>,
+    /// Checkpoints that were kept, and the signer's own record.
+    pub claims: Vec<Claim>,
+}
+
 /// What a verification found.
 #[derive(Debug)]
 pub struct Report {
@@ -53,6 +66,8 @@ pub struct Report {
     pub guards_off: Vec<String>,
     /// What could not be checked, in words.
     pub unchecked: Vec<String>,
+    /// What is as it was written and should be looked at all the same, in words.
+    pub warnings: Vec<String>,
 }
 
 fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
@@ -66,16 +81,16 @@ impl Store {
     /// The database's. What is wrong with the ledger stands in the report.
     pub async fn verify(
         &self,
-        anchors: &[Anchor],
+        outside: Outside,
         progress: impl Fn(u64, u64),
     ) -> Result<Report, ReadError> {
         // Behind a reference, so that the pass is compiled once, here, and as this crate is.
-        self.verify_telling(anchors, &progress).await
+        self.verify_telling(outside, &progress).await
     }
 
     async fn verify_telling(
         &self,
-        anchors: &[Anchor],
+        outside: Outside,
         progress: &dyn Fn(u64, u64),
     ) -> Result<Report, ReadError> {
         let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
@@ -90,7 +105,13 @@ impl Store {
             .map_err(failed("read the head"))?
             .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
-        let mut pass = Pass::new(self, anchors);
+        let Outside { anchors, claims } = outside;
+        let given = !anchors.is_empty() || claims.iter().any(|claim| claim.outside);
+        let anchors = anchors.as_slice();
+        let keys = CheckpointKeys::default();
+        let tree =
+            TreeCheck::start(&mut snapshot, self.id(), Frontier::default(), keys, claims).await?;
+        let mut pass = Pass::new(self, anchors, tree);
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
@@ -102,6 +123,14 @@ impl Store {
             pass.head_names(&row, &mut findings)
                 .map_err(failed("read the head"))?;
         }
+        let contradicted = std::mem::take(&mut pass.contradicted);
+        let of_heads = pass.anchored;
+        let of_payloads = pass.unchecked(&findings);
+        let proof = pass.tree.finish(&mut snapshot, head, &mut findings).await?;
+        let anchored = of_heads.max(proof.anchored);
+        let mut unchecked: Vec<String> = anchoring(given, anchored, head).into_iter().collect();
+        unchecked.extend(of_payloads);
+        let warnings = lag(&mut snapshot, self.id(), proof.last_checkpoint, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
         let strong_login = who_runs_this(&mut snapshot).await?;
         snapshot
@@ -112,23 +141,27 @@ impl Store {
         for anchor in anchors {
             if anchor.size > head.size {
                 for seq in head.size + 1..=anchor.size.min(head.size + 1_000) {
-                    let why = format!("missing: a saved head counts {} entries", anchor.size);
+                    let why = format!(
+                        "missing: a saved head or receipt counts {} entries",
+                        anchor.size
+                    );
                     findings.name(seq, How::NotAsAnchored(why));
                 }
             }
         }
-        for anchor in std::mem::take(&mut pass.contradicted) {
-            let why = "a saved head names another hash for it".to_owned();
+        for anchor in contradicted {
+            let why = "a saved head or receipt names another hash for it".to_owned();
             findings.name(anchor.size, How::NotAsAnchored(why));
         }
-        let mut unchecked = pass.unchecked(&findings, anchors, head);
+        unchecked.extend(proof.unchecked);
         unchecked.extend(strong_login);
         Ok(Report {
             head,
             findings,
-            anchored: pass.anchored,
+            anchored,
             guards_off,
             unchecked,
+            warnings,
         })
     }
 
@@ -194,7 +227,8 @@ impl Store {
 /// State of one verification beside the verifier's own.
 struct Pass<'a> {
     store: &'a Store,
-    anchors: &'a [Anchor],
+    /// Hashes that are known from outside, by the entry's number.
+    anchors: HashMap<u64, Vec<Hash>>,
     keys: HashMap<String, KeyState>,
     anchored: Option<u64>,
     contradicted: Vec<Anchor>,
@@ -202,6 +236,7 @@ struct Pass<'a> {
     created: Option<serde_json::Value>,
     /// Subjects introduced by the entries since the last look at their identity rows.
     introduced: Vec<(Subject, u64)>,
+    tree: TreeCheck,
     /// Payloads of owners whose key is damaged, after the first of each, which is named.
     unreadable: u64,
     identities_unchecked: u64,
@@ -212,10 +247,15 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(store: &'a Store, anchors: &'a [Anchor]) -> Self {
+    fn new(store: &'a Store, anchors: &[Anchor], tree: TreeCheck) -> Self {
+        let mut by_size: HashMap<u64, Vec<Hash>> = HashMap::new();
+        for anchor in anchors {
+            by_size.entry(anchor.size).or_default().push(anchor.hash);
+        }
         Self {
             store,
-            anchors,
+            anchors: by_size,
+            tree,
             keys: HashMap::new(),
             anchored: None,
             contradicted: Vec::new(),
@@ -258,8 +298,9 @@ impl<'a> Pass<'a> {
             self.entry(snapshot, &mut verifier, (&entry, read), own)
                 .await?;
             rows += 1;
-            if rows.is_multiple_of(1_000) {
+            if rows.is_multiple_of(SETTLE_EVERY) {
                 progress(rows, head.size);
+                self.tree.settle(snapshot).await?;
                 gone.extend(self.without_identity(snapshot).await?);
             }
         }
@@ -306,17 +347,29 @@ impl<'a> Pass<'a> {
         // Of most payloads only the hashes matter.
         let speaks = |salted: &&[u8]| stored.seq == 1 || introduces(salted);
         let text = salted.filter(speaks).map(PayloadText::from_salted);
+        let plain = payload
+            .as_ref()
+            .filter(|payload| payload.algorithm == PLAIN);
+        self.tree.take(
+            &stored,
+            read.hash,
+            read.parsed.as_ref().ok(),
+            plain.map(|payload| payload.bytes),
+        );
         let payload = own.as_ref().zip(payload).map(|(own, row)| ReadPayload {
             row,
             digest: own.digest,
             opened,
         });
         let number = stored.seq.unsigned_abs();
-        for anchor in self.anchors.iter().filter(|anchor| anchor.size == number) {
-            if Hash::from_slice(stored.hash) == Some(anchor.hash) {
+        for hash in self.anchors.get(&number).into_iter().flatten() {
+            if Hash::from_slice(stored.hash) == Some(*hash) {
                 self.anchored = self.anchored.max(Some(number));
             } else {
-                self.contradicted.push(*anchor);
+                self.contradicted.push(Anchor {
+                    size: number,
+                    hash: *hash,
+                });
             }
         }
         let entry = verifier.row(&stored, read, payload);
@@ -574,21 +627,8 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn unchecked(&self, findings: &Findings, anchors: &[Anchor], head: Head) -> Vec<String> {
+    fn unchecked(&self, findings: &Findings) -> Vec<String> {
         let mut unchecked = Vec::new();
-        if anchors.is_empty() {
-            unchecked.push(format!(
-                "no head kept outside was given (--head): a cut tail or a rewritten whole cannot be seen \
-                 from inside; keep {}:{}",
-                head.size, head.hash
-            ));
-        } else if let Some(anchored) = self.anchored.filter(|anchored| *anchored < head.size) {
-            unchecked.push(format!(
-                "entries {} to {} are not anchored",
-                anchored + 1,
-                head.size
-            ));
-        }
         let sealed = findings.sealed_unchecked - self.unreadable.min(findings.sealed_unchecked);
         if sealed > 0 {
             unchecked.push(format!(
@@ -605,6 +645,24 @@ impl<'a> Pass<'a> {
             unchecked.push("identities: no key here opens them".to_owned());
         }
         unchecked
+    }
+}
+
+/// How far nothing from outside speaks for the ledger.
+fn anchoring(given: bool, anchored: Option<u64>, head: Head) -> Option<String> {
+    match anchored {
+        None if given => None,
+        None => Some(format!(
+            "nothing kept outside was given (--checkpoint, --head): a cut tail or a rewritten whole cannot be seen \
+             from inside; keep {}:{}",
+            head.size, head.hash
+        )),
+        Some(anchored) if anchored < head.size => Some(format!(
+            "entries {} to {} are not anchored",
+            anchored + 1,
+            head.size
+        )),
+        Some(_) => None,
     }
 }
 

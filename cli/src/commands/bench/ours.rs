@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ledger::domain::id::{Actor, RunId, Subject};
 use ledger::store::keys::random;
+use ledger::store::verify::Outside;
 use ledger::store::{Draft, Sealing, Store};
 use tokio::task::JoinSet;
 
@@ -107,7 +108,7 @@ impl Ours {
         let started = Instant::now();
         let report = self
             .store
-            .verify(&[], |_, _| {})
+            .verify(Outside::default(), |_, _| {})
             .await
             .map_err(crate::commands::read_failure)?;
         let took = started.elapsed();

@@ -1,0 +1,220 @@
+//! `ledger checkpoint`: signs what the ledger holds, shows what was signed, states a loss.
+
+use std::time::Duration;
+
+use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::store::append::is_connection_error;
+use ledger::store::checkpoint::{ProveError, Signed};
+use ledger::store::read::ReadError;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Common;
+use crate::args::{Checkpoint, CheckpointCommand};
+use crate::database::Session;
+use crate::exit::{Exit, Failure, environment};
+use crate::output;
+use crate::signing;
+
+pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, Failure> {
+    let session = common.open().await?;
+    let exit = match args.command {
+        None => match args.every {
+            None => sign_once(common, &session).await,
+            Some(every) => sign_every(common, &session, every).await,
+        },
+        Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
+        Some(CheckpointCommand::List) => list(common, &session).await,
+        Some(CheckpointCommand::Restored { reason }) => restored(common, &session, &reason).await,
+    }?;
+    session.close().await;
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct Line {
+    size: u64,
+    root: String,
+    note: String,
+    new: bool,
+}
+
+impl Line {
+    fn of(checkpoint: &SignedCheckpoint, new: bool) -> Self {
+        Self {
+            size: checkpoint.checkpoint().size(),
+            root: checkpoint.checkpoint().root().to_string(),
+            note: checkpoint.to_string(),
+            new,
+        }
+    }
+
+    /// The note as it is, so that it can be kept in a file.
+    fn print(&self, common: &Common<'_>) -> Result<(), Failure> {
+        if common.json {
+            output::json(self)
+        } else {
+            output::line(self.note.trim_end_matches('\n'))
+        }
+    }
+}
+
+async fn sign(
+    common: &Common<'_>,
+    session: &Session,
+) -> Result<Result<Signed, ProveError>, Failure> {
+    let home = &session.database.home;
+    let id = session.store.id();
+    let signers = signing::signers(common.environment, home, id)?;
+    let record = signing::record(home, id);
+    Ok(session.store.sign_checkpoint(&signers, &record).await)
+}
+
+fn tell_unsigned(signed: &Signed) {
+    for key in &signed.unsigned_by {
+        output::note(format_args!(
+            "note: {:08x} is in use and did not sign: its private key is not here",
+            key.id()
+        ));
+    }
+}
+
+async fn sign_once(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
+    let signed = sign(common, session).await?.map_err(signing::failure)?;
+    if !signed.new {
+        output::note("note: nothing was appended since; this is the last checkpoint");
+    }
+    tell_unsigned(&signed);
+    Line::of(&signed.checkpoint, signed.new).print(common)?;
+    Ok(Exit::Yes)
+}
+
+/// Signs on a schedule. A database that is away for a while is waited for; a fork ends it.
+async fn sign_every(
+    common: &Common<'_>,
+    session: &Session,
+    every: Duration,
+) -> Result<Exit, Failure> {
+    let what = "listen for SIGTERM";
+    let mut terminated = signal(SignalKind::terminate()).map_err(environment(what))?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(environment(what))?;
+    loop {
+        match sign(common, session).await? {
+            Ok(signed) if signed.new => {
+                tell_unsigned(&signed);
+                Line::of(&signed.checkpoint, true).print(common)?;
+            }
+            Ok(_) => {}
+            Err(error) if passes(&error) => {
+                tracing::warn!(%error, "no checkpoint this time");
+            }
+            Err(error) => return Err(signing::failure(error)),
+        }
+        tokio::select! {
+            biased;
+            _ = terminated.recv() => return Ok(Exit::Yes),
+            _ = interrupted.recv() => return Ok(Exit::Yes),
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+fn passes(error: &ProveError) -> bool {
+    match error {
+        ProveError::Raced => true,
+        ProveError::Read(ReadError::Database { source, .. }) => is_connection_error(source),
+        _ => false,
+    }
+}
+
+async fn show(common: &Common<'_>, session: &Session, size: Option<u64>) -> Result<Exit, Failure> {
+    let store = &session.store;
+    let stored = store
+        .stored_checkpoint(size)
+        .await
+        .map_err(signing::failure)?;
+    let Some(stored) = stored else {
+        let what = match size {
+            Some(size) => anyhow::anyhow!("there is no checkpoint of {size} entries"),
+            None => anyhow::anyhow!("there is no checkpoint yet"),
+        };
+        return Err(Failure::new(Exit::No, what).hint("`ledger checkpoint list` lists them"));
+    };
+    let checkpoint = cosigned(session, stored.checkpoint).await?;
+    Line::of(&checkpoint, false).print(common)?;
+    Ok(Exit::Yes)
+}
+
+/// A stored checkpoint with the lines of its witnesses.
+pub(crate) async fn cosigned(
+    session: &Session,
+    mut checkpoint: SignedCheckpoint,
+) -> Result<SignedCheckpoint, Failure> {
+    let size = checkpoint.checkpoint().size();
+    let lines = session.store.stored_cosignatures(size).await;
+    for line in lines.map_err(signing::failure)? {
+        checkpoint
+            .add(line)
+            .map_err(environment("put the checkpoint together"))?;
+    }
+    Ok(checkpoint)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    size: u64,
+    root: String,
+    signatures: usize,
+    cosignatures: usize,
+}
+
+async fn list(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
+    let mut after = 0;
+    loop {
+        let page = session.store.stored_checkpoints(after).await;
+        let page = page.map_err(signing::failure)?;
+        for stored in &page {
+            let checkpoint = stored.checkpoint.checkpoint();
+            after = checkpoint.size();
+            let lines = session.store.stored_cosignatures(after).await;
+            let listed = Listed {
+                size: after,
+                root: checkpoint.root().to_string(),
+                signatures: stored.checkpoint.note().signatures().len(),
+                cosignatures: lines.map_err(signing::failure)?.len(),
+            };
+            if common.json {
+                output::json(&listed)?;
+            } else {
+                output::line(format_args!(
+                    "{:>10}  {}  {} signatures, {} cosignatures",
+                    listed.size, listed.root, listed.signatures, listed.cosignatures
+                ))?;
+            }
+        }
+        if page.is_empty() {
+            return Ok(Exit::Yes);
+        }
+    }
+}
+
+async fn restored(common: &Common<'_>, session: &Session, reason: &str) -> Result<Exit, Failure> {
+    let home = &session.database.home;
+    let id = session.store.id();
+    let signers = signing::signers(common.environment, home, id)?;
+    let record = signing::record(home, id);
+    let stated = session
+        .store
+        .state_restored(&signers, &record, reason, common.actor()?)
+        .await
+        .map_err(signing::failure)?;
+    if common.json {
+        output::json(&stated)?;
+    } else {
+        output::line(format_args!(
+            "stated: entries {} to {} are lost; {} were kept",
+            stated.lost_from, stated.lost_to, stated.kept
+        ))?;
+    }
+    Ok(Exit::Yes)
+}

@@ -1,0 +1,163 @@
+//! The private keys of checkpoints: files of mode 0600 in the home, or the environment; never the database.
+
+use std::path::{Path, PathBuf};
+
+use ledger::chain::note::{NoteSigner, VerifierKey};
+use ledger::domain::id::LedgerId;
+use ledger::store::Store;
+use ledger::store::checkpoint::ProveError;
+use ledger::store::embedded::Home;
+use ledger::store::read::ReadError;
+use ledger::store::signer::{RecordError, SignerRecord};
+
+use crate::database::{read_private, write_private};
+use crate::environment::Environment;
+use crate::exit::{Exit, Failure, environment};
+
+/// Folder of the keys and of the signers' records.
+pub(crate) fn folder(home: &Home) -> PathBuf {
+    home.path().join("checkpoint-keys")
+}
+
+/// What the signer of a ledger has signed last, on this machine.
+pub(crate) fn record(home: &Home, ledger: LedgerId) -> SignerRecord {
+    SignerRecord::new(&folder(home), ledger)
+}
+
+/// Makes a ledger read-only that holds less than what was signed for it on this machine: it was restored from an older backup,
+/// and what is written to it would stand in the place of what was lost.
+pub(crate) async fn hold_back(home: &Home, store: &Store) -> Result<(), Failure> {
+    // A record that cannot be read is named where it matters, by what signs.
+    if let Ok(Some(signed)) = record(home, store.id()).last() {
+        let head = store.head().await;
+        let head = head.map_err(environment("read the head"))?;
+        if signed.size() > head.size {
+            store.set_behind(signed.size(), head.size);
+        }
+    }
+    Ok(())
+}
+
+/// File of a key: the first is called after its ledger, those that were added later by their id as well.
+fn file(folder: &Path, ledger: LedgerId, added: Option<&VerifierKey>) -> PathBuf {
+    match added {
+        None => folder.join(ledger.to_string()),
+        Some(key) => folder.join(format!("{ledger}.{:08x}", key.id())),
+    }
+}
+
+/// The keys at hand for a ledger: `LEDGER_CHECKPOINT_KEY`, several separated by white space, or the files in the home.
+pub(crate) fn signers(
+    variables: &Environment,
+    home: &Home,
+    ledger: LedgerId,
+) -> Result<Vec<NoteSigner>, Failure> {
+    if let Some(text) = variables.get("LEDGER_CHECKPOINT_KEY") {
+        let keys = text.split_whitespace().map(NoteSigner::from_signing_key);
+        return keys.collect::<Result<_, _>>().map_err(|error| {
+            Failure::usage(error)
+                .hint("LEDGER_CHECKPOINT_KEY holds keys as the files in checkpoint-keys hold them")
+        });
+    }
+    let folder = folder(home);
+    let mut paths = vec![file(&folder, ledger, None)];
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let added = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&format!("{ledger}.")))
+            .is_some_and(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        if added {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    let mut signers = Vec::new();
+    for path in paths {
+        if let Some(text) = read_private(&path)? {
+            let signer = NoteSigner::from_signing_key(text.trim_end()).map_err(|error| {
+                Failure::usage(error).hint(format!("look at {}", path.display()))
+            })?;
+            signers.push(signer);
+        }
+    }
+    Ok(signers)
+}
+
+/// Keeps a key that was added.
+pub(crate) fn keep(home: &Home, ledger: LedgerId, signer: &NoteSigner) -> Result<PathBuf, Failure> {
+    let path = file(&folder(home), ledger, Some(&signer.verifier_key()));
+    make_folder(&folder(home))?;
+    write_private(&path, &signer.signing_key())?;
+    Ok(path)
+}
+
+/// Removes the file of a key that signs no more; the path that was removed, if it was there.
+pub(crate) fn forget(
+    home: &Home,
+    ledger: LedgerId,
+    key: &VerifierKey,
+) -> Result<Option<PathBuf>, Failure> {
+    let folder = folder(home);
+    for path in [
+        file(&folder, ledger, Some(key)),
+        file(&folder, ledger, None),
+    ] {
+        let Some(text) = read_private(&path)? else {
+            continue;
+        };
+        let holds = NoteSigner::from_signing_key(text.trim_end())
+            .is_ok_and(|signer| signer.verifier_key() == *key);
+        if holds {
+            let what = format!("remove {}", path.display());
+            std::fs::remove_file(&path).map_err(environment(what))?;
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the folder of the keys, for its owner alone.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(environment(format!("make the folder {}", folder.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A checkpoint or proof that was not made, with its status and what to do.
+pub(crate) fn failure(error: ProveError) -> Failure {
+    let (exit, hint) = match &error {
+        ProveError::Read(ReadError::Damaged { .. })
+        | ProveError::Tree(_)
+        | ProveError::Keys { .. } => (Exit::No, "`ledger verify` names what is wrong"),
+        ProveError::Behind { .. } => (
+            Exit::No,
+            "restore a newer backup; or, where there is none, state the loss with \
+             `ledger checkpoint restored --reason …`",
+        ),
+        ProveError::Fork { .. } => (
+            Exit::No,
+            "somebody rewrote the ledger, or it was restored and written to since: `ledger verify`; a restored one is \
+             taken up again with `ledger checkpoint restored --reason …`",
+        ),
+        ProveError::NoKey { .. } => (
+            Exit::Usage,
+            "bring a key that is in use (`ledger key list`) to checkpoint-keys in LEDGER_HOME, or set \
+             LEDGER_CHECKPOINT_KEY",
+        ),
+        ProveError::Raced => (Exit::Environment, "run the same command again"),
+        ProveError::NotCovered { .. } => (Exit::No, "make one with `ledger checkpoint`"),
+        ProveError::NothingLost => (Exit::Usage, "`ledger checkpoint` signs it as it is"),
+        ProveError::Record(RecordError::Damaged { .. }) => (
+            Exit::Usage,
+            "without a backup, remove it only if you know from elsewhere what was signed last",
+        ),
+        _ => return Failure::new(Exit::Environment, error),
+    };
+    Failure::new(exit, error).hint(hint)
+}

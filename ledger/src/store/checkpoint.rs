@@ -1,0 +1,609 @@
+//! Checkpoints: signed after the entries were read again, stored so that no two can disagree, and the proofs that rest on them.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+
+use super::append::AppendError;
+use super::read::{Filter, ReadError};
+use super::signer::{RecordError, SignerRecord};
+use super::{Draft, Store, query};
+use crate::chain::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+use crate::chain::entry::{Entry, Hash, leaf_hash};
+use crate::chain::keys::{self, CheckpointKeys, KeyEntryError};
+use crate::chain::merkle::Frontier;
+use crate::chain::note::{NoteSigner, Signature, VerifierKey};
+use crate::chain::proof::{Nodes, ProofError, Recipe, verify_consistency, verify_inclusion};
+use crate::domain::event::{Event, LedgerRestored};
+use crate::domain::id::{Actor, Subject};
+
+/// Entries fetched at once while all are read again.
+const PAGE: i64 = 2_000;
+
+/// A checkpoint was not signed, or a proof not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// The database's answer, or a damaged entry.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The signer's record cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A stored checkpoint or a note is not what it should be.
+    #[error("read a checkpoint")]
+    Checkpoint(#[source] CheckpointError),
+    /// An entry about keys does not hold.
+    #[error("entry {seq} about the checkpoints' keys does not hold: run `ledger verify`")]
+    Keys {
+        /// Which entry.
+        seq: u64,
+        /// Why not.
+        #[source]
+        source: KeyEntryError,
+    },
+    /// None of the keys at hand is in use.
+    #[error("no key at hand signs checkpoints of {size} entries of this ledger")]
+    NoKey {
+        /// The size.
+        size: u64,
+    },
+    /// The database holds less than what was signed: it was put back to an earlier state.
+    #[error(
+        "a checkpoint of {signed} entries was signed here, and the database holds {found}: it was restored from an older \
+         backup, and signing now would be a fork"
+    )]
+    Behind {
+        /// Size of the last signed checkpoint.
+        signed: u64,
+        /// Entries in the database.
+        found: u64,
+    },
+    /// The entries are not those that were signed.
+    #[error(
+        "the first {size} entries are not those of the checkpoint that {whose}: signing now would be a fork"
+    )]
+    Fork {
+        /// Size of that checkpoint.
+        size: u64,
+        /// Who knows it, in words.
+        whose: &'static str,
+    },
+    /// Another signer stored a checkpoint meanwhile.
+    #[error("another signer stored a checkpoint meanwhile")]
+    Raced,
+    /// There is no checkpoint that covers the entry.
+    #[error("no checkpoint covers entry {seq} yet")]
+    NotCovered {
+        /// The entry.
+        seq: u64,
+    },
+    /// The stored tree does not prove what it should.
+    #[error("the stored tree proves nothing here: run `ledger verify`")]
+    Tree(#[source] ProofError),
+    /// The ledger is not behind what was signed.
+    #[error("this ledger holds all that was signed here: nothing was lost")]
+    NothingLost,
+    /// An entry could not be appended.
+    #[error("append the entry")]
+    Append(#[source] AppendError),
+    /// A statement could not be signed.
+    #[error("sign the statement")]
+    Statement(#[source] crate::chain::note::NoteError),
+}
+
+impl From<CheckpointError> for ProveError {
+    fn from(source: CheckpointError) -> Self {
+        Self::Checkpoint(source)
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ProveError {
+    move |source| ProveError::Read(ReadError::Database { what, source })
+}
+
+fn number(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// A checkpoint as [`Store::sign_checkpoint`] gives it.
+#[derive(Debug)]
+pub struct Signed {
+    /// The note.
+    pub checkpoint: SignedCheckpoint,
+    /// False where nothing was appended since the last one, which this then is.
+    pub new: bool,
+    /// Keys in use that did not sign, because their private part was not at hand.
+    pub unsigned_by: Vec<VerifierKey>,
+}
+
+/// A stored checkpoint.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The note, without cosignatures.
+    pub checkpoint: SignedCheckpoint,
+    /// Size of the one before, 0 for the first.
+    pub before: u64,
+}
+
+impl Store {
+    /// The keys of this ledger's checkpoints, folded from its entries.
+    ///
+    /// # Errors
+    /// The database's; [`ProveError::Keys`] for an entry that no key signed.
+    pub async fn checkpoint_keys(&self) -> Result<CheckpointKeys, ProveError> {
+        self.checkpoint_keys_until(u64::MAX).await
+    }
+
+    /// The keys as the first entries name them.
+    pub(super) async fn checkpoint_keys_until(
+        &self,
+        size: u64,
+    ) -> Result<CheckpointKeys, ProveError> {
+        let types = [
+            "ledger.created",
+            "checkpoint_key.added",
+            "checkpoint_key.retired",
+            "ledger.restored",
+        ];
+        let filter = Filter {
+            subject: Some(Subject::of_ledger(self.id())),
+            types: types.iter().filter_map(|name| name.parse().ok()).collect(),
+            to: Some(size),
+            ..Filter::default()
+        };
+        let mut folded = CheckpointKeys::default();
+        let mut entries = std::pin::pin!(self.read(filter));
+        while let Some(recorded) = entries.try_next().await? {
+            let (entry, seq) = (&recorded.entry, recorded.entry.seq);
+            let damaged = || ReadError::Damaged { seq: number(seq) };
+            let json = recorded.payload.json().ok_or_else(damaged)?;
+            let event = Event::decode(entry.event_type.as_str(), entry.schema, json)
+                .map_err(|_| damaged())?;
+            folded
+                .apply(seq, &event)
+                .map_err(|source| ProveError::Keys { seq, source })?;
+        }
+        Ok(folded)
+    }
+
+    /// The stored checkpoint of this size, or the last one.
+    ///
+    /// # Errors
+    /// The database's; a note that is no checkpoint.
+    pub async fn stored_checkpoint(&self, size: Option<u64>) -> Result<Option<Stored>, ProveError> {
+        let what = "read a checkpoint";
+        let row = query(
+            "select size, before_size, note from ledger.checkpoints \
+             where ledger_id = $1 and ($2::bigint is null or size = $2) order by size desc limit 1",
+        )
+        .bind(self.id().uuid())
+        .bind(size.map(number))
+        .fetch_optional(self.pool())
+        .await
+        .map_err(failed(what))?;
+        row.map(|row| stored(&row)).transpose()
+    }
+
+    /// Stored checkpoints behind this size, in order.
+    ///
+    /// # Errors
+    /// The database's; a note that is no checkpoint.
+    pub async fn stored_checkpoints(&self, after: u64) -> Result<Vec<Stored>, ProveError> {
+        let rows = query(
+            "select size, before_size, note from ledger.checkpoints \
+             where ledger_id = $1 and size > $2 order by size limit $3",
+        )
+        .bind(self.id().uuid())
+        .bind(number(after))
+        .bind(PAGE)
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed("read the checkpoints"))?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// The lines of witnesses on a stored checkpoint.
+    ///
+    /// # Errors
+    /// The database's; a line that is no signature.
+    pub async fn stored_cosignatures(&self, size: u64) -> Result<Vec<Signature>, ProveError> {
+        let what = "read the cosignatures";
+        let rows = query(
+            "select line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
+        )
+        .bind(self.id().uuid())
+        .bind(number(size))
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed(what))?;
+        rows.iter()
+            .map(|row| {
+                let line: &str = row.try_get("line").map_err(failed(what))?;
+                let signature: Result<Signature, _> = line.parse();
+                signature.map_err(|error| ProveError::Checkpoint(error.into()))
+            })
+            .collect()
+    }
+
+    /// Stores a witness's signature on a stored checkpoint.
+    ///
+    /// # Errors
+    /// The signature does not verify, or the database's answer.
+    pub async fn cosign(
+        &self,
+        stored: &SignedCheckpoint,
+        vkey: &VerifierKey,
+        signature: &Signature,
+    ) -> Result<(), ProveError> {
+        let text = stored.note().text().to_owned();
+        let note = crate::chain::note::Note::new(text, vec![signature.clone()])
+            .map_err(CheckpointError::from)?;
+        note.verify(std::slice::from_ref(vkey))
+            .map_err(CheckpointError::from)?;
+        query("select ledger.cosign($1, $2, $3, $4)")
+            .bind(self.id().uuid())
+            .bind(number(stored.checkpoint().size()))
+            .bind(vkey.to_string())
+            .bind(signature.to_string())
+            .execute(self.pool())
+            .await
+            .map_err(failed("store the cosignature"))?;
+        Ok(())
+    }
+
+    /// Signs a checkpoint over all entries and stores it. Every entry is read again first; what was signed before must be the
+    /// beginning of what is signed now. The record is written before anybody can see the note.
+    ///
+    /// # Errors
+    /// See [`ProveError`]; nothing was signed, or nobody has seen it.
+    pub async fn sign_checkpoint(
+        &self,
+        signers: &[NoteSigner],
+        record: &SignerRecord,
+    ) -> Result<Signed, ProveError> {
+        let _lock = record.lock()?;
+        let signed = record.last()?;
+        let last = self.stored_checkpoint(None).await?;
+        let head = self.head().await?;
+        if let Some(signed) = signed.as_ref().filter(|signed| signed.size() > head.size) {
+            return Err(ProveError::Behind {
+                signed: signed.size(),
+                found: head.size,
+            });
+        }
+        let last_size = last
+            .as_ref()
+            .map_or(0, |last| last.checkpoint.checkpoint().size());
+        let same = |last: &Stored| {
+            signed
+                .as_ref()
+                .is_none_or(|one| one == last.checkpoint.checkpoint())
+        };
+        if let Some(last) = last.as_ref().filter(|last| same(last))
+            && self.only_publications(last_size, head.size).await?
+        {
+            return Ok(Signed {
+                checkpoint: last.checkpoint.clone(),
+                new: false,
+                unsigned_by: Vec::new(),
+            });
+        }
+        let folded = self.checkpoint_keys().await?;
+        let known = [
+            (signed.as_ref(), "this signer signed last"),
+            (
+                last.as_ref().map(|last| last.checkpoint.checkpoint()),
+                "was stored last",
+            ),
+        ];
+        let root = self.read_again(head.size, &known).await?;
+        let valid = folded.valid_at(head.size);
+        let (mine, others): (Vec<_>, Vec<_>) = valid
+            .into_iter()
+            .partition(|key| signers.iter().any(|signer| signer.verifier_key() == *key));
+        let signing: Vec<&NoteSigner> = signers
+            .iter()
+            .filter(|signer| mine.contains(&signer.verifier_key()))
+            .collect();
+        if signing.is_empty() {
+            return Err(ProveError::NoKey { size: head.size });
+        }
+        let checkpoint = Checkpoint::new(folded.origin(), head.size, root)?;
+        let note = SignedCheckpoint::sign(checkpoint.clone(), &signing)?;
+        folded.verify_alone(&note)?;
+        record.remember(&checkpoint)?;
+        let stored: bool = query("select ledger.checkpoint($1, $2, $3, $4, $5) as stored")
+            .bind(self.id().uuid())
+            .bind(number(head.size))
+            .bind(root.0.as_slice())
+            .bind(note.to_string())
+            .bind(number(last_size))
+            .fetch_one(self.pool())
+            .await
+            .and_then(|row| row.try_get("stored"))
+            .map_err(failed("store the checkpoint"))?;
+        if !stored {
+            return Err(ProveError::Raced);
+        }
+        Ok(Signed {
+            checkpoint: note,
+            new: true,
+            unsigned_by: others,
+        })
+    }
+
+    /// Whether the entries behind `from`, up to `to`, are nothing but publications.
+    async fn only_publications(&self, from: u64, to: u64) -> Result<bool, ProveError> {
+        let what = "look for entries without a checkpoint";
+        let row = query(
+            "select not exists (select from ledger.entries \
+                                where ledger_id = $1 and seq > $2 and seq <= $3 and type <> 'checkpoint.published') as only",
+        )
+        .bind(self.id().uuid())
+        .bind(number(from))
+        .bind(number(to))
+        .fetch_one(self.pool())
+        .await
+        .map_err(failed(what))?;
+        row.try_get("only").map_err(failed(what))
+    }
+
+    /// Reads the first `size` entries as they lie in the database, checks that they are linked, and gives the root over them.
+    async fn read_again(
+        &self,
+        size: u64,
+        known: &[(Option<&Checkpoint>, &'static str)],
+    ) -> Result<Hash, ProveError> {
+        let what = "read the entries again";
+        let mut tree = Frontier::default();
+        let mut prev = Hash::ZERO;
+        while tree.size() < size {
+            let rows = query(
+                "select seq, hash, bytes from ledger.entries \
+                 where ledger_id = $1 and seq > $2 and seq <= $3 order by seq limit $4",
+            )
+            .bind(self.id().uuid())
+            .bind(number(tree.size()))
+            .bind(number(size))
+            .bind(PAGE)
+            .fetch_all(self.pool())
+            .await
+            .map_err(failed(what))?;
+            if rows.is_empty() {
+                let seq = number(tree.size() + 1);
+                return Err(ReadError::Damaged { seq }.into());
+            }
+            for row in &rows {
+                let seq: i64 = row.try_get("seq").map_err(failed(what))?;
+                let bytes: &[u8] = row.try_get("bytes").map_err(failed(what))?;
+                let hash: &[u8] = row.try_get("hash").map_err(failed(what))?;
+                let computed = leaf_hash(bytes);
+                let sound = Hash::from_slice(hash) == Some(computed)
+                    && seq == number(tree.size() + 1)
+                    && Entry::from_bytes(bytes).is_ok_and(|entry| {
+                        entry.prev == prev && entry.ledger == self.id() && number(entry.seq) == seq
+                    });
+                if !sound {
+                    return Err(ReadError::Damaged { seq }.into());
+                }
+                prev = computed;
+                tree.push(computed);
+                for (checkpoint, whose) in known {
+                    if let Some(checkpoint) = checkpoint
+                        && checkpoint.size() == tree.size()
+                        && checkpoint.root() != tree.root()
+                    {
+                        let size = tree.size();
+                        return Err(ProveError::Fork { size, whose });
+                    }
+                }
+            }
+        }
+        Ok(tree.root())
+    }
+
+    /// Adds to the stored tree what is not there yet.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn grow_tree(&self) -> Result<(), ProveError> {
+        query("select ledger.grow($1)")
+            .bind(self.id().uuid())
+            .execute(self.pool())
+            .await
+            .map_err(failed("grow the tree"))?;
+        Ok(())
+    }
+
+    /// The hashes of a recipe, from the stored tree, which must be grown.
+    ///
+    /// # Errors
+    /// The database's; a node that is not there.
+    pub async fn stored_proof(&self, recipe: &Recipe) -> Result<Vec<Hash>, ProveError> {
+        let mut nodes = HashMap::new();
+        for run in recipe.nodes() {
+            for (index, hash) in (run.first..).zip(self.stored_nodes(run).await?) {
+                nodes.insert((run.level, index), hash);
+            }
+        }
+        recipe
+            .build(|level, index| nodes.get(&(level, index)).copied())
+            .map_err(ProveError::Tree)
+    }
+
+    /// A run of stored nodes; shorter where some are missing.
+    async fn stored_nodes(&self, run: Nodes) -> Result<Vec<Hash>, ProveError> {
+        let what = "read the tree";
+        let statement = if run.level == 0 {
+            "select hash, seq - 1 as index from ledger.entries \
+             where ledger_id = $1 and $2::smallint = 0 and seq > $3 and seq <= $3 + $4 order by seq"
+        } else {
+            "select hash, index from ledger.tree \
+             where ledger_id = $1 and level = $2 and index >= $3 and index < $3 + $4 order by index"
+        };
+        let rows = query(statement)
+            .bind(self.id().uuid())
+            .bind(i16::from(run.level))
+            .bind(number(run.first))
+            .bind(number(run.count))
+            .fetch_all(self.pool())
+            .await
+            .map_err(failed(what))?;
+        let mut hashes = Vec::with_capacity(rows.len());
+        for (expected, row) in (run.first..).zip(&rows) {
+            let index: i64 = row.try_get("index").map_err(failed(what))?;
+            let hash = Hash::from_slice(row.try_get("hash").map_err(failed(what))?);
+            match hash {
+                Some(hash) if index == number(expected) => hashes.push(hash),
+                _ => break,
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Proves that an entry is in a checkpoint: the hashes of RFC 6962 section 2.1.1, checked before they are given out.
+    ///
+    /// # Errors
+    /// See [`ProveError`].
+    pub async fn prove_entry(
+        &self,
+        seq: u64,
+        checkpoint: &Checkpoint,
+    ) -> Result<Vec<Hash>, ProveError> {
+        if seq == 0 || seq > checkpoint.size() {
+            return Err(ProveError::NotCovered { seq });
+        }
+        let recorded = self.get(seq).await?;
+        let recorded = recorded.ok_or(ReadError::Damaged { seq: number(seq) })?;
+        self.grow_tree().await?;
+        let index = seq - 1;
+        let size = checkpoint.size();
+        let recipe = Recipe::inclusion(index, size).map_err(ProveError::Tree)?;
+        let proof = self.stored_proof(&recipe).await?;
+        verify_inclusion(&recorded.hash, index, size, &proof, &checkpoint.root())
+            .map_err(ProveError::Tree)?;
+        Ok(proof)
+    }
+
+    /// Proves that a checkpoint extends an older one: the hashes of RFC 6962 section 2.1.2, checked before they are given out.
+    ///
+    /// # Errors
+    /// [`ProveError::Fork`] where it does not; see [`ProveError`].
+    pub async fn prove_consistency(
+        &self,
+        old: &Checkpoint,
+        new: &Checkpoint,
+    ) -> Result<Vec<Hash>, ProveError> {
+        self.grow_tree().await?;
+        let recipe = Recipe::consistency(old.size(), new.size()).map_err(ProveError::Tree)?;
+        let proof = self.stored_proof(&recipe).await?;
+        let verified = verify_consistency(old.size(), &old.root(), new.size(), &new.root(), &proof);
+        match verified {
+            Ok(()) => Ok(proof),
+            // The new root comes out of the stored tree: it is the old one that is of another history.
+            Err(ProofError::OldRoot) => Err(ProveError::Fork {
+                size: old.size(),
+                whose: "was given",
+            }),
+            Err(ProofError::Root) if old.size() == new.size() => Err(ProveError::Fork {
+                size: old.size(),
+                whose: "was given",
+            }),
+            Err(error) => Err(ProveError::Tree(error)),
+        }
+    }
+
+    /// States, signed, that entries were lost when the ledger was restored from a backup older than what this signer signed, and
+    /// takes the ledger as it is for the beginning of what is signed from now on.
+    ///
+    /// # Errors
+    /// [`ProveError::NothingLost`]; see [`ProveError`].
+    pub async fn state_restored(
+        &self,
+        signers: &[NoteSigner],
+        record: &SignerRecord,
+        reason: &str,
+        actor: Actor,
+    ) -> Result<LedgerRestored, ProveError> {
+        let _lock = record.lock()?;
+        let signed = record.last()?.ok_or(ProveError::NothingLost)?;
+        let folded = self.checkpoint_keys().await?;
+        let stated = folded.lost(signed.size()).filter(|(_, restored)| {
+            (restored.lost_to, restored.lost_root) == (signed.size(), signed.root())
+        });
+        // A run that ended between the entry and the record has the rest to do.
+        let restored = if let Some((_, restored)) = stated {
+            restored.clone()
+        } else {
+            let restored = self.restored(&folded, &signed, signers, reason).await?;
+            let subject = Subject::of_ledger(self.id());
+            let event = Event::LedgerRestored(restored.clone());
+            let mut draft =
+                Draft::of(&event, subject.clone(), actor, subject).map_err(ProveError::Append)?;
+            draft.recorded_at = self.simulated_now().await?;
+            self.append(draft).await.map_err(ProveError::Append)?;
+            restored
+        };
+        let head = self.head().await?;
+        let root = self.read_again(head.size, &[]).await?;
+        record.remember(&Checkpoint::new(folded.origin(), head.size, root)?)?;
+        Ok(restored)
+    }
+
+    async fn restored(
+        &self,
+        folded: &CheckpointKeys,
+        signed: &Checkpoint,
+        signers: &[NoteSigner],
+        reason: &str,
+    ) -> Result<LedgerRestored, ProveError> {
+        let head = self.head().await?;
+        let mut kept = head.size;
+        if signed.size() <= head.size {
+            let known = [(Some(signed), "this signer signed last")];
+            match self.read_again(head.size, &known).await {
+                Ok(_) => return Err(ProveError::NothingLost),
+                // It has grown again since it was put back: common is what the last checkpoint in it speaks for.
+                Err(ProveError::Fork { .. }) => {
+                    let last = self.stored_checkpoint(None).await?;
+                    kept = last.map_or(1, |last| last.checkpoint.checkpoint().size());
+                    kept = kept.min(signed.size().saturating_sub(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let kept_root = self.read_again(kept, &[]).await?;
+        let valid = folded.valid_at(head.size);
+        let signing: Vec<&NoteSigner> = signers
+            .iter()
+            .filter(|signer| valid.contains(&signer.verifier_key()))
+            .collect();
+        if signing.is_empty() {
+            return Err(ProveError::NoKey { size: head.size });
+        }
+        let mut restored = LedgerRestored {
+            kept,
+            kept_root,
+            lost_from: kept + 1,
+            lost_to: signed.size(),
+            lost_root: signed.root(),
+            reason: reason.to_owned(),
+            statement: String::new(),
+        };
+        let text = keys::restored_text(folded.origin(), &restored);
+        restored.statement = keys::state(text, &signing).map_err(ProveError::Statement)?;
+        Ok(restored)
+    }
+}
+
+fn stored(row: &sqlx::postgres::PgRow) -> Result<Stored, ProveError> {
+    let what = "read a checkpoint";
+    let note: &str = row.try_get("note").map_err(failed(what))?;
+    let before: i64 = row.try_get("before_size").map_err(failed(what))?;
+    Ok(Stored {
+        checkpoint: SignedCheckpoint::parse(note.as_bytes())?,
+        before: before.unsigned_abs(),
+    })
+}

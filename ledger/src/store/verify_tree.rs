@@ -1,0 +1,736 @@
+//! The stored proof, checked while verify reads the entries: nodes of the tree, checkpoints, cosignatures, the entries about
+//! keys and publications, and what was said outside. Memory does not grow with the ledger.
+//!
+//! Give it every entry in order and let it [`TreeCheck::settle`] at least every [`SETTLE_EVERY`] entries.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::payload::PayloadText;
+use super::query;
+use super::read::ReadError;
+use crate::chain::checkpoint::SignedCheckpoint;
+use crate::chain::entry::{Entry, Hash, commitment_of_salted};
+use crate::chain::keys::CheckpointKeys;
+use crate::chain::merkle::Frontier;
+use crate::chain::note::{Note, Signature, VerifierKey};
+use crate::chain::verify::{Findings, Head, How, LISTED_MAX, StoredEntry};
+use crate::domain::event::Event;
+use crate::domain::id::LedgerId;
+
+/// Most entries between two calls of [`TreeCheck::settle`].
+pub(super) const SETTLE_EVERY: u64 = 1_000;
+/// Checkpoints read ahead: twice as many as can be passed before more are read, since no two have one size.
+const AHEAD: usize = 2_000;
+/// Height of a stored node's subtree, for each level.
+const TILE_HEIGHT: u32 = 8;
+
+/// Types of entries that say something about the proof.
+const LISTENS_TO: [&str; 5] = [
+    "ledger.created",
+    "ledger.restored",
+    "checkpoint_key.added",
+    "checkpoint_key.retired",
+    "checkpoint.published",
+];
+
+/// What somebody outside says of the ledger: a checkpoint that was kept, or the signer's own record.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Where it comes from, in words: `the checkpoint in day-one.txt`.
+    pub source: String,
+    /// Number of entries that it speaks for.
+    pub size: u64,
+    /// Root over them.
+    pub root: Hash,
+    /// The note, whose signatures are to be checked; none for the signer's own record.
+    pub signed: Option<SignedCheckpoint>,
+    /// Keys that the caller trusts instead of those that the ledger names.
+    pub vkeys: Vec<VerifierKey>,
+    /// Whether it was kept outside and so anchors the ledger.
+    pub outside: bool,
+}
+
+/// What was found out besides the findings.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Largest size of a claim from outside that holds.
+    pub(super) anchored: Option<u64>,
+    /// What could not be checked, in words.
+    pub(super) unchecked: Vec<String>,
+    /// Size of the last sound checkpoint; 0 where there is none.
+    pub(super) last_checkpoint: u64,
+}
+
+#[derive(Debug)]
+struct StoredCheckpoint {
+    size: u64,
+    before: u64,
+    root: Option<Hash>,
+    note: String,
+}
+
+/// A fault, and the entries whose hashes it was told by: where one of them is broken, that is the cause.
+#[derive(Debug)]
+struct Fault {
+    seq: u64,
+    how: How,
+    rests_on: Option<(u64, u64)>,
+}
+
+/// The check of one ledger.
+#[derive(Debug)]
+pub(super) struct TreeCheck {
+    ledger: LedgerId,
+    frontier: Frontier,
+    /// An entry was missing: nothing behind it can be computed.
+    gap: bool,
+    /// Number of entries that are taken for proven.
+    from: u64,
+    last_seq: u64,
+    /// Full nodes that were computed and not yet compared: level, index, hash.
+    nodes: Vec<(u32, u64, Hash)>,
+    missing: Vec<(u32, u64)>,
+    checkpoints: VecDeque<StoredCheckpoint>,
+    /// Largest size that a checkpoint of this ledger had when the check began, and up to which they were read.
+    largest: i64,
+    read_to: i64,
+    /// Size of the checkpoint before, and of the last sound one.
+    before: u64,
+    last_checkpoint: u64,
+    /// Sizes of checkpoints whose row stands in another place, which is what a broken link leads to.
+    displaced: BTreeSet<u64>,
+    links: Vec<(u64, u64)>,
+    /// Sizes and roots that entries say there are checkpoints of.
+    told: Vec<(u64, u64, Hash)>,
+    claims: BTreeMap<u64, Vec<Claim>>,
+    contradicted: Vec<Claim>,
+    keys: CheckpointKeys,
+    /// An entry about keys cannot be read, so that a signature proves nothing either way.
+    keys_in_doubt: bool,
+    anchored: Option<u64>,
+    faults: Vec<Fault>,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
+    move |source| ReadError::Database { what, source }
+}
+
+/// Number of the last entry below a node.
+fn last_entry(level: u32, index: u64) -> u64 {
+    let leaves = 1_u64.checked_shl(TILE_HEIGHT * level).unwrap_or(u64::MAX);
+    index.saturating_add(1).saturating_mul(leaves)
+}
+
+fn node_words(level: u32, index: u64) -> String {
+    let last = last_entry(level, index);
+    let leaves = 1_u64.checked_shl(TILE_HEIGHT * level).unwrap_or(u64::MAX);
+    let first = (last - leaves.min(last)).saturating_add(1);
+    format!("node {index} of level {level}, over entries {first} to {last}")
+}
+
+/// An error with its causes, in one line.
+pub(super) fn words_of(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+impl TreeCheck {
+    /// Begins in front of entry 1, or behind the entries that `frontier` stands for, whose keys are given.
+    pub(super) async fn start(
+        snapshot: &mut PgConnection,
+        ledger: LedgerId,
+        frontier: Frontier,
+        keys: CheckpointKeys,
+        claims: Vec<Claim>,
+    ) -> Result<Self, ReadError> {
+        let what = "look at the checkpoints";
+        let row = query(
+            "select coalesce(max(size), 0) as largest, \
+                    coalesce(max(size) filter (where size <= $2), 0) as passed \
+             from ledger.checkpoints where ledger_id = $1",
+        )
+        .bind(ledger.uuid())
+        .bind(i64::try_from(frontier.size()).unwrap_or(i64::MAX))
+        .fetch_one(&mut *snapshot)
+        .await
+        .map_err(failed(what))?;
+        let passed: i64 = row.try_get("passed").map_err(failed(what))?;
+        let mut by_size: BTreeMap<u64, Vec<Claim>> = BTreeMap::new();
+        for claim in claims {
+            by_size.entry(claim.size).or_default().push(claim);
+        }
+        let from = frontier.size();
+        let mut check = Self {
+            ledger,
+            gap: false,
+            last_seq: frontier.size(),
+            frontier,
+            nodes: Vec::new(),
+            missing: Vec::new(),
+            checkpoints: VecDeque::new(),
+            largest: row.try_get("largest").map_err(failed(what))?,
+            read_to: passed,
+            before: passed.unsigned_abs(),
+            last_checkpoint: passed.unsigned_abs(),
+            displaced: BTreeSet::new(),
+            links: Vec::new(),
+            told: Vec::new(),
+            claims: by_size,
+            contradicted: Vec::new(),
+            keys,
+            keys_in_doubt: false,
+            from,
+            anchored: None,
+            faults: Vec::new(),
+        };
+        check.read_ahead(snapshot).await?;
+        let size = check.frontier.size();
+        check.hold_claims(size);
+        Ok(check)
+    }
+
+    /// Takes the next row: the hash of its bytes, the entry in them, and its payload where that is stored in plain, salt first.
+    pub(super) fn take(
+        &mut self,
+        row: &StoredEntry<'_>,
+        hash: Hash,
+        entry: Option<&Entry>,
+        plain: Option<&[u8]>,
+    ) {
+        let seq = row.seq.unsigned_abs();
+        if LISTENS_TO.contains(&entry.map_or(row.event_type, |entry| entry.event_type.as_str())) {
+            let committed = entry
+                .zip(plain)
+                .filter(|(entry, salted)| commitment_of_salted(salted) == Some(entry.commitment));
+            match committed.map(|(entry, salted)| (entry, PayloadText::from_salted(salted))) {
+                Some((entry, PayloadText::Open { json, .. })) => self.hear(entry, &json),
+                // It is named for that; what it said of keys is not known.
+                _ => self.keys_in_doubt = true,
+            }
+        }
+        self.last_seq = self.last_seq.max(seq);
+        let size = self.frontier.size() + 1;
+        if seq > size {
+            self.gap = true;
+        }
+        if seq != size || self.gap {
+            return;
+        }
+        let nodes = &mut self.nodes;
+        self.frontier.push_noting(hash, |height, root| {
+            if height.is_multiple_of(TILE_HEIGHT) {
+                nodes.push((height / TILE_HEIGHT, (size >> height) - 1, root));
+            }
+        });
+        self.hold_claims(size);
+        while self.checkpoints.front().is_some_and(|c| c.size <= size) {
+            if let Some(checkpoint) = self.checkpoints.pop_front() {
+                self.checkpoint(&checkpoint);
+            }
+        }
+    }
+
+    /// Takes what an entry says of the proof, before its own hash is in the tree.
+    fn hear(&mut self, entry: &Entry, json: &str) {
+        let Ok(event) = Event::decode(entry.event_type.as_str(), entry.schema, json) else {
+            let why = "its payload is not of its type".to_owned();
+            return self.fault(entry.seq, How::Unsigned(why), None);
+        };
+        if let Err(error) = self.keys.apply(entry.seq, &event) {
+            return self.fault(entry.seq, How::Unsigned(words_of(&error)), None);
+        }
+        match event {
+            Event::CheckpointPublished(published) => {
+                self.told.push((entry.seq, published.size, published.root));
+            }
+            Event::LedgerRestored(restored) if restored.kept == self.frontier.size() => {
+                let kept = self.gap || restored.kept_root == self.frontier.root();
+                if !kept {
+                    let why = "the root that it says was kept is another".to_owned();
+                    self.fault(entry.seq, How::Unsigned(why), Some((1, restored.kept)));
+                }
+            }
+            Event::LedgerRestored(restored) => {
+                self.told
+                    .push((entry.seq, restored.kept, restored.kept_root));
+            }
+            _ => {}
+        }
+    }
+
+    /// Compares with the stored rows what was computed, and reads ahead.
+    pub(super) async fn settle(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
+        self.compare_nodes(connection).await?;
+        self.compare_told(connection).await?;
+        self.read_ahead(connection).await
+    }
+
+    /// Ends the check and names what is wrong.
+    pub(super) async fn finish(
+        mut self,
+        snapshot: &mut PgConnection,
+        head: Head,
+        findings: &mut Findings,
+    ) -> Result<Outcome, ReadError> {
+        self.settle(snapshot).await?;
+        loop {
+            while let Some(checkpoint) = self.checkpoints.pop_front() {
+                self.checkpoint(&checkpoint);
+            }
+            self.read_ahead(snapshot).await?;
+            if self.checkpoints.is_empty() {
+                break;
+            }
+        }
+        let mut unchecked = Vec::new();
+        for size in self.claims.keys().copied().collect::<Vec<_>>() {
+            if size >= self.from {
+                self.hold_claims(size);
+            }
+        }
+        for claim in self.claims.values().flatten() {
+            let from = self.from;
+            unchecked.push(format!("{}: it lies before entry {from}", claim.source));
+        }
+        unchecked.extend(self.contradicted());
+        self.stray_checkpoints(snapshot).await?;
+        for (size, before) in std::mem::take(&mut self.links) {
+            if !self.displaced.contains(&before) {
+                let why = format!("it follows one of size {before}, which is not in front of it");
+                self.fault(size, How::CheckpointAltered(why), None);
+            }
+        }
+        self.stray_nodes(snapshot).await?;
+        self.cosignatures(snapshot).await?;
+
+        let unsettled: BTreeSet<u64> = findings
+            .broken()
+            .filter(|broken| broken.how.unsettles_hash())
+            .map(|broken| broken.seq)
+            .collect();
+        let head_altered = findings
+            .broken()
+            .any(|broken| matches!(broken.how, How::HeadAltered(_)));
+        let mut excused = 0_u64;
+        for fault in self.faults {
+            let cause = fault.rests_on.is_some_and(|(from, to)| {
+                unsettled.range(from..=to).next().is_some() || head_altered && to > head.size
+            });
+            if cause {
+                excused += 1;
+            } else {
+                findings.name(fault.seq, fault.how);
+            }
+        }
+        if self.keys_in_doubt {
+            unchecked
+                .push("signatures of checkpoints: an entry about their keys is damaged".to_owned());
+        }
+        if excused > 0 || self.gap {
+            unchecked.push(
+                "stored nodes of the tree and checkpoints over the entries named above".to_owned(),
+            );
+        }
+        Ok(Outcome {
+            anchored: self.anchored,
+            unchecked,
+            last_checkpoint: self.last_checkpoint,
+        })
+    }
+
+    fn fault(&mut self, seq: u64, how: How, rests_on: Option<(u64, u64)>) {
+        if self.faults.len() < LISTED_MAX {
+            self.faults.push(Fault { seq, how, rests_on });
+        }
+    }
+
+    async fn read_ahead(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
+        if self.checkpoints.len() >= AHEAD / 2 || self.read_to >= self.largest {
+            return Ok(());
+        }
+        let what = "read the checkpoints";
+        let rows = query(
+            "select size, before_size, root, note from ledger.checkpoints \
+             where ledger_id = $1 and size > $2 and size <= $3 order by size limit $4",
+        )
+        .bind(self.ledger.uuid())
+        .bind(self.read_to)
+        .bind(self.largest)
+        .bind(i64::try_from(AHEAD).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await
+        .map_err(failed(what))?;
+        if rows.is_empty() {
+            self.read_to = self.largest;
+        }
+        for row in &rows {
+            let read = || -> Result<_, sqlx::Error> {
+                Ok((
+                    row.try_get::<i64, _>("size")?,
+                    StoredCheckpoint {
+                        size: row.try_get::<i64, _>("size")?.unsigned_abs(),
+                        before: row.try_get::<i64, _>("before_size")?.unsigned_abs(),
+                        root: Hash::from_slice(row.try_get("root")?),
+                        note: row.try_get("note")?,
+                    },
+                ))
+            };
+            let (size, checkpoint) = read().map_err(failed(what))?;
+            self.read_to = size;
+            self.checkpoints.push_back(checkpoint);
+        }
+        Ok(())
+    }
+
+    /// Checks a stored checkpoint; its root where the entries that were fed are just those that it speaks for.
+    fn checkpoint(&mut self, row: &StoredCheckpoint) {
+        let altered = |why: String| How::CheckpointAltered(why);
+        let size = row.size;
+        let signed = match SignedCheckpoint::parse(row.note.as_bytes()) {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.fault(size, altered(words_of(&error)), None);
+                self.before = size;
+                return;
+            }
+        };
+        let checkpoint = signed.checkpoint();
+        if checkpoint.size() != size {
+            self.displaced.insert(checkpoint.size());
+            let why = format!("its row says size {size}");
+            return self.fault(checkpoint.size(), altered(why), None);
+        }
+        let mut sound = true;
+        if self.keys_in_doubt {
+            sound = false;
+        } else if let Err(error) = self.keys.verify_alone(&signed) {
+            sound = false;
+            self.fault(size, altered(words_of(&error)), None);
+        } else if row.root != Some(checkpoint.root()) {
+            sound = false;
+            let why = "its column root is not the signed one".to_owned();
+            self.fault(size, altered(why), None);
+        } else if size > self.last_seq {
+            let why = format!(
+                "it speaks for {size} entries, and there are {}",
+                self.last_seq
+            );
+            let rests_on = Some((self.last_seq + 1, size));
+            self.fault(size, altered(why), rests_on);
+        } else if !self.gap
+            && size == self.frontier.size()
+            && checkpoint.root() != self.frontier.root()
+        {
+            let why = format!("entries 1 to {size} are not those that were signed");
+            self.fault(size, altered(why), Some((1, size)));
+        }
+        if row.before != self.before {
+            self.links.push((size, row.before));
+        }
+        self.before = size;
+        if sound && size <= self.last_seq {
+            self.last_checkpoint = self.last_checkpoint.max(size);
+        }
+    }
+
+    /// Holds what was said outside against the tree, where it has come to that size or ends before it.
+    fn hold_claims(&mut self, size: u64) {
+        for claim in self.claims.remove(&size).unwrap_or_default() {
+            let checked = match &claim.signed {
+                None => Ok(()),
+                Some(_) if self.keys_in_doubt && claim.vkeys.is_empty() => Ok(()),
+                Some(signed) if claim.vkeys.is_empty() => self.keys.verify(signed),
+                Some(signed) => signed.verify(&claim.vkeys).map(drop),
+            };
+            let source = &claim.source;
+            let origin = claim
+                .signed
+                .as_ref()
+                .map(|signed| signed.checkpoint().origin());
+            if origin.is_some_and(|origin| origin != self.keys.origin()) {
+                let why = format!("{source} is of another ledger");
+                self.fault(size, How::NotAsAnchored(why), None);
+            } else if let Err(error) = checked {
+                let why = format!("{source}: {}", words_of(&error));
+                self.fault(size, How::NotAsAnchored(why), None);
+            } else if size > self.last_seq || !self.gap && self.frontier.root() != claim.root {
+                self.contradicted.push(claim);
+            } else if claim.outside && !self.gap {
+                self.anchored = self.anchored.max(Some(size));
+            }
+        }
+    }
+
+    /// Names the claims that do not hold, but those about entries whose loss the ledger states.
+    fn contradicted(&mut self) -> Vec<String> {
+        let mut stated = Vec::new();
+        for claim in std::mem::take(&mut self.contradicted) {
+            let Claim {
+                source, size, root, ..
+            } = claim;
+            if let Some((seq, restored)) = self.keys.lost(size)
+                && (size < restored.lost_to || root == restored.lost_root)
+            {
+                stated.push(format!(
+                    "{source}: entries {} to {} were lost when the ledger was restored from a backup, as entry {seq} states",
+                    restored.lost_from, restored.lost_to
+                ));
+                continue;
+            }
+            if size > self.last_seq {
+                for seq in (self.last_seq + 1..=size).take(LISTED_MAX) {
+                    let why = format!("missing: {source} counts {size} entries");
+                    self.fault(seq, How::NotAsAnchored(why), None);
+                }
+            } else {
+                let why = format!("{source} names another root over entries 1 to {size}");
+                self.fault(size, How::NotAsAnchored(why), Some((1, size)));
+            }
+        }
+        stated
+    }
+
+    async fn compare_nodes(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
+        let what = "read the tree";
+        let nodes = std::mem::take(&mut self.nodes);
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let levels: Vec<i16> = nodes
+            .iter()
+            .map(|(level, ..)| i16::try_from(*level).unwrap_or(i16::MAX))
+            .collect();
+        let indexes: Vec<i64> = nodes
+            .iter()
+            .map(|(_, index, _)| i64::try_from(*index).unwrap_or(i64::MAX))
+            .collect();
+        let rows = query(
+            "select u.ord, t.hash from unnest($2::smallint[], $3::bigint[]) with ordinality as u (level, index, ord) \
+             left join ledger.tree t on t.ledger_id = $1 and t.level = u.level and t.index = u.index order by u.ord",
+        )
+        .bind(self.ledger.uuid())
+        .bind(levels)
+        .bind(indexes)
+        .fetch_all(connection)
+        .await
+        .map_err(failed(what))?;
+        for (row, (level, index, hash)) in rows.iter().zip(nodes) {
+            match row
+                .try_get::<Option<&[u8]>, _>("hash")
+                .map_err(failed(what))?
+            {
+                None if self.missing.len() < LISTED_MAX => self.missing.push((level, index)),
+                None => {}
+                Some(stored) if Hash::from_slice(stored) == Some(hash) => {}
+                Some(_) => {
+                    let last = last_entry(level, index);
+                    let first = last + 1 - (1 << (TILE_HEIGHT * level));
+                    let why = format!("{} is another", node_words(level, index));
+                    self.fault(last, How::NodeAltered(why), Some((first, last)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the checkpoints that entries tell of.
+    async fn compare_told(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
+        let what = "look for the checkpoints that entries tell of";
+        let told = std::mem::take(&mut self.told);
+        if told.is_empty() {
+            return Ok(());
+        }
+        let sizes: Vec<i64> = told
+            .iter()
+            .map(|(_, size, _)| i64::try_from(*size).unwrap_or(i64::MAX))
+            .collect();
+        let rows = query(
+            "select c.root from unnest($2::bigint[]) with ordinality as u (size, ord) \
+             left join ledger.checkpoints c on c.ledger_id = $1 and c.size = u.size order by u.ord",
+        )
+        .bind(self.ledger.uuid())
+        .bind(sizes)
+        .fetch_all(connection)
+        .await
+        .map_err(failed(what))?;
+        for (row, (seq, size, root)) in rows.iter().zip(told) {
+            let stored: Option<&[u8]> = row.try_get("root").map_err(failed(what))?;
+            let why = match stored {
+                None => format!("it is gone, and entry {seq} tells of it"),
+                Some(stored) if Hash::from_slice(stored) != Some(root) => {
+                    format!("entry {seq} tells of another root")
+                }
+                Some(_) => continue,
+            };
+            self.fault(size, How::CheckpointAltered(why), None);
+        }
+        Ok(())
+    }
+
+    /// Checkpoints under the id of no ledger, which were some ledger's before their row was edited.
+    async fn stray_checkpoints(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
+        let what = "look for checkpoints of no ledger";
+        let rows = query(
+            "select note from ledger.checkpoints c \
+             where not exists (select from ledger.heads h where h.ledger_id = c.ledger_id) limit 1000",
+        )
+        .fetch_all(snapshot)
+        .await
+        .map_err(failed(what))?;
+        for row in &rows {
+            let note: &str = row.try_get("note").map_err(failed(what))?;
+            let Ok(signed) = SignedCheckpoint::parse(note.as_bytes()) else {
+                continue;
+            };
+            let checkpoint = signed.checkpoint();
+            if checkpoint.origin() == self.keys.origin() {
+                self.displaced.insert(checkpoint.size());
+                let why = "its row stands under no ledger".to_owned();
+                self.fault(checkpoint.size(), How::CheckpointAltered(why), None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that no entries make, and those that are missing under a checkpoint.
+    async fn stray_nodes(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
+        let what = "look for nodes of no entries";
+        let rows = query(
+            "select t.level, t.index from ledger.tree t \
+             where t.ledger_id = $1 and (t.index::numeric + 1) * power(256::numeric, t.level) > $2 \
+                or not exists (select from ledger.heads h where h.ledger_id = t.ledger_id) \
+             order by t.level, t.index limit 1000",
+        )
+        .bind(self.ledger.uuid())
+        .bind(i64::try_from(self.last_seq).unwrap_or(i64::MAX))
+        .fetch_all(snapshot)
+        .await
+        .map_err(failed(what))?;
+        let mut moved = 0;
+        for (level, index) in std::mem::take(&mut self.missing) {
+            let last = last_entry(level, index);
+            if last <= self.last_checkpoint {
+                moved += 1;
+                let why = format!("{} is gone", node_words(level, index));
+                self.fault(last, How::NodeAltered(why), None);
+            }
+        }
+        for row in &rows {
+            if moved > 0 {
+                // A row that was given another place is missed at its own: one edit.
+                moved -= 1;
+                continue;
+            }
+            let level: i16 = row.try_get("level").map_err(failed(what))?;
+            let index: i64 = row.try_get("index").map_err(failed(what))?;
+            let (level, index) = (u32::from(level.unsigned_abs()), index.unsigned_abs());
+            let last = last_entry(level, index);
+            let why = format!(
+                "{} is of entries that are not there",
+                node_words(level, index)
+            );
+            let rests_on = Some((self.last_seq + 1, last));
+            self.fault(last, How::NodeAltered(why), rests_on);
+        }
+        Ok(())
+    }
+
+    async fn cosignatures(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
+        let what = "read the cosignatures";
+        let mut after = (i64::MIN, String::new());
+        loop {
+            let rows = query(
+                "select s.size, s.vkey, s.line, c.note from ledger.cosignatures s \
+                 left join ledger.checkpoints c on c.ledger_id = s.ledger_id and c.size = s.size \
+                 where (s.ledger_id = $1 or not exists (select from ledger.heads h where h.ledger_id = s.ledger_id)) \
+                   and (s.size, s.vkey) > ($2, $3) \
+                 order by s.size, s.vkey limit 500",
+            )
+            .bind(self.ledger.uuid())
+            .bind(after.0)
+            .bind(&after.1)
+            .fetch_all(&mut *snapshot)
+            .await
+            .map_err(failed(what))?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = (
+                last.try_get("size").map_err(failed(what))?,
+                last.try_get("vkey").map_err(failed(what))?,
+            );
+            for row in &rows {
+                let size: i64 = row.try_get("size").map_err(failed(what))?;
+                let vkey: &str = row.try_get("vkey").map_err(failed(what))?;
+                let line: &str = row.try_get("line").map_err(failed(what))?;
+                let note: Option<&str> = row.try_get("note").map_err(failed(what))?;
+                if note.is_none() && self.displaced.contains(&size.unsigned_abs()) {
+                    // The checkpoint is named.
+                } else if note.is_none() {
+                    let why = format!("there is no checkpoint of size {size}, which it is of");
+                    self.fault(self.last_checkpoint, How::CosignatureAltered(why), None);
+                } else if let Some(why) = note.and_then(|note| cosignature_fault(vkey, line, note))
+                {
+                    self.fault(size.unsigned_abs(), How::CosignatureAltered(why), None);
+                }
+            }
+        }
+    }
+}
+
+/// Words about entries that no checkpoint covers yet. Publications are entries too, and need none of their own.
+pub(super) async fn lag(
+    snapshot: &mut PgConnection,
+    ledger: LedgerId,
+    last: u64,
+    head: Head,
+) -> Result<Vec<String>, ReadError> {
+    let what = "count the entries behind the last checkpoint";
+    if last == 0 {
+        return Ok(vec![
+            "no checkpoint was signed yet: `ledger checkpoint` makes one".to_owned(),
+        ]);
+    }
+    let row = query(
+        "select count(*) as behind from ledger.entries \
+         where ledger_id = $1 and seq > $2 and seq <= $3 and type <> 'checkpoint.published'",
+    )
+    .bind(ledger.uuid())
+    .bind(i64::try_from(last).unwrap_or(i64::MAX))
+    .bind(i64::try_from(head.size).unwrap_or(i64::MAX))
+    .fetch_one(snapshot)
+    .await
+    .map_err(failed(what))?;
+    let behind: i64 = row.try_get("behind").map_err(failed(what))?;
+    Ok((behind > 0)
+        .then(|| {
+            format!("the last checkpoint, of size {last}, is {behind} entries behind the head")
+        })
+        .into_iter()
+        .collect())
+}
+
+/// What is wrong with a witness's line on a checkpoint's note.
+fn cosignature_fault(vkey: &str, line: &str, note: &str) -> Option<String> {
+    let key: VerifierKey = match vkey.parse() {
+        Ok(key) => key,
+        Err(error) => return Some(words_of(&error)),
+    };
+    let signature: Signature = match line.parse() {
+        Ok(signature) => signature,
+        Err(error) => return Some(words_of(&error)),
+    };
+    let text = Note::parse(note.as_bytes()).map(|note| note.text().to_owned());
+    let verified = text.and_then(|text| {
+        let note = Note::new(text, vec![signature])?;
+        note.verify(std::slice::from_ref(&key)).map(drop)
+    });
+    verified.err().map(|error| words_of(&error))
+}

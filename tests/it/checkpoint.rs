@@ -1,0 +1,345 @@
+//! Checkpoints, from signing to what they prove years later: rotation, restore, a signer that refuses to fork.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::server::execute;
+use crate::tamper::dump_into;
+use crate::tamper_proof::fill;
+use crate::world::{World, line, output};
+
+/// Keeps the note that a command printed in a file.
+fn keep(world: &World, name: &str, note: &str) -> PathBuf {
+    let path = world.home().join(name);
+    std::fs::write(&path, note).unwrap();
+    path
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn append(world: &World) {
+    world.append(&[line("test.happened", "service:api", &json!({}))]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_signed_shown_and_held_against_the_ledger() {
+    let world = World::start().await;
+    append(&world);
+    let (_, before) = world.verify(&[]);
+    assert!(
+        before["warnings"]
+            .to_string()
+            .contains("no checkpoint was signed yet")
+    );
+
+    let signed = world.ledger(["checkpoint"]).ok();
+    assert_eq!(signed.stderr, "");
+    let vkey = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let origin = vkey.split('+').next().unwrap();
+    assert!(
+        signed.stdout.starts_with(&format!("{origin}\n2\n")),
+        "{signed:?}"
+    );
+    let again = world.ledger(["checkpoint"]).ok();
+    assert_eq!(again.stdout, signed.stdout);
+    assert!(
+        again.stderr.contains("nothing was appended since"),
+        "{again:?}"
+    );
+    assert_eq!(
+        world.ledger(["checkpoint", "show"]).ok().stdout,
+        signed.stdout
+    );
+    let shown = world
+        .ledger(["checkpoint", "show", "2", "--json"])
+        .ok()
+        .json();
+    assert_eq!(shown["note"], signed.stdout);
+    assert_eq!(world.ledger(["checkpoint", "show", "1"]).exit, 1);
+
+    let first = keep(&world, "first.txt", &signed.stdout);
+    let (exit, report) = world.verify(&["--checkpoint", path(&first)]);
+    assert_eq!((exit, &report["anchored"]), (0, &json!(2)), "{report}");
+    assert_eq!(report["warnings"], json!([]));
+    append(&world);
+    let (exit, report) = world.verify(&["--checkpoint", path(&first), "--vkey", vkey.trim_end()]);
+    assert_eq!((exit, &report["anchored"]), (0, &json!(2)), "{report}");
+    assert_eq!(
+        report["unchecked"],
+        json!(["entries 3 to 3 are not anchored"])
+    );
+    let behind = "the last checkpoint, of size 2, is 1 entries behind the head";
+    assert_eq!(report["warnings"], json!([behind]));
+    world.ledger(["checkpoint"]).ok();
+    let listed = world.ledger(["checkpoint", "list", "--json"]).ok().lines();
+    let sizes: Vec<&Value> = listed.iter().map(|line| &line["size"]).collect();
+    assert_eq!(sizes, [2, 3]);
+
+    // What another key signed, or what was changed since, is not this ledger's.
+    let other = World::start().await;
+    let theirs = other.ledger(["checkpoint"]).ok().stdout;
+    let theirs = keep(&world, "theirs.txt", &theirs);
+    let changed = signed.stdout.replacen("\n2\n", "\n3\n", 1);
+    let changed = keep(&world, "changed.txt", &changed);
+    for wrong in [&theirs, &changed] {
+        let (exit, report) = world.verify(&["--checkpoint", path(wrong)]);
+        assert_eq!((exit, &report["broken_count"]), (1, &json!(1)), "{report}");
+    }
+    let not_one = keep(&world, "not-one.txt", "hello\n");
+    let refused = world.ledger(["verify", "--checkpoint", path(&not_one)]);
+    assert_eq!(refused.exit, 2, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_day_one_checkpoint_holds_after_rotations_and_a_restore() {
+    let world = World::start().await;
+    append(&world);
+    let day_one = world.ledger(["checkpoint"]).ok().stdout;
+    let day_one = keep(&world, "day-one.txt", &day_one);
+    let first_key = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    fill(&world, 1_000).await;
+
+    let mut retired = first_key.trim_end().to_owned();
+    for round in 1..=2_u64 {
+        let new = world.ledger(["key", "rotate"]).ok().stdout;
+        let both = world.ledger(["checkpoint", "show"]).ok().stdout;
+        assert_eq!(both.matches("\u{2014} ").count(), 2, "{both}");
+        fill(&world, 1_000 + 1_000 * round).await;
+        world.ledger(["key", "retire", &retired]).ok();
+        let alone = world.ledger(["checkpoint", "show"]).ok().stdout;
+        assert_eq!(alone.matches("\u{2014} ").count(), 1, "{alone}");
+        new.trim_end().clone_into(&mut retired);
+    }
+    let keys = world.ledger(["key", "list", "--json"]).ok().lines();
+    let uses: Vec<(bool, bool)> = keys
+        .iter()
+        .map(|key| {
+            let held = |name: &str| key[name].as_bool().unwrap();
+            (held("in_use"), held("private_key_here"))
+        })
+        .collect();
+    assert_eq!(uses, [(false, false), (false, false), (true, true)]);
+    assert_eq!(
+        world.ledger(["key", "retire", &retired]).exit,
+        2,
+        "the last key"
+    );
+
+    let restored = World::empty().await;
+    dump_into(&world, &restored, &[]);
+    std::fs::copy(world.home().join("kek"), restored.home().join("kek")).unwrap();
+    for world in [&world, &restored] {
+        let (exit, report) = world.verify(&["--checkpoint", path(&day_one)]);
+        assert_eq!((exit, &report["anchored"]), (0, &json!(2)), "{report}");
+        let by_vkey = [
+            "--checkpoint",
+            path(&day_one),
+            "--vkey",
+            first_key.trim_end(),
+        ];
+        let (exit, report) = world.verify(&by_vkey);
+        assert_eq!((exit, &report["anchored"]), (0, &json!(2)), "{report}");
+        let proof = world.ledger(["prove", "--from", path(&day_one)]).ok();
+        assert!(proof.stdout.starts_with("old 2\n"), "{proof:?}");
+        assert!(proof.stderr.contains("extends the one of 2"), "{proof:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signer_does_not_sign_a_second_history() {
+    let world = World::start().await;
+    append(&world);
+    world.ledger(["checkpoint"]).ok();
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    append(&world);
+    append(&world);
+    let lost = world.ledger(["checkpoint"]).ok().stdout;
+    let lost = keep(&world, "lost.txt", &lost);
+
+    // The older backup, with the same home: behind what was signed, it is read-only.
+    let on_backup = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        output(command.env("DATABASE_URL", backup.url()))
+    };
+    let refused = on_backup(&["checkpoint"]);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("restored from an older backup"),
+        "{refused:?}"
+    );
+    let refused = on_backup(&["key", "rotate"]);
+    assert_ne!(refused.exit, 0, "{refused:?}");
+    assert!(refused.stderr.contains("read-only"), "{refused:?}");
+    let verified = on_backup(&["verify", "--json"]);
+    assert_eq!(verified.exit, 1, "{verified:?}");
+    assert!(
+        verified.stdout.contains("the signer's record"),
+        "{verified:?}"
+    );
+    on_backup(&["log"]).ok();
+
+    // A person states the loss; then it goes on, and says of the lost checkpoint what became of it.
+    let stated = on_backup(&[
+        "checkpoint",
+        "restored",
+        "--reason",
+        "the disk failed",
+        "--json",
+    ])
+    .ok();
+    assert_eq!(stated.json()["lost_from"], 3);
+    assert_eq!(stated.json()["lost_to"], 4);
+    on_backup(&["checkpoint"]).ok();
+    let verified = on_backup(&["verify", "--json"]).ok().json();
+    assert_eq!(verified["verdict"], "intact");
+    let verified = on_backup(&["verify", "--json", "--checkpoint", path(&lost)])
+        .ok()
+        .json();
+    let said = verified["unchecked"].to_string();
+    assert!(
+        said.contains("entries 3 to 4 were lost when the ledger was restored"),
+        "{said}"
+    );
+    let again = on_backup(&["checkpoint", "restored", "--reason", "again"]);
+    assert_eq!(again.exit, 2, "{again:?}");
+
+    // A forged history of the same length: the record knows another root.
+    let forged = World::empty().await;
+    dump_into(&backup, &forged, &[]);
+    let rewrite = "alter table ledger.entries disable trigger user; \
+        update ledger.entries set bytes = convert_to(regexp_replace(convert_from(bytes, 'UTF8'), '\"occurred_at\":\"\\d+', '\"occurred_at\":\"1999'), 'UTF8') where seq = 3; \
+        update ledger.entries set hash = sha256('\\x00'::bytea || bytes) where seq = 3; \
+        alter table ledger.heads disable trigger user; \
+        update ledger.heads set hash = (select hash from ledger.entries where seq = 3); \
+        delete from ledger.checkpoints where false";
+    execute(&mut forged.superuser().await, rewrite).await;
+    let mut command = world.command(["append", "--json"]);
+    command.env("DATABASE_URL", forged.url());
+    let next = line("test.happened", "service:api", &json!({})).to_string();
+    crate::world::output_of(&mut command, &next).ok();
+    let mut command = world.command(["checkpoint"]);
+    let refused = output(command.env("DATABASE_URL", forged.url()));
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.stderr.contains("would be a fork"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_key_from_the_environment_signs_and_one_of_another_ledger_does_not() {
+    let world = World::start().await;
+    let folder = world.home().join("checkpoint-keys");
+    let vkey = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let id = vkey.split('+').next().unwrap().rsplit('/').next().unwrap();
+    let file = folder.join(id);
+    let key = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let refused = world.ledger(["checkpoint"]);
+    assert_eq!(refused.exit, 2, "{refused:?}");
+    assert!(refused.stderr.contains("no key at hand"), "{refused:?}");
+    let with = |key: &str| {
+        output(
+            world
+                .command(["checkpoint"])
+                .env("LEDGER_CHECKPOINT_KEY", key),
+        )
+    };
+    with(key.trim_end()).ok();
+    append(&world);
+    let other = World::start().await;
+    let vkey = other.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let id = vkey.split('+').next().unwrap().rsplit('/').next().unwrap();
+    let theirs = std::fs::read_to_string(other.home().join("checkpoint-keys").join(id)).unwrap();
+    for wrong in [theirs.trim_end(), "PRIVATE+KEY+x"] {
+        let refused = with(wrong);
+        assert_eq!(refused.exit, 2, "{refused:?}");
+        assert!(!refused.stderr.contains("PRIVATE"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_signs_what_is_new_and_ends_with_sigterm() {
+    let world = World::start().await;
+    let mut child = world
+        .command(["checkpoint", "--every", "50ms", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["size"], 1);
+    append(&world);
+    assert_eq!(next()["size"], 2);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(lines.next().is_none(), "nothing was signed twice");
+    world.assert_intact();
+}
+
+#[tokio::test]
+async fn two_signers_store_one_checkpoint_after_the_other() {
+    let world = World::start().await;
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let signers: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    append(&world);
+                    world.ledger(["checkpoint", "--json"])
+                })
+            })
+            .collect();
+        signers
+            .into_iter()
+            .map(|signer| signer.join().unwrap())
+            .collect()
+    });
+    for answer in answers {
+        answer.ok();
+    }
+    world.assert_intact();
+}
+
+#[tokio::test]
+async fn each_receipt_of_a_run_is_found_again() {
+    let world = World::start().await;
+    let told = world.append(&[
+        line("test.happened", "service:api", &json!({"n": 1})),
+        line("test.happened", "service:api", &json!({"n": 2})),
+    ]);
+    let receipt = |entry: &Value, hash: &str| {
+        format!(
+            "2026-01-15T09:30:00.123456Z test.happened seq={} hash={hash} subject=service:x outcome=done\n",
+            entry["seq"]
+        )
+    };
+    let hash = |entry: &Value| entry["hash"].as_str().unwrap().to_owned();
+    let mut log = String::from("started\n");
+    for entry in &told {
+        log.push_str(&receipt(entry, &hash(entry)));
+    }
+    let file = keep(&world, "run.log", &log);
+    let (exit, report) = world.verify(&["--receipts", path(&file)]);
+    assert_eq!((exit, &report["anchored"]), (0, &json!(3)), "{report}");
+    let other = receipt(&told[0], &hash(&told[1]));
+    let missing = receipt(&json!({"seq": 5}), &hash(&told[1]));
+    let file = keep(&world, "other.log", &format!("{log}{other}{missing}"));
+    let (exit, report) = world.verify(&["--receipts", path(&file)]);
+    let broken: Vec<&Value> = report["broken"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| &b["seq"])
+        .collect();
+    assert_eq!(
+        (exit, broken),
+        (1, vec![&json!(2), &json!(4), &json!(5)]),
+        "{report}"
+    );
+    let empty = keep(&world, "empty.log", "nothing\n");
+    assert_eq!(world.ledger(["verify", "--receipts", path(&empty)]).exit, 2);
+}
