@@ -222,6 +222,13 @@ impl Bundle {
         bundle
     }
 
+    /// Numbers of the entries, in order.
+    pub fn numbers(&self) -> Vec<u64> {
+        let entries = self.entries.iter();
+        let read = entries.filter_map(|bytes| Entry::from_bytes(bytes).ok());
+        read.map(|entry| entry.seq).collect()
+    }
+
     /// The bundle as a ZIP file. The same content gives the same bytes.
     pub fn pack(&self) -> Result<Vec<u8>, BundleError> {
         let mut files: Files = self.guides.clone();
