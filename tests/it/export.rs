@@ -34,6 +34,7 @@ fn verify_offline(bundle: &Path, arguments: &[&str]) -> (i32, Value) {
 }
 
 /// Python, of which nothing but the standard library is used; none where it is not installed.
+#[expect(clippy::print_stderr, reason = "says what was skipped, and why")]
 fn python(folder: &Path, arguments: &[&str]) -> Option<Output> {
     let mut command = Command::new("python3");
     command
