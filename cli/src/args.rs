@@ -1,5 +1,6 @@
 //! The command line.
 
+mod export;
 mod proof;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     Key(Key),
     /// Prove that an entry is in the last checkpoint, or that this extends an older one
     Prove(Prove),
+    /// Copy entries out: a bundle that anybody can check offline, or the whole tree as files
+    Export(Export),
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
@@ -145,15 +149,18 @@ pub(crate) struct Verify {
     /// A checkpoint that was kept outside: what the ledger holds now has to extend it; can be given several times
     #[arg(long = "checkpoint", value_name = "FILE")]
     pub(crate) checkpoints: Vec<PathBuf>,
-    /// Key to check those checkpoints by, instead of the keys that the ledger names; can be given several times
-    #[arg(long = "vkey", value_name = "VKEY", requires = "checkpoints")]
+    /// Key to check a checkpoint or bundle by, instead of the keys that the ledger or the bundle names; can be given several times
+    #[arg(long = "vkey", value_name = "VKEY")]
     pub(crate) vkeys: Vec<String>,
-    /// Policy (C2SP tlog-policy) whose witnesses must have cosigned a checkpoint, which then anchors the ledger
+    /// Policy (C2SP tlog-policy): its witnesses must have cosigned a checkpoint, which then anchors the ledger; or the bundle's
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Read only what lies behind this checkpoint, which was verified before: a file, or the size of a stored one
     #[arg(long, value_name = "FILE|SIZE")]
     pub(crate) since: Option<String>,
+    /// Check a bundle that `ledger export` wrote, and nothing else: offline, without a database
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "checkpoints", "receipts", "since"])]
+    pub(crate) bundle: Option<PathBuf>,
     /// Log file of a run: each entry that it was told of has to be there; can be given several times
     #[arg(long, value_name = "RUNLOG")]
     pub(crate) receipts: Vec<PathBuf>,

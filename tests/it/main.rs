@@ -25,6 +25,7 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cli;
 mod documents;
+mod export;
 mod faults;
 mod follow;
 mod guards;

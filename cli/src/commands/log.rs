@@ -44,7 +44,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Log) -> Result<Exit, Failure>
     Ok(Exit::Yes)
 }
 
-async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
+pub(crate) async fn filter(store: &Store, args: &Log) -> Result<Filter, Failure> {
     let types = args
         .types
         .iter()

@@ -6,6 +6,7 @@ mod bench;
 mod checkpoint;
 mod cleanup;
 mod demo;
+mod export;
 pub(crate) mod init;
 mod key;
 mod log;
@@ -14,6 +15,7 @@ mod prove;
 mod review;
 mod show;
 mod verify;
+mod verify_bundle;
 mod witness;
 
 use clap::CommandFactory as _;
@@ -39,6 +41,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Checkpoint(args) => checkpoint::run(&common, args).await,
         Command::Key(args) => key::run(&common, args).await,
         Command::Prove(args) => prove::run(&common, &args).await,
+        Command::Export(args) => export::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,

@@ -19,6 +19,12 @@ use crate::output;
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failure> {
+    if let Some(path) = &args.bundle {
+        return super::verify_bundle::run(common, path, &args);
+    }
+    if !args.vkeys.is_empty() && args.checkpoints.is_empty() {
+        return Err(Failure::usage("--vkey goes with --checkpoint or --bundle"));
+    }
     let mut outside = Outside {
         anchors: args
             .heads

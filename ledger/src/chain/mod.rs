@@ -1,11 +1,14 @@
 //! Canonical bytes, hashes and their checking: what an auditor needs and nothing else. Pure: no I/O, no clock, no randomness.
 
+pub mod archive;
+pub mod bundle;
 pub mod canonical;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
 pub mod keys;
 pub mod merkle;
+pub mod multiproof;
 pub mod note;
 pub mod plan;
 pub mod policy;

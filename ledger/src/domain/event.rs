@@ -13,6 +13,7 @@ pub use super::anchoring::{
     LedgerRestored,
 };
 use super::custody::{DeleteOutcome, Observation};
+pub use super::export::ExportMade;
 use super::hash::Hash;
 use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
 use super::identify::Disposition;
@@ -468,6 +469,8 @@ events! {
     CheckpointListed(CheckpointListed) = "checkpoint.listed", plain;
     /// A backup was restored, and what it lacks is lost.
     LedgerRestored(LedgerRestored) = "ledger.restored", plain;
+    /// A copy left the ledger.
+    ExportMade(ExportMade) = "export.made", plain;
 }
 
 /// An event of a type or schema that this program does not know.
@@ -514,7 +517,7 @@ mod tests {
         for (name, schema, _) in TYPES {
             name.parse::<EventType>().unwrap();
             assert_eq!(*schema, 1);
-            let irregular = ["found", "held", "overridden"];
+            let irregular = ["found", "held", "made", "overridden"];
             let past = name.ends_with("ed") || irregular.iter().any(|end| name.ends_with(end));
             assert!(past, "{name}");
         }

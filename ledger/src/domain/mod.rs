@@ -6,6 +6,7 @@
 pub mod anchoring;
 pub mod custody;
 pub mod event;
+pub mod export;
 pub mod hash;
 pub mod id;
 pub mod identify;

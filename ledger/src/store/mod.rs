@@ -10,6 +10,7 @@ pub mod clock;
 pub mod connect;
 mod copy;
 pub mod embedded;
+pub mod export;
 mod guards;
 pub mod identity;
 pub mod keys;
