@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod entry;
+pub mod erasure;
 pub mod merkle;
 pub mod note;
 pub mod plan;

@@ -4,6 +4,7 @@
 //! later "as of" an earlier entry.
 
 pub mod custody;
+pub mod erasure;
 pub mod event;
 pub mod hash;
 pub mod id;
