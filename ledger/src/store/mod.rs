@@ -7,6 +7,8 @@ pub mod clock;
 pub mod connect;
 mod copy;
 pub mod embedded;
+pub mod erase;
+pub mod erasures;
 mod guards;
 pub mod identity;
 pub mod keys;
@@ -15,6 +17,7 @@ pub mod migrate;
 pub mod payload;
 pub mod read;
 pub mod verify;
+mod verify_erasure;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,6 +152,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Natural ids of subjects that no entry is about yet.
     to_introduce: Mutex<HashMap<Subject, String>>,
+    /// The erasures read last, for payloads that are missed.
+    erasures: Mutex<erasures::Known>,
 }
 
 impl Store {
@@ -174,6 +179,7 @@ impl Store {
             queue,
             tasks,
             to_introduce: Mutex::default(),
+            erasures: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -198,6 +204,11 @@ impl Store {
     /// Whether sealed payloads can be read and written.
     pub fn has_keys(&self) -> bool {
         self.inner.keys.has_kek()
+    }
+
+    /// The key-encryption keys at hand; the first wraps what is new.
+    pub fn keks(&self) -> Vec<Kek> {
+        self.inner.keys.keks()
     }
 
     /// The connections, for what other modules of this crate read.
@@ -339,27 +350,47 @@ impl Store {
 
 /// Entry 1: what the ledger is, in plain, about the ledger itself.
 fn first_row(id: LedgerId, new: &connect::NewLedger, clock: &Clock) -> Result<Row, keys::KeyError> {
-    let salted = Salted::new(&new.payload)?;
-    let entry_id = clock.entry_id();
     #[expect(clippy::expect_used, reason = "`ledger.created` is an event type")]
     let event_type = "ledger.created".parse().expect("an event type");
+    let mut row = plain_row(
+        clock,
+        event_type,
+        &new.payload,
+        Subject::of_ledger(id),
+        new.actor.clone(),
+    )?;
+    row.occurred_at = new.simulated.unwrap_or(row.occurred_at);
+    row.recorded_at = new.simulated;
+    Ok(row)
+}
+
+/// An entry of now whose payload is kept in plain.
+fn plain_row(
+    clock: &Clock,
+    event_type: EventType,
+    payload: &str,
+    subject: Subject,
+    actor: Actor,
+) -> Result<Row, keys::KeyError> {
+    let salted = Salted::new(payload)?;
+    let id = clock.entry_id();
     Ok(Row {
-        id: entry_id,
-        key: payload::key_of(entry_id),
+        id,
+        key: payload::key_of(id),
         event_type,
         schema: 1,
-        subject: Subject::of_ledger(id),
-        actor: new.actor.clone(),
+        subject,
+        actor,
         run: None,
         cause: None,
-        occurred_at: new.simulated.unwrap_or_else(|| clock.now()),
+        occurred_at: clock.now(),
         commitment: salted.commitment(),
         algorithm: crate::chain::entry::PLAIN,
         key_id: String::new(),
         nonce: Vec::new(),
         payload: salted.into_bytes(),
         fence: None,
-        recorded_at: new.simulated,
+        recorded_at: None,
     })
 }
 

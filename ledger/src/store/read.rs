@@ -214,7 +214,7 @@ impl Store {
         Some(listener)
     }
 
-    async fn rows(&self, filter: &Filter, after: u64) -> Result<Vec<PgRow>, ReadError> {
+    pub(super) async fn rows(&self, filter: &Filter, after: u64) -> Result<Vec<PgRow>, ReadError> {
         let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let from = filter.from.unwrap_or(1).max(after + 1);
         let types: Vec<&str> = filter.types.iter().map(EventType::as_str).collect();
@@ -262,7 +262,7 @@ impl Store {
             return Err(damaged());
         }
         let payload = match row.try_get::<Option<&str>, _>("algorithm") {
-            Ok(None) => PayloadText::Gone,
+            Ok(None) => self.missing_payload(seq.unsigned_abs()).await?,
             _ => self
                 .open_row(&entry, row, "payload")
                 .await

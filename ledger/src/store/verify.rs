@@ -12,6 +12,8 @@ use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::{PayloadText, introduces};
 use super::read::{HEAD, ReadError, head_of};
+pub use super::verify_erasure::Erased;
+use super::verify_erasure::{Announced, announces};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
 use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
@@ -46,6 +48,8 @@ pub struct Report {
     pub head: Head,
     /// What is broken, and where.
     pub findings: Findings,
+    /// Erasures that account for payloads that are gone.
+    pub erased: Vec<Erased>,
     /// Up to which entry an anchor from outside speaks for the ledger.
     pub anchored: Option<u64>,
     /// Guards of the tables that are off: until they are on again, nothing vouches for what is written.
@@ -91,6 +95,10 @@ impl Store {
         let head = head_of(&row).map_err(failed("read the head"))?;
         let mut pass = Pass::new(self, anchors);
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
+        let announced = std::mem::take(&mut pass.announced);
+        let (erased, kept) = announced
+            .settle(&mut snapshot, self.id(), &mut findings)
+            .await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
@@ -121,10 +129,12 @@ impl Store {
             findings.name(anchor.size, How::NotAsAnchored(why));
         }
         let mut unchecked = pass.unchecked(&findings, anchors, head);
+        unchecked.extend(kept);
         unchecked.extend(strong_login);
         Ok(Report {
             head,
             findings,
+            erased,
             anchored: pass.anchored,
             guards_off,
             unchecked,
@@ -201,6 +211,7 @@ struct Pass<'a> {
     identities_unchecked: u64,
     /// Subjects whose identity row is missed at the entry that introduced them.
     identities_gone: usize,
+    announced: Announced,
 }
 
 impl<'a> Pass<'a> {
@@ -216,6 +227,7 @@ impl<'a> Pass<'a> {
             unreadable: 0,
             identities_unchecked: 0,
             identities_gone: 0,
+            announced: Announced::default(),
         }
     }
 
@@ -303,6 +315,11 @@ impl<'a> Pass<'a> {
         // Of most payloads only the hashes matter.
         let speaks = |salted: &&[u8]| stored.seq == 1 || introduces(salted);
         let text = salted.filter(speaks).map(PayloadText::from_salted);
+        if let (Some(salted), Ok(entry)) = (salted, &parsed)
+            && announces(stored.event_type)
+        {
+            self.announced.entry(entry, salted);
+        }
         let opened = payload.as_ref().map(|payload| (payload, opened));
         let entry = verifier.read_row(&stored, parsed, opened);
         if let (Some(entry), Some(PayloadText::Open { json, natural_id })) = (&entry, text) {
