@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod database;
 mod environment;
+mod epochs;
 mod exit;
 mod output;
 

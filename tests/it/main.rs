@@ -22,6 +22,8 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cli;
 mod documents;
+mod erasure;
+mod erasure_faults;
 mod faults;
 mod follow;
 mod guards;

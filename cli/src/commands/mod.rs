@@ -5,11 +5,14 @@ mod approve;
 mod bench;
 mod cleanup;
 mod demo;
+mod erase;
+mod hold;
 mod init;
 mod log;
 mod loss;
 mod review;
 mod show;
+mod subject;
 mod verify;
 
 use clap::CommandFactory as _;
@@ -37,6 +40,10 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
+        Command::Erase(args) => erase::run(&common, args).await,
+        Command::Hold(args) => hold::run(&common, args).await,
+        Command::Retention(args) => hold::retention(&common, args).await,
+        Command::Subject(args) => subject::run(&common, args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
