@@ -108,7 +108,7 @@ pub(crate) async fn make_ledger(
             "system"
         }
         .to_owned(),
-        checkpoint_key: signer.verifier_key(),
+        checkpoint_key: signer.verifier_key().to_string(),
         parameters: std::collections::BTreeMap::new(),
     });
     let new = NewLedger {
@@ -149,7 +149,7 @@ pub(crate) async fn make_ledger(
     Ok(Made {
         id,
         origin,
-        vkey: signer.verifier_key(),
+        vkey: signer.verifier_key().to_string(),
         store,
     })
 }

@@ -41,6 +41,43 @@ pub struct StoredPayload<'a> {
     pub bytes: &'a [u8],
 }
 
+impl StoredPayload<'_> {
+    /// Digest of the row as it lies here, see [`stored`].
+    pub fn digest(&self) -> Hash {
+        stored(self.algorithm, self.key_id, self.nonce, self.bytes)
+    }
+}
+
+/// An entry's bytes, read and hashed: the part of the check that needs no other row, and so may run ahead of it.
+#[derive(Debug)]
+pub struct ReadBytes {
+    /// The entry in them.
+    pub parsed: Result<Entry, EntryError>,
+    /// Their [`leaf_hash`].
+    pub hash: Hash,
+}
+
+impl ReadBytes {
+    /// Reads and hashes the bytes of a row.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            parsed: Entry::from_bytes(bytes),
+            hash: leaf_hash(bytes),
+        }
+    }
+}
+
+/// A payload row with what was found out about it.
+#[derive(Debug)]
+pub struct ReadPayload<'a> {
+    /// The row.
+    pub row: StoredPayload<'a>,
+    /// Its [`StoredPayload::digest`].
+    pub digest: Hash,
+    /// What became of opening it; of a plain one, anything.
+    pub opened: Opened,
+}
+
 /// What became of opening a sealed payload.
 #[derive(Debug)]
 pub enum Opened {
@@ -290,22 +327,17 @@ impl Verifier {
         }
     }
 
-    /// Checks one row with its payload and returns the entry where it could be read.
+    /// Checks one row, whose bytes were read already, with its payload, and returns the entry where it could be read.
     pub fn row(
         &mut self,
         row: &StoredEntry<'_>,
-        payload: Option<(&StoredPayload<'_>, Opened)>,
+        read: ReadBytes,
+        payload: Option<ReadPayload<'_>>,
     ) -> Option<Entry> {
-        self.read_row(row, Entry::from_bytes(row.bytes), payload)
-    }
-
-    /// As [`Verifier::row`], for a caller that has read the entry of `row.bytes` already.
-    pub fn read_row(
-        &mut self,
-        row: &StoredEntry<'_>,
-        parsed: Result<Entry, EntryError>,
-        payload: Option<(&StoredPayload<'_>, Opened)>,
-    ) -> Option<Entry> {
+        let ReadBytes {
+            parsed,
+            hash: computed,
+        } = read;
         self.findings.entries += 1;
         let expected = self.last_seen + 1;
         let seq = match u64::try_from(row.seq) {
@@ -335,7 +367,6 @@ impl Verifier {
         };
         self.last_seen = seq;
 
-        let computed = leaf_hash(row.bytes);
         let hash = Hash::from_slice(row.hash).unwrap_or(Hash::ZERO);
         let link_in_doubt = self.link(parsed.as_ref().ok());
         let fault = match &parsed {
@@ -489,16 +520,17 @@ impl Verifier {
         reversed.then_some(How::TimeReversed)
     }
 
-    fn payload_fault(
-        &mut self,
-        entry: &Entry,
-        payload: Option<(&StoredPayload<'_>, Opened)>,
-    ) -> Option<How> {
-        let Some((row, opened)) = payload else {
+    fn payload_fault(&mut self, entry: &Entry, payload: Option<ReadPayload<'_>>) -> Option<How> {
+        let Some(ReadPayload {
+            row,
+            digest,
+            opened,
+        }) = payload
+        else {
             self.findings.missing.push(entry.seq);
             return None;
         };
-        if stored(row.algorithm, row.key_id, row.nonce, row.bytes) != entry.stored {
+        if digest != entry.stored {
             return Some(How::PayloadAltered);
         }
         let committed = match &opened {

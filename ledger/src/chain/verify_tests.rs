@@ -89,11 +89,18 @@ fn verify(mut rows: Vec<Row>, head: Head) -> Vec<Broken> {
     rows.sort_by_key(|row| row.seq);
     let mut verifier = Verifier::new(LEDGER, head);
     for row in &rows {
-        let payload = row.payload.as_ref().map(|bytes| StoredPayload {
-            algorithm: PLAIN,
-            key_id: "",
-            nonce: &[],
-            bytes,
+        let payload = row.payload.as_ref().map(|bytes| {
+            let row = StoredPayload {
+                algorithm: PLAIN,
+                key_id: "",
+                nonce: &[],
+                bytes,
+            };
+            ReadPayload {
+                digest: row.digest(),
+                row,
+                opened: Opened::NoKey,
+            }
         });
         verifier.row(
             &StoredEntry {
@@ -107,7 +114,8 @@ fn verify(mut rows: Vec<Row>, head: Head) -> Vec<Broken> {
                 hash: &row.hash,
                 bytes: &row.bytes,
             },
-            payload.as_ref().map(|payload| (payload, Opened::NoKey)),
+            ReadBytes::of(&row.bytes),
+            payload,
         );
     }
     let mut findings = verifier.finish();
@@ -288,6 +296,7 @@ fn a_huge_gap_is_counted_and_not_walked() {
             hash: &row.hash,
             bytes: &row.bytes,
         },
+        ReadBytes::of(&row.bytes),
         None,
     );
     let mut findings = verifier.finish();

@@ -175,6 +175,7 @@ pub(super) async fn commit_groups(
                 return;
             }
         }
+        gather(&mut queue, &mut waiting).await;
         let rest = waiting.split_off(group_length(&waiting));
         let group = std::mem::replace(&mut waiting, rest);
         let rows: Vec<&Row> = group.iter().map(|pending| &pending.row).collect();
@@ -203,6 +204,20 @@ pub(super) async fn commit_groups(
         for (pending, result) in group.into_iter().zip(results) {
             // A caller that stopped waiting finds its entry again by its key.
             drop(pending.reply.send(result));
+        }
+    }
+}
+
+/// Gives callers that were just answered a turn to append again, for as long as any does: one group instead of two.
+async fn gather(queue: &mut mpsc::Receiver<Pending>, waiting: &mut Vec<Pending>) {
+    let mut before = 0;
+    while before < waiting.len() && waiting.len() < GROUP_ENTRIES_MAX {
+        before = waiting.len();
+        tokio::task::yield_now().await;
+        while waiting.len() < GROUP_ENTRIES_MAX
+            && let Ok(pending) = queue.try_recv()
+        {
+            waiting.push(pending);
         }
     }
 }

@@ -1,10 +1,18 @@
 //! Reads PostgreSQL's binary COPY format, the fastest way out of a table.
 //! <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format".
 
+use bytes::{Buf as _, Bytes};
+
 /// Bytes that are not a COPY stream; the connection is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("read the database's COPY stream: {0}")]
 pub(super) struct CopyError(&'static str);
+
+impl From<CopyError> for String {
+    fn from(error: CopyError) -> Self {
+        error.to_string()
+    }
+}
 
 impl CopyError {
     /// The stream stopped before its end mark.
@@ -17,28 +25,28 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Microseconds between 1970 and PostgreSQL's epoch, 2000-01-01.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Cuts a stream of any chunks into rows of fields.
+/// Cuts a stream of any chunks into rows of `N` fields. A chunk that is one row, as PostgreSQL sends them, is not copied.
 #[derive(Debug, Default)]
-pub(super) struct CopyReader {
-    buffer: Vec<u8>,
-    at: usize,
+pub(super) struct CopyReader<const N: usize> {
+    buffer: Bytes,
     started: bool,
     ended: bool,
-    fields: Vec<Option<(usize, usize)>>,
 }
 
-impl CopyReader {
+impl<const N: usize> CopyReader<N> {
     /// Takes the next chunk.
-    pub(super) fn feed(&mut self, chunk: &[u8]) {
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        self.buffer.extend_from_slice(chunk);
+    pub(super) fn feed(&mut self, chunk: Bytes) {
+        self.buffer = if self.buffer.is_empty() {
+            chunk
+        } else {
+            [&self.buffer[..], &chunk].concat().into()
+        };
     }
 
     /// The next whole row, or none until more is fed.
-    pub(super) fn next_row(&mut self) -> Result<Option<Row<'_>>, CopyError> {
+    pub(super) fn next_row(&mut self) -> Result<Option<Row<N>>, CopyError> {
         if !self.started {
-            let Some(header) = self.buffer.get(self.at..self.at + 19) else {
+            let Some(header) = self.buffer.get(..19) else {
                 return Ok(None);
             };
             if !header.starts_with(SIGNATURE) {
@@ -46,46 +54,44 @@ impl CopyReader {
             }
             let extension = int32(&header[15..]).and_then(|n| usize::try_from(n).ok());
             let extension = extension.ok_or(CopyError("its header is malformed"))?;
-            if self.buffer.len() < self.at + 19 + extension {
+            if self.buffer.len() < 19 + extension {
                 return Ok(None);
             }
-            self.at += 19 + extension;
+            self.buffer.advance(19 + extension);
             self.started = true;
         }
         if self.ended {
             return Ok(None);
         }
-        let mut at = self.at;
-        let Some(count) = self.buffer.get(at..at + 2) else {
+        let Some(count) = self.buffer.first_chunk::<2>() else {
             return Ok(None);
         };
-        let count = i16::from_be_bytes([count[0], count[1]]);
-        at += 2;
+        let count = i16::from_be_bytes(*count);
         if count == -1 {
             self.ended = true;
             return Ok(None);
         }
-        self.fields.clear();
-        for _ in 0..count {
+        if usize::try_from(count) != Ok(N) {
+            return Err(CopyError("a row has another number of fields"));
+        }
+        let mut at = 2;
+        let mut fields = [None; N];
+        for field in &mut fields {
             let Some(length) = self.buffer.get(at..).and_then(int32) else {
                 return Ok(None);
             };
             at += 4;
-            match usize::try_from(length) {
-                Err(_) => self.fields.push(None),
-                Ok(length) => {
-                    if self.buffer.len() < at + length {
-                        return Ok(None);
-                    }
-                    self.fields.push(Some((at, at + length)));
-                    at += length;
+            if let Ok(length) = usize::try_from(length) {
+                if self.buffer.len() < at + length {
+                    return Ok(None);
                 }
+                *field = Some((at, at + length));
+                at += length;
             }
         }
-        self.at = at;
         Ok(Some(Row {
-            buffer: &self.buffer,
-            fields: &self.fields,
+            bytes: self.buffer.split_to(at),
+            fields,
         }))
     }
 
@@ -102,21 +108,26 @@ fn int32(bytes: &[u8]) -> Option<i32> {
 }
 
 /// One row.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row<'a> {
-    buffer: &'a [u8],
-    fields: &'a [Option<(usize, usize)>],
+#[derive(Debug)]
+pub(super) struct Row<const N: usize> {
+    bytes: Bytes,
+    fields: [Option<(usize, usize)>; N],
 }
 
-impl<'a> Row<'a> {
+impl<const N: usize> Row<N> {
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// A field's bytes; none for NULL.
-    pub(super) fn bytes(&self, field: usize) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&self, field: usize) -> Option<&[u8]> {
         let (from, to) = (*self.fields.get(field)?)?;
-        Some(&self.buffer[from..to])
+        Some(&self.bytes[from..to])
     }
 
     /// A text field.
-    pub(super) fn text(&self, field: usize) -> Result<&'a str, CopyError> {
+    pub(super) fn text(&self, field: usize) -> Result<&str, CopyError> {
         self.bytes(field)
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
             .ok_or(CopyError("a text is missing or not UTF-8"))
@@ -161,10 +172,10 @@ mod tests {
         }
         stream.extend((-1_i16).to_be_bytes());
         for size in [1, 2, 7, 1000] {
-            let mut reader = CopyReader::default();
+            let mut reader = CopyReader::<3>::default();
             let mut seen = Vec::new();
             for chunk in stream.chunks(size) {
-                reader.feed(chunk);
+                reader.feed(Bytes::copy_from_slice(chunk));
                 while let Some(row) = reader.next_row().unwrap() {
                     assert_eq!((row.bytes(1), row.text(2).unwrap()), (None, "ab"));
                     seen.push(row.int8(0).unwrap());
@@ -173,8 +184,14 @@ mod tests {
             assert_eq!(seen, [0, 1, 2], "chunks of {size}");
             assert!(reader.ended());
         }
-        let mut reader = CopyReader::default();
-        reader.feed(&[b'x'; 30]);
+        let mut reader = CopyReader::<3>::default();
+        reader.feed(Bytes::from_static(&[b'x'; 30]));
         assert!(reader.next_row().is_err());
+        let mut other = CopyReader::<4>::default();
+        other.feed(stream.into());
+        assert!(
+            other.next_row().is_err(),
+            "rows of three fields are not of four"
+        );
     }
 }

@@ -5,19 +5,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::aead::{self, NONCE_BYTES};
 use crate::chain::entry::Hash;
 use crate::domain::id::{EntryId, EventType, LedgerId, Subject};
 
 /// Name of the one AEAD in use, as it stands in the payload table: XChaCha20-Poly1305, whose 192-bit nonces may be random.
 pub const SEALED: &str = "xchacha20-poly1305";
-const NONCE_BYTES: usize = 24;
 /// Data keys kept unwrapped in memory; enough for the users of one run, and a bound on a ledger of millions.
 const CACHED_MAX: usize = 16_384;
 
@@ -128,11 +126,9 @@ impl DataKey {
     /// Seals under a fresh nonce.
     pub fn seal(&self, aad: &[u8], message: &[u8]) -> Result<Sealed, KeyError> {
         let nonce: [u8; NONCE_BYTES] = random()?;
-        let bytes = cipher(&self.key)
-            .encrypt(&XNonce::from(nonce), Payload { msg: message, aad })
-            .map_err(|_| KeyError::Open {
-                key_id: self.id.to_string(),
-            })?;
+        let bytes = aead::seal(&self.key, &nonce, aad, message).ok_or_else(|| KeyError::Open {
+            key_id: self.id.to_string(),
+        })?;
         Ok(Sealed {
             nonce: nonce.to_vec(),
             bytes,
@@ -141,7 +137,7 @@ impl DataKey {
 
     /// Opens what [`DataKey::seal`] made with the same associated data.
     pub fn open(&self, aad: &[u8], nonce: &[u8], bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
-        open_with(&self.key, aad, nonce, bytes).ok_or_else(|| KeyError::Open {
+        aead::open(&self.key, nonce, aad, bytes).ok_or_else(|| KeyError::Open {
             key_id: self.id.to_string(),
         })
     }
@@ -161,23 +157,12 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
 }
 
-fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&Key::from(*key))
-}
-
-fn open_with(key: &[u8; 32], aad: &[u8], nonce: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
-    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-    cipher(key)
-        .decrypt(&XNonce::from(nonce), Payload { msg: bytes, aad })
-        .ok()
-}
-
 fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Hash {
     #[expect(
         clippy::expect_used,
         reason = "HMAC takes keys of any length (RFC 2104)"
     )]
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any length is a key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length is a key");
     for part in parts {
         mac.update(part);
     }
@@ -292,18 +277,12 @@ impl KeyRing {
         let key_id = key.id.to_string();
         let nonce: [u8; NONCE_BYTES] = random()?;
         let aad = key_aad(self.ledger, owner, &key_id);
-        let wrapped = cipher(&kek.key)
-            .encrypt(
-                &XNonce::from(nonce),
-                Payload {
-                    msg: key.key.as_slice(),
-                    aad: &aad,
-                },
-            )
-            .map_err(|_| KeyError::Unwrap {
+        let wrapped = aead::seal(&kek.key, &nonce, &aad, key.key.as_slice()).ok_or_else(|| {
+            KeyError::Unwrap {
                 key_id: key_id.clone(),
                 why: "wrapping failed",
-            })?;
+            }
+        })?;
         Ok(WrappedKey {
             key_id,
             owner: owner.clone(),
@@ -347,7 +326,7 @@ impl KeyRing {
         let aad = key_aad(self.ledger, &row.owner, &row.key_id);
         let opened = keks
             .iter()
-            .find_map(|kek| Some((kek, open_with(&kek.key, &aad, &row.nonce, &row.wrapped)?)));
+            .find_map(|kek| Some((kek, aead::open(&kek.key, &row.nonce, &aad, &row.wrapped)?)));
         let Some((kek, opened)) = opened else {
             // With the key that it names at hand, the row is at fault; else that key is simply not here.
             return Err(if keks.iter().any(|kek| kek.id == row.kek_id) {

@@ -2,6 +2,7 @@
 //!
 //! Writes go through `ledger.append` and `ledger.identify` and nothing else; the store's login may do no more than that.
 
+mod aead;
 pub mod append;
 pub mod clock;
 pub mod connect;
@@ -16,6 +17,7 @@ pub mod lease;
 pub mod migrate;
 pub mod payload;
 pub mod read;
+mod rows;
 pub mod verify;
 mod verify_erasure;
 

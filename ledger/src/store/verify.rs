@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::copy::{CopyError, CopyReader, Row};
 use super::guards::{guards_off, who_runs_this};
 use super::identity::wrapped_key;
 use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::{PayloadText, introduces};
 use super::read::{HEAD, ReadError, head_of};
+use super::rows::{EntryRow, PayloadRow};
 pub use super::verify_erasure::Erased;
 use super::verify_erasure::{Announced, announces};
 use super::{Store, query};
 use crate::chain::entry::{Entry, Hash, PLAIN};
-use crate::chain::verify::{Findings, Head, How, Opened, StoredEntry, StoredPayload, Verifier};
+use crate::chain::verify::{
+    Findings, Head, How, LISTED_MAX, Opened, ReadBytes, ReadPayload, StoredPayload, Verifier,
+};
 use crate::domain::id::Subject;
 
 /// Keys kept unwrapped during a pass.
@@ -104,7 +105,7 @@ impl Store {
             findings = Findings::default();
             findings.name(head.size, How::HeadAltered(why));
         } else {
-            pass.orphans(&mut snapshot, &mut findings).await?;
+            pass.orphans(&mut findings);
             pass.identities(&mut snapshot, &mut findings).await?;
             pass.head_names(&row, &mut findings)
                 .map_err(failed("read the head"))?;
@@ -142,34 +143,39 @@ impl Store {
     }
 
     pub(super) async fn key_by_id(&self, key_id: &str) -> Result<KeyState, sqlx::Error> {
-        match self.keys().cached_by_id(key_id) {
-            Some(key) => Ok(KeyState::Open(key)),
-            None => self.stored_key(key_id).await,
+        if let Some(key) = self.keys().cached_by_id(key_id) {
+            return Ok(KeyState::Open(key));
         }
+        let mut connection = self.pool().acquire().await?;
+        self.stored_key(&mut connection, key_id).await
     }
 
-    /// The key as its row has it now.
-    async fn stored_key(&self, key_id: &str) -> Result<KeyState, sqlx::Error> {
+    /// The key as its row has it.
+    async fn stored_key(
+        &self,
+        snapshot: &mut PgConnection,
+        key_id: &str,
+    ) -> Result<KeyState, sqlx::Error> {
         let row = query(
             "select key_id, owner, kek_id, nonce, wrapped from ledger.keys \
              where ledger_id = $1 and key_id = $2",
         )
         .bind(self.id().uuid())
         .bind(key_id)
-        .fetch_optional(self.pool())
+        .fetch_optional(snapshot)
         .await?;
         Ok(self.unwrapped(row.as_ref()))
     }
 
-    /// The key of the blind indexes as its row has it now. Never made here: a lost one must stay lost to be found so.
-    async fn stored_index_key(&self) -> Result<KeyState, sqlx::Error> {
+    /// The key of the blind indexes as its row has it. Never made here: a lost one must stay lost to be found so.
+    async fn stored_index_key(&self, snapshot: &mut PgConnection) -> Result<KeyState, sqlx::Error> {
         let row = query(
             "select key_id, owner, kek_id, nonce, wrapped from ledger.keys \
              where ledger_id = $1 and owner = $2",
         )
         .bind(self.id().uuid())
         .bind(Subject::of_ledger(self.id()).to_string())
-        .fetch_optional(self.pool())
+        .fetch_optional(snapshot)
         .await?;
         if row.is_none() && !self.has_keys() {
             return Ok(KeyState::Absent);
@@ -212,6 +218,8 @@ struct Pass<'a> {
     /// Subjects whose identity row is missed at the entry that introduced them.
     identities_gone: usize,
     announced: Announced,
+    /// Numbers of payload rows without an entry.
+    orphans: Vec<u64>,
 }
 
 impl<'a> Pass<'a> {
@@ -228,6 +236,7 @@ impl<'a> Pass<'a> {
             identities_unchecked: 0,
             identities_gone: 0,
             announced: Announced::default(),
+            orphans: Vec::new(),
         }
     }
 
@@ -237,35 +246,40 @@ impl<'a> Pass<'a> {
         head: Head,
         progress: &dyn Fn(u64, u64),
     ) -> Result<Findings, ReadError> {
-        let copied = |source: CopyError| ReadError::Database {
-            what: "read the log",
-            source: sqlx::Error::Protocol(source.to_string()),
-        };
+        let name: String = query("select pg_export_snapshot() as name")
+            .fetch_one(&mut *snapshot)
+            .await
+            .and_then(|row| row.try_get("name"))
+            .map_err(failed("share the snapshot"))?;
+        let mut entries = self.store.entry_rows(&name);
+        let mut payloads = self.store.payload_rows(&name);
         let mut verifier = Verifier::new(self.store.id(), head);
         let mut gone = Vec::new();
         let mut rows = 0_u64;
-        let mut reader = CopyReader::default();
-        {
-            let mut stream = snapshot
-                .copy_out_raw(&copy_statement(self.store.id().uuid()))
-                .await
-                .map_err(failed("read the log"))?;
-            while let Some(chunk) = stream.try_next().await.map_err(failed("read the log"))? {
-                reader.feed(&chunk);
-                while let Some(row) = reader.next_row().map_err(copied)? {
-                    self.entry(&mut verifier, row).await?;
-                    rows += 1;
-                    if rows.is_multiple_of(1_000) {
-                        progress(rows, head.size);
-                        gone.extend(self.without_identity().await?);
-                    }
-                }
+        let mut payload = payloads.next().await?;
+        while let Some((entry, read)) = entries.next().await? {
+            let seq = entry.stored()?.seq;
+            while let Some(orphan) = payload.take_if(|payload| payload.seq < seq) {
+                self.orphan(orphan.seq);
+                payload = payloads.next().await?;
+            }
+            let own = payload.take_if(|payload| payload.seq == seq);
+            if own.is_some() {
+                payload = payloads.next().await?;
+            }
+            self.entry(snapshot, &mut verifier, (&entry, read), own)
+                .await?;
+            rows += 1;
+            if rows.is_multiple_of(1_000) {
+                progress(rows, head.size);
+                gone.extend(self.without_identity(snapshot).await?);
             }
         }
-        if !reader.ended() {
-            return Err(copied(CopyError::cut_off()));
+        while let Some(orphan) = payload {
+            self.orphan(orphan.seq);
+            payload = payloads.next().await?;
         }
-        gone.extend(self.without_identity().await?);
+        gone.extend(self.without_identity(snapshot).await?);
         self.identities_gone = gone.len();
         let mut findings = verifier.finish();
         for seq in gone {
@@ -274,35 +288,24 @@ impl<'a> Pass<'a> {
         Ok(findings)
     }
 
-    async fn entry(&mut self, verifier: &mut Verifier, row: Row<'_>) -> Result<(), ReadError> {
-        let copied = |source: CopyError| ReadError::Database {
-            what: "read the log",
-            source: sqlx::Error::Protocol(source.to_string()),
-        };
-        let stored = StoredEntry {
-            seq: row.int8(0).map_err(copied)?,
-            id: row.uuid(1).map_err(copied)?.unwrap_or_default(),
-            key: row.text(2).map_err(copied)?,
-            event_type: row.text(3).map_err(copied)?,
-            subject: row.text(4).map_err(copied)?,
-            run: row.uuid(5).map_err(copied)?,
-            recorded_at: row.micros(6).map_err(copied)?,
-            hash: row.bytes(7).unwrap_or_default(),
-            bytes: row.bytes(8).unwrap_or_default(),
-        };
-        let payload = match row.bytes(9) {
-            None => None,
-            Some(_) => Some(StoredPayload {
-                algorithm: row.text(9).map_err(copied)?,
-                key_id: row.text(10).map_err(copied)?,
-                nonce: row.bytes(11).unwrap_or_default(),
-                bytes: row.bytes(12).unwrap_or_default(),
-            }),
-        };
-        let parsed = Entry::from_bytes(stored.bytes);
-        let opened = match (&payload, &parsed) {
+    fn orphan(&mut self, seq: i64) {
+        if self.orphans.len() < LISTED_MAX {
+            self.orphans.push(seq.unsigned_abs());
+        }
+    }
+
+    async fn entry(
+        &mut self,
+        snapshot: &mut PgConnection,
+        verifier: &mut Verifier,
+        (row, read): (&EntryRow, ReadBytes),
+        own: Option<PayloadRow>,
+    ) -> Result<(), ReadError> {
+        let stored = row.stored()?;
+        let payload = own.as_ref().map(PayloadRow::stored).transpose()?;
+        let opened = match (&payload, &read.parsed) {
             (Some(payload), Ok(entry)) if payload.algorithm != PLAIN => self
-                .open(entry, payload)
+                .open(snapshot, entry, payload)
                 .await
                 .map_err(failed("read a data key"))?,
             _ => Opened::NoKey,
@@ -315,21 +318,16 @@ impl<'a> Pass<'a> {
         // Of most payloads only the hashes matter.
         let speaks = |salted: &&[u8]| stored.seq == 1 || introduces(salted);
         let text = salted.filter(speaks).map(PayloadText::from_salted);
-        if let (Some(salted), Ok(entry)) = (salted, &parsed)
-            && announces(stored.event_type)
+        if let (Some(salted), Ok(entry)) = (salted, &read.parsed)
+            && announces(entry.event_type.as_str())
         {
             self.announced.entry(entry, salted);
         }
-        let opened = payload.as_ref().map(|payload| (payload, opened));
-        let entry = verifier.read_row(&stored, parsed, opened);
-        if let (Some(entry), Some(PayloadText::Open { json, natural_id })) = (&entry, text) {
-            if entry.seq == 1 {
-                self.created = serde_json::from_str(&json).ok();
-            }
-            if natural_id.is_some() {
-                self.introduced.push((entry.subject.clone(), entry.seq));
-            }
-        }
+        let payload = own.as_ref().zip(payload).map(|(own, row)| ReadPayload {
+            row,
+            digest: own.digest,
+            opened,
+        });
         let number = stored.seq.unsigned_abs();
         for anchor in self.anchors.iter().filter(|anchor| anchor.size == number) {
             if Hash::from_slice(stored.hash) == Some(anchor.hash) {
@@ -338,11 +336,21 @@ impl<'a> Pass<'a> {
                 self.contradicted.push(*anchor);
             }
         }
+        let entry = verifier.row(&stored, read, payload);
+        if let (Some(entry), Some(PayloadText::Open { json, natural_id })) = (&entry, text) {
+            if entry.seq == 1 {
+                self.created = serde_json::from_str(&json).ok();
+            }
+            if natural_id.is_some() {
+                self.introduced.push((entry.subject.clone(), entry.seq));
+            }
+        }
         Ok(())
     }
 
     async fn open(
         &mut self,
+        snapshot: &mut PgConnection,
         entry: &Entry,
         row: &StoredPayload<'_>,
     ) -> Result<Opened, sqlx::Error> {
@@ -352,7 +360,7 @@ impl<'a> Pass<'a> {
         let key = if let Some(key) = self.keys.get(row.key_id) {
             key.clone()
         } else {
-            let key = self.store.stored_key(row.key_id).await?;
+            let key = self.store.stored_key(snapshot, row.key_id).await?;
             if self.keys.len() >= KEYS_MAX {
                 self.keys
                     .retain(|_, key| matches!(key, KeyState::Damaged(_)));
@@ -381,7 +389,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Entries that introduced a subject which has no identity row.
-    async fn without_identity(&mut self) -> Result<Vec<u64>, ReadError> {
+    async fn without_identity(
+        &mut self,
+        snapshot: &mut PgConnection,
+    ) -> Result<Vec<u64>, ReadError> {
         if self.introduced.is_empty() {
             return Ok(Vec::new());
         }
@@ -403,7 +414,7 @@ impl<'a> Pass<'a> {
         .bind(self.store.id().uuid())
         .bind(subjects)
         .bind(seqs)
-        .fetch_all(self.store.pool())
+        .fetch_all(snapshot)
         .await
         .map_err(failed("look for identities"))?;
         rows.iter()
@@ -412,37 +423,16 @@ impl<'a> Pass<'a> {
             .map_err(failed("look for identities"))
     }
 
-    /// Payloads that belong to no entry, unless they are the ones missed elsewhere.
-    async fn orphans(
-        &self,
-        snapshot: &mut PgConnection,
-        findings: &mut Findings,
-    ) -> Result<(), ReadError> {
-        let rows = query(
-            "select p.seq from ledger.payloads p where p.ledger_id = $1 and not exists \
-                 (select from ledger.entries e where e.ledger_id = p.ledger_id and e.seq = p.seq) \
-             order by p.seq limit 1000",
-        )
-        .bind(self.store.id().uuid())
-        .fetch_all(snapshot)
-        .await
-        .map_err(failed("look for payloads without entries"))?;
+    /// Names the payloads that belong to no entry, unless they are the ones missed elsewhere.
+    fn orphans(&self, findings: &mut Findings) {
         // A payload row that was given another number is missed at its own: one edit.
-        let mut moved = findings
+        let moved = findings
             .broken()
             .filter(|broken| broken.how == How::PayloadMissing)
             .count();
-        for row in rows {
-            let seq: i64 = row
-                .try_get("seq")
-                .map_err(failed("look for payloads without entries"))?;
-            if moved > 0 {
-                moved -= 1;
-            } else {
-                findings.name(seq.unsigned_abs(), How::PayloadOrphan);
-            }
+        for seq in self.orphans.iter().skip(moved) {
+            findings.name(*seq, How::PayloadOrphan);
         }
-        Ok(())
     }
 
     /// Opens every identity row and compares it with its blind index and with the entry that introduced the subject.
@@ -452,7 +442,12 @@ impl<'a> Pass<'a> {
         findings: &mut Findings,
     ) -> Result<(), ReadError> {
         let what = "check the identities";
-        let index_key = match self.store.stored_index_key().await.map_err(failed(what))? {
+        let index_key = match self
+            .store
+            .stored_index_key(snapshot)
+            .await
+            .map_err(failed(what))?
+        {
             KeyState::Open(key) => key,
             KeyState::Absent => {
                 self.identities_unchecked = u64::MAX;
@@ -487,7 +482,10 @@ impl<'a> Pass<'a> {
             };
             after = last.try_get("subject").map_err(failed(what))?;
             for row in &rows {
-                let found = self.identity(row, &index_key).await.map_err(failed(what))?;
+                let found = self
+                    .identity(snapshot, row, &index_key)
+                    .await
+                    .map_err(failed(what))?;
                 match found {
                     // A row that was given another subject is missed at its own: one edit.
                     Some((0, _)) if self.identities_gone > 0 => self.identities_gone -= 1,
@@ -500,6 +498,7 @@ impl<'a> Pass<'a> {
 
     async fn identity(
         &mut self,
+        snapshot: &mut PgConnection,
         row: &PgRow,
         index_key: &DataKey,
     ) -> Result<Option<(u64, String)>, sqlx::Error> {
@@ -518,7 +517,7 @@ impl<'a> Pass<'a> {
         let key_id: &str = row.try_get("key_id")?;
         let key = match self.keys.get(key_id).cloned() {
             Some(key) => key,
-            None => self.store.stored_key(key_id).await?,
+            None => self.store.stored_key(snapshot, key_id).await?,
         };
         let key = match key {
             KeyState::Open(key) => key,
@@ -566,7 +565,7 @@ impl<'a> Pass<'a> {
             nonce: row.try_get("payload_nonce")?,
             bytes: row.try_get("payload")?,
         };
-        let Opened::Salted(salted) = self.open(&entry, &payload).await? else {
+        let Opened::Salted(salted) = self.open(snapshot, &entry, &payload).await? else {
             return Ok(None);
         };
         match PayloadText::from_salted(&salted) {
@@ -624,16 +623,6 @@ impl<'a> Pass<'a> {
         }
         unchecked
     }
-}
-
-fn copy_statement(ledger: uuid::Uuid) -> String {
-    format!(
-        "copy (select e.seq, e.id, e.key, e.type, e.subject, e.run, e.recorded_at, e.hash, e.bytes, \
-                      p.algorithm, p.key_id, p.nonce, p.bytes \
-               from (select * from ledger.entries where ledger_id = '{ledger}') e \
-               left join (select * from ledger.payloads where ledger_id = '{ledger}') p on p.seq = e.seq \
-               order by e.seq) to stdout (format binary)"
-    )
 }
 
 /// Whether the entry that the head names is there, under another ledger.
