@@ -224,7 +224,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// `ledger approve`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Approve {
-    /// Hash of the plan or of the request, or its first 8 or more hex digits
+    /// Hash of the plan or of the request's entry, or its first 8 or more hex digits; the request's id
     pub(crate) plan: String,
     /// Time of recording, in a ledger with a simulated clock
     #[arg(long, value_name = "TIME")]

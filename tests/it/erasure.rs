@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ledger::chain::entry::Hash;
-use ledger::domain::id::Subject;
+use ledger::domain::event::{Body, DeleteIntended, Event};
+use ledger::domain::id::{Actor, Subject};
+use ledger::store::Draft;
 use ledger::store::identity::Natural;
 use ledger::store::keys::Kek;
 use ledger_sim::WorldSpec;
@@ -286,6 +288,76 @@ async fn what_has_to_be_kept_is_not_erased() {
 }
 
 #[tokio::test]
+async fn an_item_whose_deletion_is_in_flight_keeps_its_backup() {
+    let world = world().await;
+    let store = world.store().await;
+    let owner = store
+        .subject_of("user", "ann.lee@example.com")
+        .await
+        .unwrap()
+        .unwrap();
+    let item = Natural {
+        kind: "calendar-event".to_owned(),
+        id: "event-1".to_owned(),
+        owner: Some(owner.clone()),
+    };
+    let item = store.identify(&[item]).await.unwrap().remove(0);
+    let intent = Event::ItemDeleteIntended(DeleteIntended {
+        plan: Hash::ZERO,
+        approval: "0197f1c2-0000-7000-8000-000000000001".parse().unwrap(),
+        attempt: 1,
+        place: "calendar".to_owned(),
+        item: "event-1".to_owned(),
+        version: "1".to_owned(),
+        backup: Body {
+            base64: String::new(),
+            sha256: Hash::of(b""),
+        },
+    });
+    let intent = Draft::of(&intent, item, Actor::system(), owner).unwrap();
+    store.append(intent).await.unwrap();
+    store.close().await;
+    let refused = by(&world, "ann", &[&["erase", ANN], &WHY[..]].concat());
+    assert_eq!(refused.exit, 1);
+    let words = "the deletion of 1 items has begun and its end is not known";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_approval_lapses_and_a_simulated_clock_is_kept_to() {
+    let start = ["--simulated-clock", "2026-03-01T00:00:00Z"];
+    let world = World::with_ledger(&[&PERSONS[..], &start].concat()).await;
+    let at = |time: &str, subject: &str| {
+        let line = line("test.happened", subject, &json!({})).to_string();
+        world
+            .ledger_in(["append", "--recorded-at", time], &line)
+            .ok();
+    };
+    at("2026-03-01T01:00:00Z", ANN);
+    let asked = ask(&world, ANN, &["--copies-until", "2026-09-01"]);
+    // Named by its id, this time.
+    let id = asked["request"]["id"].as_str().unwrap();
+    for person in ["bea", "cid"] {
+        by(&world, person, &["approve", id]).ok();
+    }
+    at("2026-03-08T01:00:00Z", BOB);
+    let lapsed = by(&world, "ann", &["erase", ANN]);
+    assert_eq!(
+        (lapsed.exit, &lapsed.json()["approvals_missing"]),
+        (1, &json!(2)),
+        "{lapsed:?}"
+    );
+    for person in ["bea", "cid"] {
+        by(&world, person, &["approve", id]).ok();
+    }
+    let done = by(&world, "ann", &["erase", ANN]).ok().json();
+    assert_eq!(done["state"], "done");
+    assert_eq!(done["erased"]["recorded_at"], "2026-03-08T01:00:00.000000Z");
+    assert_eq!(done["copies_until"], "2026-09-01T00:00:00.000000Z");
+    world.assert_intact();
+}
+
+#[tokio::test]
 async fn who_may_not_ask_or_approve_does_not() {
     let world = world().await;
     let exit = |person: &str, arguments: &[&str]| by(&world, person, arguments).exit;
@@ -495,6 +567,24 @@ async fn a_deletion_whose_backup_is_erased_is_no_loss_and_is_told() {
     assert!(
         text.contains("erased on ") && text.contains("by person:approver, person:runner"),
         "{text}"
+    );
+    world.assert_intact();
+    // The same of a user of the retired system: the items are the account's.
+    let user = world
+        .ledger(["log", "--type", "user.found", "--json"])
+        .ok()
+        .lines();
+    let user = user[0]["entry"]["subject"].as_str().unwrap().to_owned();
+    let asked = by(world, "maker", &[&["erase", &user], &WHY[..]].concat()).json();
+    let hash = asked["request"]["hash"].as_str().unwrap();
+    for person in ["approver", "runner"] {
+        by(world, person, &["approve", hash]).ok();
+    }
+    let done = by(world, "maker", &["erase", &user]).ok().json();
+    assert_eq!(done["erased"]["epoch"], 3);
+    assert_eq!(
+        migration.loss()["scopes"]["calendar"],
+        loss["scopes"]["calendar"]
     );
     world.assert_intact();
     // Work goes on: another dry run, and the same plan is not begun anew.

@@ -25,7 +25,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Fai
     };
     let session = common.open().await?;
     let hash = match plan::find(&session.store, &args.plan).await {
-        Err(error @ PlanError::NoSuchPlan(_)) => {
+        Err(error @ (PlanError::NoSuchPlan(_) | PlanError::Name)) => {
             return match erasure::find(&session.store, &args.plan).await {
                 Ok(request) => super::erase::approve(common, session, &request, &person).await,
                 Err(ErasureError::NotFound { .. }) => Err(plan_failure(error)),

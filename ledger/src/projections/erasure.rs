@@ -306,7 +306,7 @@ pub async fn requests(store: &Store) -> Result<Vec<Request>, ErasureError> {
     Ok(requests)
 }
 
-/// The request whose entry's hash begins like this.
+/// The request of this id, or whose entry's hash begins like this.
 pub async fn find(store: &Store, name: &str) -> Result<Request, ErasureError> {
     let not_found = || ErasureError::NotFound {
         what: "plan or erasure",
@@ -315,7 +315,11 @@ pub async fn find(store: &Store, name: &str) -> Result<Request, ErasureError> {
     if name.len() < PREFIX_DIGITS_MIN {
         return Err(not_found());
     }
-    let named = |request: &Request| request.hash.to_string().starts_with(name);
+    let named = |request: &Request| {
+        request.hash.to_string().starts_with(name)
+            || request.id.to_string() == name
+            || request.subject.to_string() == name
+    };
     let mut found: Vec<Request> = requests(store).await?;
     found.retain(named);
     match (found.pop(), found.is_empty()) {
