@@ -25,6 +25,8 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cli;
 mod documents;
+mod erasure;
+mod erasure_faults;
 mod export;
 mod faults;
 mod follow;

@@ -201,8 +201,18 @@ struct Answer {
     broken_count: u64,
     /// What the catalogue lists and the database does not hold.
     catalogue: Vec<String>,
+    erased: Vec<ErasedLine>,
     unchecked: Vec<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ErasedLine {
+    seq: u64,
+    owner: String,
+    payloads: u64,
+    recorded_at: String,
+    by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -238,6 +248,17 @@ impl Answer {
                 .collect(),
             broken_count,
             catalogue: Vec::new(),
+            erased: report
+                .erased
+                .iter()
+                .map(|erased| ErasedLine {
+                    seq: erased.seq,
+                    owner: erased.owner.to_string(),
+                    payloads: erased.payloads,
+                    recorded_at: erased.recorded_at.to_string(),
+                    by: erased.by.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),
             warnings: report.warnings.clone(),
         }
@@ -298,6 +319,16 @@ impl Answer {
         match self.anchored {
             Some(anchored) => output::line(format_args!("anchored: up to entry {anchored}"))?,
             None => output::line("anchored: no")?,
+        }
+        for erased in &self.erased {
+            output::line(format_args!(
+                "erased: {} payloads of {}, as entry {} says: on {} by {}",
+                erased.payloads,
+                erased.owner,
+                erased.seq,
+                erased.recorded_at,
+                erased.by.join(", ")
+            ))?;
         }
         for what in &self.unchecked {
             output::line(format_args!("not checked: {what}"))?;

@@ -280,7 +280,7 @@ impl Store {
             return Err(damaged());
         }
         let payload = match row.try_get::<Option<&str>, _>("algorithm") {
-            Ok(None) => PayloadText::Gone,
+            Ok(None) => self.missing_payload(seq.unsigned_abs()).await?,
             _ => self
                 .open_row(&entry, row, "payload")
                 .await
