@@ -7,6 +7,7 @@ mod database;
 mod environment;
 mod exit;
 mod output;
+mod publish;
 mod signing;
 
 use std::process::ExitCode;

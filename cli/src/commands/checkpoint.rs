@@ -11,17 +11,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Common;
 use crate::args::{Checkpoint, CheckpointCommand};
+use crate::catalogue;
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::publish::{Publication, Target};
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, Failure> {
     let session = common.open().await?;
     let exit = match args.command {
         None => match args.every {
-            None => sign_once(common, &session).await,
-            Some(every) => sign_every(common, &session, every).await,
+            None => sign_once(common, &session, &args.publish).await,
+            Some(every) => sign_every(common, &session, every, &args.publish).await,
         },
         Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
         Some(CheckpointCommand::List) => list(common, &session).await,
@@ -37,6 +39,8 @@ struct Line {
     root: String,
     note: String,
     new: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    published: Vec<String>,
 }
 
 impl Line {
@@ -46,6 +50,7 @@ impl Line {
             root: checkpoint.checkpoint().root().to_string(),
             note: checkpoint.to_string(),
             new,
+            published: Vec::new(),
         }
     }
 
@@ -79,32 +84,82 @@ fn tell_unsigned(signed: &Signed) {
     }
 }
 
-async fn sign_once(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
+async fn sign_once(
+    common: &Common<'_>,
+    session: &Session,
+    targets: &[Target],
+) -> Result<Exit, Failure> {
     let signed = sign(common, session).await?.map_err(signing::failure)?;
     if !signed.new {
         output::note("note: nothing was appended since; this is the last checkpoint");
     }
     tell_unsigned(&signed);
-    Line::of(&signed.checkpoint, signed.new).print(common)?;
-    Ok(Exit::Yes)
+    let mut line = Line::of(&signed.checkpoint, signed.new);
+    let mut failed = None;
+    for target in targets {
+        // One place that is away keeps it from no other.
+        match publish(common, session, &signed.checkpoint, target).await {
+            Ok(()) => line.published.push(target.name()),
+            Err(failure) => {
+                output::error(&failure);
+                failed.get_or_insert(failure.exit);
+            }
+        }
+    }
+    line.print(common)?;
+    Ok(failed.unwrap_or(Exit::Yes))
 }
 
-/// Signs on a schedule. A database that is away for a while is waited for; a fork ends it.
+async fn publish(
+    common: &Common<'_>,
+    session: &Session,
+    checkpoint: &SignedCheckpoint,
+    target: &Target,
+) -> Result<(), Failure> {
+    let catalogue = catalogue::open(common, &session.database).await?;
+    let actor = common.actor()?;
+    Publication::new(&session.store, checkpoint)
+        .put(target, common.environment, catalogue.as_ref(), &actor)
+        .await
+}
+
+/// Signs and publishes on a schedule. What is away for a while is waited for; a fork ends it.
 async fn sign_every(
     common: &Common<'_>,
     session: &Session,
     every: Duration,
+    targets: &[Target],
 ) -> Result<Exit, Failure> {
     let what = "listen for SIGTERM";
     let mut terminated = signal(SignalKind::terminate()).map_err(environment(what))?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(environment(what))?;
+    // Size of the last checkpoint that each place has.
+    let mut sizes = vec![0; targets.len()];
     loop {
         match sign(common, session).await? {
-            Ok(signed) if signed.new => {
-                tell_unsigned(&signed);
-                Line::of(&signed.checkpoint, true).print(common)?;
+            Ok(signed) => {
+                let size = signed.checkpoint.checkpoint().size();
+                let mut line = Line::of(&signed.checkpoint, signed.new);
+                for (target, last) in targets.iter().zip(&mut sizes) {
+                    if *last == size {
+                        continue;
+                    }
+                    match publish(common, session, &signed.checkpoint, target).await {
+                        Ok(()) => {
+                            *last = size;
+                            line.published.push(target.name());
+                        }
+                        Err(failure) if failure.exit == Exit::Environment => {
+                            output::error(&failure);
+                        }
+                        Err(failure) => return Err(failure),
+                    }
+                }
+                if signed.new {
+                    tell_unsigned(&signed);
+                    line.print(common)?;
+                }
             }
-            Ok(_) => {}
             Err(error) if passes(&error) => {
                 tracing::warn!(%error, "no checkpoint this time");
             }
