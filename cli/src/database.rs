@@ -15,6 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::catalogue::is_catalogue;
 use crate::environment::Environment;
+use crate::epochs::{from_variable, read_kek};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 use crate::signing;
@@ -67,6 +68,9 @@ impl Session {
         let database = open_database(environment, Prepare::No).await?;
         let row = choose(ledger, &database, environment).await?;
         let keks = keks(environment, &database.home, false)?;
+        let keks = ledger::store::erase::in_force_first(&database.pool, row.id, keks)
+            .await
+            .map_err(crate::exit::environment("choose the key-encryption key"))?;
         let store = Store::open(database.pool.clone(), row, keks, Clock::system());
         signing::hold_back(&database.home, &store).await?;
         Ok(Self { store, database })
@@ -277,50 +281,54 @@ fn no_ledger() -> Failure {
     Failure::usage("the database holds no ledger").hint("make one with `ledger init NAME`")
 }
 
-/// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order.
+/// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order; and behind it the
+/// one that an erasure is about to put in its place.
 pub(crate) fn keks(
     environment: &Environment,
     home: &Home,
     create: bool,
 ) -> Result<Vec<Kek>, Failure> {
-    if let Some(text) = environment.get("LEDGER_KEK") {
-        let kek = Kek::from_hex(text);
-        return Ok(vec![kek.map_err(|error| {
-            Failure::usage(error).hint("LEDGER_KEK is wrong")
-        })?]);
-    }
-    if let Some(command) = environment.get("LEDGER_KEK_COMMAND") {
-        let what = "run LEDGER_KEK_COMMAND";
-        let output = std::process::Command::new("sh")
-            .arg("-c")
-            .arg(command)
-            .output();
-        let output = output.map_err(crate::exit::environment(what))?;
-        if !output.status.success() {
-            let message = anyhow::anyhow!("{what}: {}", output.status);
-            return Err(Failure::new(Exit::Environment, message));
-        }
-        let kek = Kek::from_hex(&String::from_utf8_lossy(&output.stdout));
-        return Ok(vec![kek.map_err(|error| {
-            Failure::usage(error).hint("LEDGER_KEK_COMMAND must print the key and nothing else")
-        })?]);
-    }
     let path = kek_file(home);
-    match read_private(&path)? {
-        Some(text) => Kek::from_hex(&text)
-            .map(|kek| vec![kek])
-            .map_err(|error| Failure::usage(error).hint(format!("look at {}", path.display()))),
-        None if create => {
-            let kek = Kek::generate().map_err(environment_key)?;
-            write_private(&path, &kek.to_hex())?;
-            // Another `init` may have been first: the file decides.
-            let text = read_private(&path)?.unwrap_or_default();
-            Kek::from_hex(&text)
-                .map(|kek| vec![kek])
-                .map_err(environment_key)
-        }
-        None => Ok(Vec::new()),
+    let mut keks: Vec<Kek> = match given_kek(environment)? {
+        Some(kek) => vec![kek],
+        None => [read_kek(&path)?, read_kek(&path.with_extension("next"))?]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
+    keks.extend(from_variable(environment, "LEDGER_KEK_NEXT")?);
+    if keks.is_empty() && create {
+        let kek = Kek::generate().map_err(environment_key)?;
+        write_private(&path, &kek.to_hex())?;
+        // Another `init` may have been first: the file decides.
+        keks.extend(read_kek(&path)?);
     }
+    Ok(keks)
+}
+
+/// The key-encryption key that the environment gives.
+fn given_kek(environment: &Environment) -> Result<Option<Kek>, Failure> {
+    if let Some(kek) = from_variable(environment, "LEDGER_KEK")? {
+        return Ok(Some(kek));
+    }
+    let Some(command) = environment.get("LEDGER_KEK_COMMAND") else {
+        return Ok(None);
+    };
+    let what = "run LEDGER_KEK_COMMAND";
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .output();
+    let output = output.map_err(crate::exit::environment(what))?;
+    if !output.status.success() {
+        let message = anyhow::anyhow!("{what}: {}", output.status);
+        return Err(Failure::new(Exit::Environment, message));
+    }
+    Kek::from_hex(&String::from_utf8_lossy(&output.stdout))
+        .map(Some)
+        .map_err(|error| {
+            Failure::usage(error).hint("LEDGER_KEK_COMMAND must print the key and nothing else")
+        })
 }
 
 /// File of the key-encryption key in the home.

@@ -5,6 +5,7 @@ mod catalogue;
 mod commands;
 mod database;
 mod environment;
+mod epochs;
 mod exit;
 mod output;
 mod publish;

@@ -39,7 +39,8 @@
 //! - [`domain`]: names, [events](domain::event), the rules of [identification](domain::identify),
 //!   [custody](domain::custody) and the [verdict](domain::verdict). Pure.
 //! - [`chain`]: the [bytes that are hashed](chain::entry), the [canonical form](chain::canonical), the
-//!   [hash of a plan](chain::plan). Pure; knows `domain`.
+//!   [hash of a plan](chain::plan), [proofs](chain::proof), [checkpoints](chain::checkpoint) and the
+//!   [evidence bundle](chain::bundle). Pure; knows `domain`.
 //! - [`store`]: the only place with SQL, keys, files and a clock. Knows both.
 //! - [`projections`]: answers, folded from the log and from nothing else. Knows all three.
 //!

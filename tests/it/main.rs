@@ -14,6 +14,7 @@ mod snapshot;
 mod chain;
 mod migration;
 mod server;
+mod witness;
 mod world;
 
 mod append;
@@ -24,6 +25,9 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cli;
 mod documents;
+mod erasure;
+mod erasure_faults;
+mod export;
 mod faults;
 mod follow;
 mod guards;

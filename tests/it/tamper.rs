@@ -760,7 +760,8 @@ async fn without_the_keys_it_is_intact_and_says_what_was_not_checked() {
     // What is stored is bound to its entry all the same.
     let edit = "alter table ledger.payloads disable trigger user; \
                 update ledger.payloads set bytes = set_byte(bytes, 40, get_byte(bytes, 40) # 1) where seq = 6; \
-                alter table ledger.payloads enable always trigger refuse_change; \
+                alter table ledger.payloads enable always trigger refuse_update; \
+                alter table ledger.payloads enable always trigger announced_delete; \
                 alter table ledger.payloads enable always trigger refuse_truncate";
     execute(&mut world.superuser().await, edit).await;
     let output = verify(None);

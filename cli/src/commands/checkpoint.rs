@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::policy::Policy;
 use ledger::store::append::is_connection_error;
 use ledger::store::checkpoint::{ProveError, Signed};
 use ledger::store::read::ReadError;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Common;
+use super::witness::quorum;
 use crate::args::{Checkpoint, CheckpointCommand};
 use crate::catalogue;
 use crate::database::Session;
@@ -19,11 +21,13 @@ use crate::publish::{Publication, Target};
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, Failure> {
+    let policy = args.policy.as_deref().map(quorum::read).transpose()?;
+    let policy = policy.as_ref();
     let session = common.open().await?;
     let exit = match args.command {
         None => match args.every {
-            None => sign_once(common, &session, &args.publish).await,
-            Some(every) => sign_every(common, &session, every, &args.publish).await,
+            None => sign_once(common, &session, policy, &args.publish).await,
+            Some(every) => sign_every(common, &session, policy, every, &args.publish).await,
         },
         Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
         Some(CheckpointCommand::List) => list(common, &session).await,
@@ -87,6 +91,7 @@ fn tell_unsigned(signed: &Signed) {
 async fn sign_once(
     common: &Common<'_>,
     session: &Session,
+    policy: Option<&Policy>,
     targets: &[Target],
 ) -> Result<Exit, Failure> {
     let signed = sign(common, session).await?.map_err(signing::failure)?;
@@ -94,11 +99,12 @@ async fn sign_once(
         output::note("note: nothing was appended since; this is the last checkpoint");
     }
     tell_unsigned(&signed);
-    let mut line = Line::of(&signed.checkpoint, signed.new);
+    let (checkpoint, enough) = witnessed(session, policy, signed.checkpoint).await?;
+    let mut line = Line::of(&checkpoint, signed.new);
     let mut failed = None;
     for target in targets {
         // One place that is away keeps it from no other.
-        match publish(common, session, &signed.checkpoint, target).await {
+        match publish(common, session, &checkpoint, target).await {
             Ok(()) => line.published.push(target.name()),
             Err(failure) => {
                 output::error(&failure);
@@ -107,7 +113,23 @@ async fn sign_once(
         }
     }
     line.print(common)?;
-    Ok(failed.unwrap_or(Exit::Yes))
+    Ok(match failed {
+        Some(exit) => exit,
+        None if enough => Exit::Yes,
+        None => Exit::No,
+    })
+}
+
+/// The checkpoint with what the policy's witnesses add to it, and whether that is enough; without a policy it is.
+async fn witnessed(
+    session: &Session,
+    policy: Option<&Policy>,
+    checkpoint: SignedCheckpoint,
+) -> Result<(SignedCheckpoint, bool), Failure> {
+    match policy {
+        None => Ok((checkpoint, true)),
+        Some(policy) => quorum::ask(session, policy, checkpoint).await,
+    }
 }
 
 async fn publish(
@@ -127,6 +149,7 @@ async fn publish(
 async fn sign_every(
     common: &Common<'_>,
     session: &Session,
+    policy: Option<&Policy>,
     every: Duration,
     targets: &[Target],
 ) -> Result<Exit, Failure> {
@@ -138,13 +161,15 @@ async fn sign_every(
     loop {
         match sign(common, session).await? {
             Ok(signed) => {
-                let size = signed.checkpoint.checkpoint().size();
-                let mut line = Line::of(&signed.checkpoint, signed.new);
+                // Who did not cosign last time, or was away, may have it now.
+                let (checkpoint, _) = witnessed(session, policy, signed.checkpoint.clone()).await?;
+                let size = checkpoint.checkpoint().size();
+                let mut line = Line::of(&checkpoint, signed.new);
                 for (target, last) in targets.iter().zip(&mut sizes) {
                     if *last == size {
                         continue;
                     }
-                    match publish(common, session, &signed.checkpoint, target).await {
+                    match publish(common, session, &checkpoint, target).await {
                         Ok(()) => {
                             *last = size;
                             line.published.push(target.name());

@@ -15,6 +15,7 @@ use super::Common;
 use crate::args::Init;
 use crate::catalogue;
 use crate::database::{self, Database, Prepare};
+use crate::epochs::Epochs;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 use crate::signing;
@@ -91,6 +92,8 @@ pub(crate) async fn make_ledger(
         Some(text) => Some(Timestamp::parse_lenient(text).map_err(Failure::usage)?),
         None => None,
     };
+    // No erasure may destroy the key between its being read here and the new ledger's being seen.
+    let _alone = Epochs::new(common.environment, &database.home).lock()?;
     let keks = database::keks(common.environment, &database.home, true)?;
     let clock = Clock::system();
     let id = clock.ledger_id();

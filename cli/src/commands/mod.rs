@@ -6,6 +6,9 @@ mod bench;
 mod checkpoint;
 mod cleanup;
 mod demo;
+mod erase;
+mod export;
+mod hold;
 pub(crate) mod init;
 mod key;
 mod log;
@@ -13,7 +16,10 @@ mod loss;
 mod prove;
 mod review;
 mod show;
+mod subject;
 mod verify;
+mod verify_bundle;
+mod witness;
 
 use clap::CommandFactory as _;
 
@@ -38,11 +44,17 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Checkpoint(args) => checkpoint::run(&common, args).await,
         Command::Key(args) => key::run(&common, args).await,
         Command::Prove(args) => prove::run(&common, &args).await,
+        Command::Export(args) => export::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
+        Command::Witness(args) => witness::run(&common, &args).await,
+        Command::Erase(args) => erase::run(&common, args).await,
+        Command::Hold(args) => hold::run(&common, args).await,
+        Command::Retention(args) => hold::retention(&common, args).await,
+        Command::Subject(args) => subject::run(&common, args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(

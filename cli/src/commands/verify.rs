@@ -9,6 +9,7 @@ use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
 use super::prove::read_checkpoint;
+use super::witness::quorum;
 use super::{Common, read_failure};
 use crate::args::Verify;
 use crate::catalogue;
@@ -18,6 +19,12 @@ use crate::output;
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failure> {
+    if let Some(path) = &args.bundle {
+        return super::verify_bundle::run(common, path, &args);
+    }
+    if !args.vkeys.is_empty() && args.checkpoints.is_empty() {
+        return Err(Failure::usage("--vkey goes with --checkpoint or --bundle"));
+    }
     let mut outside = Outside {
         anchors: args
             .heads
@@ -30,7 +37,14 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     for path in &args.receipts {
         outside.anchors.extend(receipts(path)?);
     }
+    let policy = args.policy.as_deref().map(quorum::read).transpose()?;
     let session = common.open().await?;
+    let mut unmet = None;
+    if let Some(policy) = &policy {
+        let (claim, words) = quorum::claim(&session, policy).await?;
+        outside.claims.extend(claim);
+        unmet = words;
+    }
     outside.claims.extend(signers_record(&session)?);
     if let Some(named) = &args.since {
         outside.since = Some(since(&session, named).await?);
@@ -50,6 +64,12 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     let mut answer = Answer::of(&report);
     answer.hold_against(common, &session).await?;
     session.close().await;
+    if let Some(unmet) = unmet {
+        answer.unchecked.push(unmet);
+        if answer.verdict == "intact" {
+            answer.verdict = "unknown";
+        }
+    }
     if common.json {
         output::json(&answer)?;
     } else {
@@ -181,8 +201,18 @@ struct Answer {
     broken_count: u64,
     /// What the catalogue lists and the database does not hold.
     catalogue: Vec<String>,
+    erased: Vec<ErasedLine>,
     unchecked: Vec<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ErasedLine {
+    seq: u64,
+    owner: String,
+    payloads: u64,
+    recorded_at: String,
+    by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -218,6 +248,17 @@ impl Answer {
                 .collect(),
             broken_count,
             catalogue: Vec::new(),
+            erased: report
+                .erased
+                .iter()
+                .map(|erased| ErasedLine {
+                    seq: erased.seq,
+                    owner: erased.owner.to_string(),
+                    payloads: erased.payloads,
+                    recorded_at: erased.recorded_at.to_string(),
+                    by: erased.by.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),
             warnings: report.warnings.clone(),
         }
@@ -278,6 +319,16 @@ impl Answer {
         match self.anchored {
             Some(anchored) => output::line(format_args!("anchored: up to entry {anchored}"))?,
             None => output::line("anchored: no")?,
+        }
+        for erased in &self.erased {
+            output::line(format_args!(
+                "erased: {} payloads of {}, as entry {} says: on {} by {}",
+                erased.payloads,
+                erased.owner,
+                erased.seq,
+                erased.recorded_at,
+                erased.by.join(", ")
+            ))?;
         }
         for what in &self.unchecked {
             output::line(format_args!("not checked: {what}"))?;

@@ -137,6 +137,14 @@ impl Recipe {
         Ok(Self { hashes })
     }
 
+    /// A hash for each of these ranges of leaves, as [`super::multiproof::others`] gives them.
+    pub(super) fn of_ranges(ranges: &[std::ops::Range<u64>]) -> Self {
+        let hashes = ranges.iter().map(|range| subtrees(range.start, range.end));
+        Self {
+            hashes: hashes.collect(),
+        }
+    }
+
     /// The nodes to fetch; each is a root of a full subtree and so never changes again.
     pub fn nodes(&self) -> impl Iterator<Item = Nodes> + '_ {
         self.hashes.iter().flatten().copied()
@@ -165,7 +173,7 @@ impl Recipe {
     }
 }
 
-fn checked(size: u64) -> Result<(), ProofError> {
+pub(super) fn checked(size: u64) -> Result<(), ProofError> {
     (size <= SIZE_MAX)
         .then_some(())
         .ok_or(ProofError::TooLarge(size))
@@ -183,12 +191,12 @@ fn checked_pair(from: u64, to: u64) -> Result<(), ProofError> {
 }
 
 /// Where a tree of `size` > 1 leaves divides: the largest power of two below it.
-fn split(size: u64) -> u64 {
+pub(super) fn split(size: u64) -> u64 {
     1 << (size - 1).ilog2()
 }
 
 /// The full subtrees of the leaves `[from, to)`, left to right. `from` is a multiple of the largest of them.
-fn subtrees(from: u64, to: u64) -> Vec<Nodes> {
+pub(super) fn subtrees(from: u64, to: u64) -> Vec<Nodes> {
     let mut parts = Vec::new();
     let mut at = from;
     while at < to {

@@ -5,7 +5,9 @@
 
 pub mod anchoring;
 pub mod custody;
+pub mod erasure;
 pub mod event;
+pub mod export;
 pub mod hash;
 pub mod id;
 pub mod identify;

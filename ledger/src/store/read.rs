@@ -1,5 +1,6 @@
 //! Reads in the order of the chain: one entry, a stream, the stream that goes on.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
@@ -9,7 +10,7 @@ use sqlx::{PgPool, Row as _};
 use super::keys::{SEALED, payload_aad};
 use super::payload::PayloadText;
 use super::{Store, query};
-use crate::chain::entry::{Entry, Hash, PLAIN, leaf_hash};
+use crate::chain::entry::{Entry, Hash, PLAIN, commitment_of_salted, leaf_hash};
 use crate::chain::verify::Head;
 use crate::domain::id::{EventType, LedgerId, RunId, Subject, Timestamp};
 
@@ -231,7 +232,7 @@ impl Store {
         Some(listener)
     }
 
-    async fn rows(&self, filter: &Filter, after: u64) -> Result<Vec<PgRow>, ReadError> {
+    pub(super) async fn rows(&self, filter: &Filter, after: u64) -> Result<Vec<PgRow>, ReadError> {
         let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let from = filter.from.unwrap_or(1).max(after + 1);
         let types: Vec<&str> = filter.types.iter().map(EventType::as_str).collect();
@@ -279,7 +280,7 @@ impl Store {
             return Err(damaged());
         }
         let payload = match row.try_get::<Option<&str>, _>("algorithm") {
-            Ok(None) => PayloadText::Gone,
+            Ok(None) => self.missing_payload(seq.unsigned_abs()).await?,
             _ => self
                 .open_row(&entry, row, "payload")
                 .await
@@ -308,23 +309,70 @@ impl Store {
         row: &PgRow,
         column: &str,
     ) -> Result<PayloadText, sqlx::Error> {
+        Ok(match self.unseal(entry, row, column).await? {
+            Unsealed::Salted(salted) => PayloadText::from_committed(entry, &salted),
+            Unsealed::NoKey => PayloadText::Sealed,
+            Unsealed::Damaged => PayloadText::Damaged,
+        })
+    }
+
+    /// Salt ‖ payload of a row with its entry, where there is one and the keys at hand open it.
+    ///
+    /// # Errors
+    /// The database's; [`ReadError::Damaged`] where it is not what the entry commits to.
+    pub(super) async fn salted(
+        &self,
+        entry: &Entry,
+        row: &PgRow,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        if let Ok(None) = row.try_get::<Option<&str>, _>("algorithm") {
+            return Ok(None);
+        }
+        let unsealed = self.unseal(entry, row, "payload").await;
+        match unsealed.map_err(failed("read a payload"))? {
+            Unsealed::Salted(salted) if commitment_of_salted(&salted) == Some(entry.commitment) => {
+                Ok(Some(salted.into_owned()))
+            }
+            Unsealed::NoKey => Ok(None),
+            _ => Err(ReadError::Damaged {
+                seq: i64::try_from(entry.seq).unwrap_or(i64::MAX),
+            }),
+        }
+    }
+
+    async fn unseal<'r>(
+        &self,
+        entry: &Entry,
+        row: &'r PgRow,
+        column: &str,
+    ) -> Result<Unsealed<'r>, sqlx::Error> {
         let bytes: &[u8] = row.try_get(column)?;
         let opened = match row.try_get::<&str, _>("algorithm")? {
-            PLAIN => return Ok(PayloadText::from_committed(entry, bytes)),
+            PLAIN => return Ok(Unsealed::Salted(Cow::Borrowed(bytes))),
             SEALED => self.key_by_id(row.try_get("key_id")?).await?,
-            _ => return Ok(PayloadText::Damaged),
+            _ => return Ok(Unsealed::Damaged),
         };
         let nonce: &[u8] = row.try_get("nonce")?;
         let aad = payload_aad(self.id(), entry.id, &entry.event_type);
         Ok(match opened {
             super::verify::KeyState::Open(key) => match key.open(&aad, nonce, bytes) {
-                Ok(salted) => PayloadText::from_committed(entry, &salted),
-                Err(_) => PayloadText::Damaged,
+                Ok(salted) => Unsealed::Salted(Cow::Owned(salted)),
+                Err(_) => Unsealed::Damaged,
             },
-            super::verify::KeyState::Absent => PayloadText::Sealed,
-            super::verify::KeyState::Damaged(_) => PayloadText::Damaged,
+            super::verify::KeyState::Absent => Unsealed::NoKey,
+            super::verify::KeyState::Damaged(_) => Unsealed::Damaged,
         })
     }
+}
+
+/// What came of opening a payload row.
+enum Unsealed<'r> {
+    /// Salt ‖ payload.
+    Salted(Cow<'r, [u8]>),
+    /// The key is not at hand.
+    NoKey,
+    /// It does not open.
+    Damaged,
 }
 
 /// Tells followers that the ledger has grown: after the commits and never inside one, so that it holds up no append, and

@@ -11,6 +11,8 @@ use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::{PayloadText, introduces};
 use super::read::{HEAD, ReadError, head_of};
 use super::rows::{EntryRow, PayloadRow};
+pub use super::verify_erasure::Erased;
+use super::verify_erasure::{Announced, announces};
 pub use super::verify_tree::Claim;
 use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag, words_of};
 use super::{Store, query};
@@ -64,6 +66,8 @@ pub struct Report {
     pub head: Head,
     /// What is broken, and where.
     pub findings: Findings,
+    /// Erasures that account for payloads that are gone.
+    pub erased: Vec<Erased>,
     /// Up to which entry an anchor from outside speaks for the ledger.
     pub anchored: Option<u64>,
     /// Guards of the tables that are off: until they are on again, nothing vouches for what is written.
@@ -127,6 +131,10 @@ impl Store {
         let mut pass = Pass::new(self, anchors, tree);
         pass.behind = start.last;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
+        let announced = std::mem::take(&mut pass.announced);
+        let (erased, kept) = announced
+            .settle(&mut snapshot, self.id(), &mut findings)
+            .await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
@@ -176,10 +184,12 @@ impl Store {
             findings.name(anchor.size, How::NotAsAnchored(why));
         }
         unchecked.extend(proof.unchecked);
+        unchecked.extend(kept);
         unchecked.extend(strong_login);
         Ok(Report {
             head,
             findings,
+            erased,
             anchored,
             guards_off,
             unchecked,
@@ -309,6 +319,7 @@ struct Pass<'a> {
     identities_unchecked: u64,
     /// Subjects whose identity row is missed at the entry that introduced them.
     identities_gone: usize,
+    announced: Announced,
     /// Numbers of payload rows without an entry.
     orphans: Vec<u64>,
 }
@@ -332,6 +343,7 @@ impl<'a> Pass<'a> {
             unreadable: 0,
             identities_unchecked: 0,
             identities_gone: 0,
+            announced: Announced::default(),
             orphans: Vec::new(),
         }
     }
@@ -430,6 +442,11 @@ impl<'a> Pass<'a> {
             read.parsed.as_ref().ok(),
             plain.map(|payload| payload.bytes),
         );
+        if let (Some(salted), Ok(entry)) = (salted, &read.parsed)
+            && announces(entry.event_type.as_str())
+        {
+            self.announced.entry(entry, salted);
+        }
         let payload = own.as_ref().zip(payload).map(|(own, row)| ReadPayload {
             row,
             digest: own.digest,

@@ -1,0 +1,247 @@
+//! Copies that leave the ledger: the evidence bundle, and the tree as files.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use super::append::AppendError;
+use super::checkpoint::ProveError;
+use super::read::{Filter, ReadError};
+use super::{Draft, Store, query};
+use crate::chain::bundle::{Bundle, BundleError, Selection};
+use crate::chain::checkpoint::SignedCheckpoint;
+use crate::chain::entry::{Entry, Hash, leaf_hash};
+use crate::chain::multiproof;
+use crate::chain::note::VerifierKey;
+use crate::chain::proof::Recipe;
+use crate::chain::tiles::{self, Kind, Tile, TileError};
+use crate::domain::event::{Event, ExportMade};
+use crate::domain::id::{Actor, Subject};
+
+/// An export was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The database's answer, or a damaged entry.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A checkpoint or the stored tree.
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    /// Nothing was signed yet.
+    #[error("no checkpoint was signed yet, and an export is proved by one")]
+    NoCheckpoint,
+    /// No entry of the checkpoint is what was asked for.
+    #[error("none of the {size} entries of the last checkpoint is what was asked for")]
+    Nothing {
+        /// Entries of the checkpoint.
+        size: u64,
+    },
+    /// What was put together does not check.
+    #[error("check the bundle before it is given out")]
+    Unsound(#[source] BundleError),
+    /// An entry that does not fit the layout.
+    #[error("put the entries into tiles")]
+    Tile(#[source] TileError),
+    /// The export could not be recorded.
+    #[error("record the export")]
+    Append(#[source] AppendError),
+}
+
+/// What an export is proved by.
+#[derive(Debug, Clone)]
+pub struct Proved {
+    /// The last checkpoint, with its cosignatures.
+    pub checkpoint: SignedCheckpoint,
+    /// Keys of who signed it: the ledger's that are in use at its size, and its witnesses'.
+    pub keys: Vec<VerifierKey>,
+}
+
+fn number(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
+    move |source| ReadError::Database { what, source }
+}
+
+impl Store {
+    /// The last checkpoint with all that speaks for it.
+    pub async fn last_proved(&self) -> Result<Proved, ExportError> {
+        let stored = self.stored_checkpoint(None).await?;
+        let mut checkpoint = stored.ok_or(ExportError::NoCheckpoint)?.checkpoint;
+        let size = checkpoint.checkpoint().size();
+        let mut keys = self.checkpoint_keys().await?.valid_at(size);
+        let what = "read the witnesses of the checkpoint";
+        let rows = query(
+            "select vkey, line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
+        )
+        .bind(self.id().uuid())
+        .bind(number(size))
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed(what))?;
+        for row in rows {
+            let (vkey, line): (&str, &str) = (
+                row.try_get("vkey").map_err(failed(what))?,
+                row.try_get("line").map_err(failed(what))?,
+            );
+            // A row that does not read is found by verify; what it says is not passed on.
+            if let (Ok(key), Ok(signature)) = (vkey.parse::<VerifierKey>(), line.parse()) {
+                checkpoint.add(signature).map_err(ProveError::Checkpoint)?;
+                keys.push(key);
+            }
+        }
+        Ok(Proved { checkpoint, keys })
+    }
+
+    /// Puts a bundle together of the entries that were asked for, as far as the last checkpoint covers them, and checks it as its
+    /// reader will.
+    pub async fn bundle(
+        &self,
+        proved: Proved,
+        selection: Selection,
+        redacted: bool,
+    ) -> Result<Bundle, ExportError> {
+        let size = proved.checkpoint.checkpoint().size();
+        let filter = Filter {
+            from: selection.from,
+            to: Some(selection.to.map_or(size, |to| to.min(size))),
+            as_of: selection.as_of,
+            types: selection.types.clone(),
+            subject: selection.subject.clone(),
+            run: selection.run,
+        };
+        let mut entries = Vec::new();
+        let mut payloads = BTreeMap::new();
+        let mut leaves = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.salted_page(&filter, after, !redacted).await?;
+            let Some((last, ..)) = page.last() else { break };
+            after = last.seq;
+            for (entry, bytes, salted) in page {
+                leaves.push(entry.seq - 1);
+                entries.push(bytes);
+                payloads.extend(salted.map(|salted| (entry.seq, salted)));
+            }
+        }
+        if leaves.is_empty() {
+            return Err(ExportError::Nothing { size });
+        }
+        self.grow_tree().await?;
+        let recipe = multiproof::recipe(&leaves, size).map_err(ProveError::Tree)?;
+        let proof = self.stored_proof(&recipe).await?;
+        let Proved { checkpoint, keys } = proved;
+        let about = (self.id(), checkpoint, keys);
+        let bundle = Bundle::new(about, selection, redacted, (entries, payloads), proof);
+        let policy = bundle.own_policy().map_err(ExportError::Unsound)?;
+        bundle.verify(&policy).map_err(ExportError::Unsound)?;
+        Ok(bundle)
+    }
+
+    /// The bytes of a file of the tile layout.
+    pub async fn tile(&self, tile: Tile) -> Result<Vec<u8>, ExportError> {
+        let Kind::Hashes { level } = tile.kind() else {
+            return Ok(self.entry_tiles(tile).await?.0);
+        };
+        if level == 0 {
+            return Ok(self.entry_tiles(tile).await?.1);
+        }
+        let what = "read the tree";
+        let rows = query(
+            "select hash from ledger.tree \
+             where ledger_id = $1 and level = $2 and index >= $3 and index < $4 order by index",
+        )
+        .bind(self.id().uuid())
+        .bind(i16::from(level))
+        .bind(number(tile.first()))
+        .bind(number(tile.first() + u64::from(tile.width())))
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed(what))?;
+        let mut bytes = Vec::with_capacity(32 * rows.len());
+        for row in rows {
+            bytes.extend_from_slice(row.try_get("hash").map_err(failed(what))?);
+        }
+        tile.hashes(&bytes).map_err(ExportError::Tile)?;
+        Ok(bytes)
+    }
+
+    /// The bundle of entries at this place, and the tile of their leaf hashes.
+    async fn entry_tiles(&self, tile: Tile) -> Result<(Vec<u8>, Vec<u8>), ExportError> {
+        let what = "read entries";
+        let rows = query(
+            "select seq, hash, bytes from ledger.entries \
+             where ledger_id = $1 and seq > $2 and seq <= $3 order by seq",
+        )
+        .bind(self.id().uuid())
+        .bind(number(tile.first()))
+        .bind(number(tile.first() + u64::from(tile.width())))
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed(what))?;
+        let mut hashes = Vec::with_capacity(32 * rows.len());
+        let mut entries: Vec<&[u8]> = Vec::with_capacity(rows.len());
+        for (expected, row) in (number(tile.first()) + 1..).zip(&rows) {
+            let seq: i64 = row.try_get("seq").map_err(failed(what))?;
+            let bytes: &[u8] = row.try_get("bytes").map_err(failed(what))?;
+            let hash: &[u8] = row.try_get("hash").map_err(failed(what))?;
+            let computed = leaf_hash(bytes);
+            if seq != expected || Hash::from_slice(hash) != Some(computed) {
+                return Err(ReadError::Damaged { seq: expected }.into());
+            }
+            hashes.extend_from_slice(&computed.0);
+            entries.push(bytes);
+        }
+        tile.hashes(&hashes).map_err(ExportError::Tile)?;
+        let bundle = tiles::bundle(entries).map_err(ExportError::Tile)?;
+        Ok((bundle, hashes))
+    }
+
+    /// Checks that the stored tree leads to a checkpoint's root.
+    pub async fn check_root(&self, checkpoint: &SignedCheckpoint) -> Result<(), ExportError> {
+        let tree = checkpoint.checkpoint();
+        self.grow_tree().await?;
+        let recipe = Recipe::root(tree.size()).map_err(ProveError::Tree)?;
+        if self.stored_proof(&recipe).await? == [tree.root()] {
+            Ok(())
+        } else {
+            let error = crate::chain::proof::ProofError::Root;
+            Err(ProveError::Tree(error).into())
+        }
+    }
+
+    /// Records an export; the number of the entry.
+    pub async fn record_export(&self, made: ExportMade, actor: Actor) -> Result<u64, ExportError> {
+        let subject = Subject::of_ledger(self.id());
+        let event = Event::ExportMade(made);
+        let mut draft =
+            Draft::of(&event, subject.clone(), actor, subject).map_err(ExportError::Append)?;
+        draft.recorded_at = self.simulated_now().await?;
+        let appended = self.append(draft).await.map_err(ExportError::Append)?;
+        Ok(appended.entry.seq)
+    }
+
+    /// Entries with their exact bytes and, where they are asked for and the keys at hand open them, salt ‖ payload.
+    async fn salted_page(
+        &self,
+        filter: &Filter,
+        after: u64,
+        with_payloads: bool,
+    ) -> Result<Vec<(Entry, Vec<u8>, Option<Vec<u8>>)>, ReadError> {
+        let mut page = Vec::new();
+        for row in self.rows(filter, after).await? {
+            let seq: i64 = row.try_get("seq").map_err(failed("read an entry"))?;
+            let bytes: Vec<u8> = row.try_get("bytes").map_err(failed("read an entry"))?;
+            let entry = Entry::from_bytes(&bytes).map_err(|_| ReadError::Damaged { seq })?;
+            let salted = if with_payloads {
+                self.salted(&entry, &row).await?
+            } else {
+                None
+            };
+            page.push((entry, bytes, salted));
+        }
+        Ok(page)
+    }
+}
