@@ -60,6 +60,8 @@ async fn a_folder_holds_the_last_checkpoint_and_each_one() {
         json!([]),
         "a publication needs no checkpoint of its own"
     );
+    let sizes = (&report["checkpoint"], &report["published"]);
+    assert_eq!(sizes, (&json!(2), &json!(2)));
     // The same again is the same: nothing was appended, and nothing is recorded twice.
     let again = world.ledger(publish).ok().json();
     assert_eq!(

@@ -197,6 +197,8 @@ struct Answer {
     size: u64,
     head: String,
     anchored: Option<u64>,
+    checkpoint: Option<u64>,
+    published: Option<u64>,
     broken: Vec<BrokenLine>,
     broken_count: u64,
     /// What the catalogue lists and the database does not hold.
@@ -238,6 +240,8 @@ impl Answer {
             size: report.head.size,
             head: report.head.hash.to_string(),
             anchored: report.anchored,
+            checkpoint: report.checkpoint,
+            published: report.published,
             broken: report
                 .findings
                 .broken()

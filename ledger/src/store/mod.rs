@@ -24,6 +24,7 @@ mod rows;
 pub mod signer;
 pub mod verify;
 mod verify_erasure;
+mod verify_since;
 mod verify_tree;
 
 use std::collections::HashMap;

@@ -13,14 +13,11 @@ use super::read::{HEAD, ReadError, head_of};
 use super::rows::{EntryRow, PayloadRow};
 pub use super::verify_erasure::Erased;
 use super::verify_erasure::{Announced, announces};
+use super::verify_since::{Start, anchoring, not_read_again};
 pub use super::verify_tree::Claim;
-use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag, words_of};
+use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag};
 use super::{Store, query};
-use crate::chain::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::chain::entry::{Entry, Hash, PLAIN};
-use crate::chain::keys::CheckpointKeys;
-use crate::chain::merkle::Frontier;
-use crate::chain::proof::ProofError;
 use crate::chain::verify::{
     Findings, Head, How, LISTED_MAX, Opened, ReadBytes, ReadPayload, StoredPayload, Verifier,
 };
@@ -70,6 +67,10 @@ pub struct Report {
     pub erased: Vec<Erased>,
     /// Up to which entry an anchor from outside speaks for the ledger.
     pub anchored: Option<u64>,
+    /// Size of the last sound checkpoint; none where there is none.
+    pub checkpoint: Option<u64>,
+    /// Size of the last checkpoint that an entry says was published; none where none was, or where its entry was not read.
+    pub published: Option<u64>,
     /// Guards of the tables that are off: until they are on again, nothing vouches for what is written.
     pub guards_off: Vec<String>,
     /// What could not be checked, in words.
@@ -154,18 +155,7 @@ impl Store {
         let anchored = of_heads.max(proof.anchored);
         let mut unchecked: Vec<String> = anchoring(given, anchored, head).into_iter().collect();
         unchecked.extend(of_payloads);
-        if begun > 0 {
-            unchecked.push(format!(
-                "entries 1 to {begun}, their payloads, and the identities: not read again, since the stored tree leads to the \
-                 checkpoint of that size"
-            ));
-            let before = anchors.iter().filter(|anchor| anchor.size < begun).count();
-            if before > 0 {
-                unchecked.push(format!(
-                    "{before} heads and receipts: they lie before entry {begun}"
-                ));
-            }
-        }
+        unchecked.extend(not_read_again(begun, anchors));
         let warnings = lag(&mut snapshot, self.id(), &proof, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
         let strong_login = who_runs_this(&mut snapshot).await?;
@@ -197,44 +187,11 @@ impl Store {
             findings,
             erased,
             anchored,
+            checkpoint: (proof.last_checkpoint > 0).then_some(proof.last_checkpoint),
+            published: (proof.last_published > 0).then_some(proof.last_published),
             guards_off,
             unchecked,
             warnings,
-        })
-    }
-
-    /// What is known at a checkpoint that was verified before: the stored tree has to lead to its root, and the entries
-    /// that are read from before it, its last and those about keys, have to be in it.
-    async fn start_behind(&self, since: &Claim, head: Head) -> Result<Start, ReadError> {
-        let size = since.size;
-        let unproven = |why: &dyn std::error::Error| ReadError::Unproven {
-            size,
-            why: words_of(why),
-        };
-        if size == 0 || size > head.size {
-            let why = CheckpointError::Size;
-            return Err(unproven(&why));
-        }
-        let frontier = self
-            .stored_frontier(size)
-            .await
-            .map_err(|error| unproven(&error))?;
-        let signed = since.signed.as_ref().map(SignedCheckpoint::checkpoint);
-        let Some(checkpoint) = signed.filter(|one| one.root() == frontier.root()) else {
-            return Err(unproven(&ProofError::Root));
-        };
-        let keys = self.checkpoint_keys_until(size).await;
-        let keys = keys.map_err(|error| unproven(&error))?;
-        for seq in keys.entries().chain([size]) {
-            let proof = self.prove_entry(seq, checkpoint).await;
-            proof.map_err(|error| unproven(&error))?;
-        }
-        let last = self.get(size).await?;
-        let last = last.map(|last| (size, last.hash, last.entry.recorded_at));
-        Ok(Start {
-            frontier,
-            keys,
-            last,
         })
     }
 
@@ -295,14 +252,6 @@ impl Store {
             Err(error) => KeyState::Damaged(error.to_string()),
         }
     }
-}
-
-/// What a pass begins with: nothing, or what a checkpoint proves.
-#[derive(Default)]
-struct Start {
-    frontier: Frontier,
-    keys: CheckpointKeys,
-    last: Option<(u64, Hash, Timestamp)>,
 }
 
 /// State of one verification beside the verifier's own.
@@ -742,24 +691,6 @@ impl<'a> Pass<'a> {
             unchecked.push("identities: no key here opens them".to_owned());
         }
         unchecked
-    }
-}
-
-/// How far nothing from outside speaks for the ledger.
-fn anchoring(given: bool, anchored: Option<u64>, head: Head) -> Option<String> {
-    match anchored {
-        None if given => None,
-        None => Some(format!(
-            "nothing kept outside was given (--checkpoint, --head): a cut tail or a rewritten whole cannot be seen \
-             from inside; keep {}:{}",
-            head.size, head.hash
-        )),
-        Some(anchored) if anchored < head.size => Some(format!(
-            "entries {} to {} are not anchored",
-            anchored + 1,
-            head.size
-        )),
-        Some(_) => None,
     }
 }
 
