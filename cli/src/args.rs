@@ -71,6 +71,8 @@ pub(crate) enum Command {
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
+    /// Watch other ledgers: cosign their checkpoints where each extends the last
+    Witness(Witness),
     /// Measure append and verify beside raw SQL, in a database of its own that is removed again
     Bench(Bench),
     /// Print a completion script for a shell
@@ -150,12 +152,12 @@ pub(crate) struct Verify {
     /// Key to check a checkpoint or bundle by, instead of the keys that the ledger or the bundle names; can be given several times
     #[arg(long = "vkey", value_name = "VKEY")]
     pub(crate) vkeys: Vec<String>,
+    /// Policy (C2SP tlog-policy) whose witnesses must have cosigned a checkpoint, which then anchors the ledger or the bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// Check a bundle that `ledger export` wrote, and nothing else: offline, without a database
     #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "checkpoints", "receipts"])]
     pub(crate) bundle: Option<PathBuf>,
-    /// Who must have signed the bundle's checkpoint: logs, witnesses and a quorum of them (C2SP tlog-policy)
-    #[arg(long, value_name = "FILE", requires = "bundle")]
-    pub(crate) policy: Option<PathBuf>,
     /// Log file of a run: each entry that it was told of has to be there; can be given several times
     #[arg(long, value_name = "RUNLOG")]
     pub(crate) receipts: Vec<PathBuf>,
@@ -284,6 +286,23 @@ pub(crate) struct Bench {
     /// Rounds of each measurement, ours and raw in turn; the median is what counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
+}
+
+/// `ledger witness`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Witness {
+    /// Name of the witness, a host name or path that is yours: witness.example.org/w1
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Key of a log to follow, as `ledger key show --vkey` prints it; may be repeated
+    #[arg(long, value_name = "VKEY", required = true)]
+    pub(crate) log: Vec<String>,
+    /// Address to listen on; TLS is for a proxy in front
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7380")]
+    pub(crate) listen: String,
+    /// Folder of the key and of what was cosigned; `witness` below LEDGER_HOME, if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// `ledger review`

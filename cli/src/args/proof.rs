@@ -16,6 +16,9 @@ pub(crate) struct Checkpoint {
     pub(crate) every: Option<Duration>,
     #[command(subcommand)]
     pub(crate) command: Option<CheckpointCommand>,
+    /// Ask the witnesses of this policy (C2SP tlog-policy) to cosign it; status 1 where the quorum is not met
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 /// What else can be done with checkpoints.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::policy::Policy;
 use ledger::store::append::is_connection_error;
 use ledger::store::checkpoint::{ProveError, Signed};
 use ledger::store::read::ReadError;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Common;
+use super::witness::quorum;
 use crate::args::{Checkpoint, CheckpointCommand};
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
@@ -17,11 +19,13 @@ use crate::output;
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, Failure> {
+    let policy = args.policy.as_deref().map(quorum::read).transpose()?;
+    let policy = policy.as_ref();
     let session = common.open().await?;
     let exit = match args.command {
         None => match args.every {
-            None => sign_once(common, &session).await,
-            Some(every) => sign_every(common, &session, every).await,
+            None => sign_once(common, &session, policy).await,
+            Some(every) => sign_every(common, &session, policy, every).await,
         },
         Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
         Some(CheckpointCommand::List) => list(common, &session).await,
@@ -79,20 +83,38 @@ fn tell_unsigned(signed: &Signed) {
     }
 }
 
-async fn sign_once(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
+async fn sign_once(
+    common: &Common<'_>,
+    session: &Session,
+    policy: Option<&Policy>,
+) -> Result<Exit, Failure> {
     let signed = sign(common, session).await?.map_err(signing::failure)?;
     if !signed.new {
         output::note("note: nothing was appended since; this is the last checkpoint");
     }
     tell_unsigned(&signed);
-    Line::of(&signed.checkpoint, signed.new).print(common)?;
-    Ok(Exit::Yes)
+    let (checkpoint, enough) = witnessed(session, policy, signed.checkpoint).await?;
+    Line::of(&checkpoint, signed.new).print(common)?;
+    Ok(if enough { Exit::Yes } else { Exit::No })
+}
+
+/// The checkpoint with what the policy's witnesses add to it, and whether that is enough; without a policy it is.
+async fn witnessed(
+    session: &Session,
+    policy: Option<&Policy>,
+    checkpoint: SignedCheckpoint,
+) -> Result<(SignedCheckpoint, bool), Failure> {
+    match policy {
+        None => Ok((checkpoint, true)),
+        Some(policy) => quorum::ask(session, policy, checkpoint).await,
+    }
 }
 
 /// Signs on a schedule. A database that is away for a while is waited for; a fork ends it.
 async fn sign_every(
     common: &Common<'_>,
     session: &Session,
+    policy: Option<&Policy>,
     every: Duration,
 ) -> Result<Exit, Failure> {
     let what = "listen for SIGTERM";
@@ -102,9 +124,11 @@ async fn sign_every(
         match sign(common, session).await? {
             Ok(signed) if signed.new => {
                 tell_unsigned(&signed);
-                Line::of(&signed.checkpoint, true).print(common)?;
+                let (checkpoint, _) = witnessed(session, policy, signed.checkpoint).await?;
+                Line::of(&checkpoint, true).print(common)?;
             }
-            Ok(_) => {}
+            // Who did not cosign last time may do so now.
+            Ok(signed) => drop(witnessed(session, policy, signed.checkpoint).await?),
             Err(error) if passes(&error) => {
                 tracing::warn!(%error, "no checkpoint this time");
             }

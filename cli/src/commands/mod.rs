@@ -16,6 +16,7 @@ mod review;
 mod show;
 mod verify;
 mod verify_bundle;
+mod witness;
 
 use clap::CommandFactory as _;
 
@@ -46,6 +47,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
+        Command::Witness(args) => witness::run(&common, &args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -7,6 +7,7 @@ use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
 use super::prove::read_checkpoint;
+use super::witness::quorum;
 use super::{Common, read_failure};
 use crate::args::Verify;
 use crate::database::Session;
@@ -32,7 +33,14 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     for path in &args.receipts {
         outside.anchors.extend(receipts(path)?);
     }
+    let policy = args.policy.as_deref().map(quorum::read).transpose()?;
     let session = common.open().await?;
+    let mut unmet = None;
+    if let Some(policy) = &policy {
+        let (claim, words) = quorum::claim(&session, policy).await?;
+        outside.claims.extend(claim);
+        unmet = words;
+    }
     outside.claims.extend(signers_record(&session)?);
     let bar = output::bar("entries checked");
     let report = session
@@ -42,7 +50,13 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
         .map_err(read_failure)?;
     bar.clear();
     session.close().await;
-    let answer = Answer::of(&report);
+    let mut answer = Answer::of(&report);
+    if let Some(unmet) = unmet {
+        answer.unchecked.push(unmet);
+        if answer.verdict == "intact" {
+            answer.verdict = "unknown";
+        }
+    }
     if common.json {
         output::json(&answer)?;
     } else {

@@ -9,6 +9,7 @@ use ledger::chain::policy::Policy;
 use serde::Serialize;
 
 use super::Common;
+use super::witness::quorum;
 use crate::args::Verify;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
@@ -43,12 +44,7 @@ fn given_policy(args: &Verify) -> Result<Option<Policy>, Failure> {
     let Some(path) = &args.policy else {
         return Ok((!keys.is_empty()).then(|| Policy::of_log(keys)));
     };
-    let what = format!("read {}", path.display());
-    let text = std::fs::read(path).map_err(environment(what.clone()))?;
-    let mut policy = Policy::parse(&text).map_err(|error| {
-        Failure::new(Exit::Usage, anyhow::Error::new(error).context(what))
-            .hint("a policy is written as https://c2sp.org/tlog-policy says")
-    })?;
+    let mut policy = quorum::read(path)?;
     for key in keys {
         policy.add_log(key);
     }

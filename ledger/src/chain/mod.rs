@@ -17,3 +17,4 @@ mod scan;
 pub mod tiles;
 pub mod tlog_proof;
 pub mod verify;
+pub mod witness;

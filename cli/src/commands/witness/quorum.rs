@@ -1,0 +1,130 @@
+//! `--policy FILE`: who must have cosigned a checkpoint, asked by `checkpoint` and required by `verify`.
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::policy::{POLICY_BYTES_MAX, Policy};
+use ledger::store::verify::Claim;
+
+use super::client;
+use crate::commands::checkpoint::cosigned;
+use crate::database::Session;
+use crate::exit::{Failure, environment};
+use crate::output;
+use crate::signing;
+
+/// Reads a policy file.
+pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
+    let what = || format!("read the policy {}", path.display());
+    let length = std::fs::metadata(path).map_err(environment(what()))?.len();
+    if length > POLICY_BYTES_MAX as u64 {
+        return Err(Failure::usage(format_args!(
+            "{} is too long for a policy",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(environment(what()))?;
+    Policy::parse(&bytes).map_err(|error| {
+        Failure::new(
+            crate::exit::Exit::Usage,
+            anyhow::Error::from(error).context(what()),
+        )
+        .hint("https://c2sp.org/tlog-policy has the format: log, witness, group and quorum lines")
+    })
+}
+
+/// Asks every witness of the policy that has an address and has not cosigned yet; gives the checkpoint with all that came, and
+/// whether that is enough. A witness that does not answer is told and changes nothing else.
+pub(crate) async fn ask(
+    session: &Session,
+    policy: &Policy,
+    signed: SignedCheckpoint,
+) -> Result<(SignedCheckpoint, bool), Failure> {
+    let http = client::client().map_err(environment("prepare requests to witnesses"))?;
+    let mut signed = cosigned(session, signed).await?;
+    let missing = policy.witnesses().iter().filter_map(|witness| {
+        let lines = signed.note().signatures();
+        let has = lines
+            .iter()
+            .any(|line| line.name() == witness.key.name() && line.key_id() == witness.key.id());
+        Some((witness, witness.url.as_deref().filter(|_| !has)?))
+    });
+    let asked = missing.map(|(witness, url)| {
+        let (http, signed, store) = (&http, &signed, &session.store);
+        async move {
+            (
+                witness,
+                client::ask(http, store, witness, url, signed).await,
+            )
+        }
+    });
+    for (witness, answer) in join_all(asked).await {
+        match answer {
+            Ok(line) => {
+                let stored = session.store.cosign(&signed, &witness.key, &line).await;
+                stored.map_err(signing::failure)?;
+                signed
+                    .add(line)
+                    .map_err(environment("add the cosignature"))?;
+            }
+            Err(error) => output::note(format_args!(
+                "warning: no cosignature by {}: {:#}",
+                witness.key.name(),
+                anyhow::Error::from(error)
+            )),
+        }
+    }
+    let unmet = policy.check(&signed).err();
+    if let Some(error) = &unmet {
+        output::note(format_args!(
+            "not witnessed: {error}; `ledger checkpoint` asks again"
+        ));
+    }
+    Ok((signed, unmet.is_none()))
+}
+
+/// What the policy's witnesses vouch for: the last stored checkpoint that it accepts, as something kept outside; and in words
+/// what they do not vouch for.
+pub(crate) async fn claim(
+    session: &Session,
+    policy: &Policy,
+) -> Result<(Option<Claim>, Option<String>), Failure> {
+    let mut accepted = None;
+    let mut refused = None;
+    let mut after = 0;
+    loop {
+        let page = session.store.stored_checkpoints(after).await;
+        let page = page.map_err(signing::failure)?;
+        let Some(last) = page.last() else { break };
+        after = last.checkpoint.checkpoint().size();
+        for stored in page {
+            let signed = cosigned(session, stored.checkpoint).await?;
+            match policy.check(&signed) {
+                Ok(by) => {
+                    let witnessed = !by.witnesses.is_empty();
+                    accepted = Some((signed, witnessed));
+                    refused = None;
+                }
+                Err(error) => refused = Some((signed.checkpoint().size(), error)),
+            }
+        }
+    }
+    let words = match (&accepted, refused) {
+        (_, Some((size, error))) => Some(format!(
+            "the policy does not accept the checkpoint of {size} entries: {:#}",
+            anyhow::Error::from(error)
+        )),
+        (None, None) => Some("the policy has no checkpoint to accept: none was made".to_owned()),
+        (Some(_), None) => None,
+    };
+    let claim = accepted.map(|(signed, witnessed)| Claim {
+        source: "the last checkpoint that the policy accepts".to_owned(),
+        size: signed.checkpoint().size(),
+        root: signed.checkpoint().root(),
+        vkeys: policy.logs().iter().map(|log| log.key.clone()).collect(),
+        signed: Some(signed),
+        outside: witnessed,
+    });
+    Ok((claim, words))
+}
