@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Cleanup(Cleanup),
     /// The whole story on simulators: cleanup, faults, a kill, the answers, an intruder
     Demo(Demo),
-    /// Approve a plan that somebody else made, for 24 hours
+    /// Approve a plan that somebody else made, for 24 hours, or a requested erasure, for 7 days
     Approve(Approve),
     /// Was any data lost?
     Loss(Loss),
@@ -73,6 +73,17 @@ pub(crate) enum Command {
     Review(Review),
     /// Watch other ledgers: cosign their checkpoints where each extends the last
     Witness(Witness),
+    /// Destroy all that is held on an owner: ask for it, and, when two persons have approved, do it
+    Erase(Erase),
+    /// Legal holds: what may not be erased
+    #[command(subcommand)]
+    Hold(Hold),
+    /// How long what is about a kind of subject is kept
+    #[command(subcommand)]
+    Retention(Retention),
+    /// What is held on one person
+    #[command(subcommand)]
+    Subject(SubjectCommand),
     /// Measure append and verify beside raw SQL, in a database of its own that is removed again
     Bench(Bench),
     /// Print a completion script for a shell
@@ -152,11 +163,14 @@ pub(crate) struct Verify {
     /// Key to check a checkpoint or bundle by, instead of the keys that the ledger or the bundle names; can be given several times
     #[arg(long = "vkey", value_name = "VKEY")]
     pub(crate) vkeys: Vec<String>,
-    /// Policy (C2SP tlog-policy) whose witnesses must have cosigned a checkpoint, which then anchors the ledger or the bundle
+    /// Policy (C2SP tlog-policy): its witnesses must have cosigned a checkpoint, which then anchors the ledger; or the bundle's
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Read only what lies behind this checkpoint, which was verified before: a file, or the size of a stored one
+    #[arg(long, value_name = "FILE|SIZE")]
+    pub(crate) since: Option<String>,
     /// Check a bundle that `ledger export` wrote, and nothing else: offline, without a database
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "checkpoints", "receipts"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "checkpoints", "receipts", "since"])]
     pub(crate) bundle: Option<PathBuf>,
     /// Log file of a run: each entry that it was told of has to be there; can be given several times
     #[arg(long, value_name = "RUNLOG")]
@@ -245,11 +259,92 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// `ledger approve`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Approve {
-    /// Hash of the plan, or its first 8 or more hex digits
+    /// Hash of the plan or of the request's entry, or its first 8 or more hex digits; the request's id
     pub(crate) plan: String,
     /// Time of recording, in a ledger with a simulated clock
     #[arg(long, value_name = "TIME")]
     pub(crate) recorded_at: Option<String>,
+}
+
+/// `ledger erase`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Erase {
+    /// Whose data: kind:uuid, or kind:name as it was given to `append`
+    pub(crate) subject: String,
+    /// Ask for it, for this reason; it stays in the log for ever, so name a case and no person
+    #[arg(long, value_name = "TEXT", requires = "legal_basis")]
+    pub(crate) reason: Option<String>,
+    /// By which law or contract
+    #[arg(long, value_name = "TEXT", requires = "reason")]
+    pub(crate) legal_basis: Option<String>,
+    /// Ask for it against a legal hold, a retention or an altered payload, for this reason
+    #[arg(long, value_name = "REASON", requires = "reason")]
+    pub(crate) r#override: Option<String>,
+    /// Until when copies of the key-encryption key may exist elsewhere: till then backups still reveal
+    #[arg(long, value_name = "TIME", requires = "reason")]
+    pub(crate) copies_until: Option<String>,
+}
+
+/// `ledger hold`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hold {
+    /// Forbid the erasure of a subject, or of everything
+    Place {
+        /// kind:uuid, or kind:name as it was given to `append`; everything, if left out
+        subject: Option<String>,
+        /// Why; it stays in the log for ever, so name a case and no person
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// End a hold
+    Lift {
+        /// Number of the entry that placed it
+        seq: u64,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Holds that are in force
+    List,
+}
+
+/// `ledger retention`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Retention {
+    /// Keep what is about subjects of a kind until a time; said again, the last time counts
+    Set {
+        /// Kind of the subjects: calendar-event
+        kind: String,
+        /// Until when: the end of the window in which a deletion can be undone, say
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// What is kept until when
+    List,
+}
+
+/// `ledger subject`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubjectCommand {
+    /// Everything held on an owner as one JSON document; that it was handed out is an entry
+    Export(SubjectExport),
+}
+
+/// `ledger subject export`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SubjectExport {
+    /// Whose data, kind:uuid
+    #[arg(required_unless_present = "natural")]
+    pub(crate) subject: Option<String>,
+    /// Whose data, by the id that the outside gives it: user:ann@example.com
+    #[arg(long, value_name = "KIND:ID", conflicts_with = "subject")]
+    pub(crate) natural: Option<String>,
+    /// Into this new file of mode 0600 instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `ledger loss`

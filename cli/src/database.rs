@@ -13,7 +13,9 @@ use ledger::store::{Admin, Clock, LedgerRow, Store, ledgers};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::catalogue::is_catalogue;
 use crate::environment::Environment;
+use crate::epochs::{from_variable, read_kek};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 use crate::signing;
@@ -64,8 +66,11 @@ impl Session {
         environment: &Environment,
     ) -> Result<Self, Failure> {
         let database = open_database(environment, Prepare::No).await?;
-        let row = choose(ledger, &database.pool).await?;
+        let row = choose(ledger, &database, environment).await?;
         let keks = keks(environment, &database.home, false)?;
+        let keks = ledger::store::erase::in_force_first(&database.pool, row.id, keks)
+            .await
+            .map_err(crate::exit::environment("choose the key-encryption key"))?;
         let store = Store::open(database.pool.clone(), row, keks, Clock::system());
         signing::hold_back(&database.home, &store).await?;
         Ok(Self { store, database })
@@ -208,8 +213,19 @@ async fn prepare_embedded(server: &Embedded, password: &str) -> Result<(), Failu
 }
 
 /// The ledger of that name or id; the only one where none is named.
-pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerRow, Failure> {
-    let all = ledgers(pool).await.map_err(connect_failure)?;
+async fn choose(
+    named: Option<&str>,
+    database: &Database,
+    environment: &Environment,
+) -> Result<LedgerRow, Failure> {
+    let pool = &database.pool;
+    let mut all = ledgers(pool).await.map_err(connect_failure)?;
+    let catalogue = all.iter().find(|row| is_catalogue(row)).cloned();
+    if named != catalogue.as_ref().map(|row| row.name.as_str())
+        && named != catalogue.as_ref().map(|row| row.id.to_string()).as_deref()
+    {
+        all.retain(|row| !is_catalogue(row));
+    }
     let mut chosen: Vec<_> = match named {
         None => all.clone(),
         Some(named) => all
@@ -224,6 +240,18 @@ pub(crate) async fn choose(named: Option<&str>, pool: &PgPool) -> Result<LedgerR
         let what = anyhow::anyhow!("tampered: ledger {id} has entries and no head row");
         return Err(Failure::new(Exit::No, what)
             .hint("put its row of ledger.heads back, from a backup, and run `ledger verify`"));
+    }
+    if let Some(catalogue) = catalogue.filter(|_| chosen.is_empty()) {
+        let keks = keks(environment, &database.home, false)?;
+        let store = Store::open(pool.clone(), catalogue, keks, Clock::system());
+        // Boxed: every command would carry the space for a question that hardly one asks.
+        let missed = Box::pin(store.missed(None)).await;
+        let missed = missed.map_err(signing::failure)?;
+        if let Some(first) = missed.findings.first() {
+            let what = anyhow::anyhow!("tampered: by the catalogue, {first}");
+            return Err(Failure::new(Exit::No, what)
+                .hint("put it back from a backup; `ledger verify --ledger catalogue` lists all"));
+        }
     }
     match (chosen.len(), named) {
         (1, _) => Ok(chosen.remove(0)),
@@ -253,50 +281,54 @@ fn no_ledger() -> Failure {
     Failure::usage("the database holds no ledger").hint("make one with `ledger init NAME`")
 }
 
-/// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order.
+/// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order; and behind it the
+/// one that an erasure is about to put in its place.
 pub(crate) fn keks(
     environment: &Environment,
     home: &Home,
     create: bool,
 ) -> Result<Vec<Kek>, Failure> {
-    if let Some(text) = environment.get("LEDGER_KEK") {
-        let kek = Kek::from_hex(text);
-        return Ok(vec![kek.map_err(|error| {
-            Failure::usage(error).hint("LEDGER_KEK is wrong")
-        })?]);
-    }
-    if let Some(command) = environment.get("LEDGER_KEK_COMMAND") {
-        let what = "run LEDGER_KEK_COMMAND";
-        let output = std::process::Command::new("sh")
-            .arg("-c")
-            .arg(command)
-            .output();
-        let output = output.map_err(crate::exit::environment(what))?;
-        if !output.status.success() {
-            let message = anyhow::anyhow!("{what}: {}", output.status);
-            return Err(Failure::new(Exit::Environment, message));
-        }
-        let kek = Kek::from_hex(&String::from_utf8_lossy(&output.stdout));
-        return Ok(vec![kek.map_err(|error| {
-            Failure::usage(error).hint("LEDGER_KEK_COMMAND must print the key and nothing else")
-        })?]);
-    }
     let path = kek_file(home);
-    match read_private(&path)? {
-        Some(text) => Kek::from_hex(&text)
-            .map(|kek| vec![kek])
-            .map_err(|error| Failure::usage(error).hint(format!("look at {}", path.display()))),
-        None if create => {
-            let kek = Kek::generate().map_err(environment_key)?;
-            write_private(&path, &kek.to_hex())?;
-            // Another `init` may have been first: the file decides.
-            let text = read_private(&path)?.unwrap_or_default();
-            Kek::from_hex(&text)
-                .map(|kek| vec![kek])
-                .map_err(environment_key)
-        }
-        None => Ok(Vec::new()),
+    let mut keks: Vec<Kek> = match given_kek(environment)? {
+        Some(kek) => vec![kek],
+        None => [read_kek(&path)?, read_kek(&path.with_extension("next"))?]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
+    keks.extend(from_variable(environment, "LEDGER_KEK_NEXT")?);
+    if keks.is_empty() && create {
+        let kek = Kek::generate().map_err(environment_key)?;
+        write_private(&path, &kek.to_hex())?;
+        // Another `init` may have been first: the file decides.
+        keks.extend(read_kek(&path)?);
     }
+    Ok(keks)
+}
+
+/// The key-encryption key that the environment gives.
+fn given_kek(environment: &Environment) -> Result<Option<Kek>, Failure> {
+    if let Some(kek) = from_variable(environment, "LEDGER_KEK")? {
+        return Ok(Some(kek));
+    }
+    let Some(command) = environment.get("LEDGER_KEK_COMMAND") else {
+        return Ok(None);
+    };
+    let what = "run LEDGER_KEK_COMMAND";
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .output();
+    let output = output.map_err(crate::exit::environment(what))?;
+    if !output.status.success() {
+        let message = anyhow::anyhow!("{what}: {}", output.status);
+        return Err(Failure::new(Exit::Environment, message));
+    }
+    Kek::from_hex(&String::from_utf8_lossy(&output.stdout))
+        .map(Some)
+        .map_err(|error| {
+            Failure::usage(error).hint("LEDGER_KEK_COMMAND must print the key and nothing else")
+        })
 }
 
 /// File of the key-encryption key in the home.

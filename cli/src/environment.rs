@@ -19,6 +19,11 @@ impl Environment {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(variables: BTreeMap<String, String>) -> Self {
+        Self { variables }
+    }
+
     /// A variable; empty counts as not set.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.variables

@@ -1,11 +1,14 @@
 //! The binary `ledger`: reads the arguments, runs one command, prints its error, exits with its status.
 
 mod args;
+mod catalogue;
 mod commands;
 mod database;
 mod environment;
+mod epochs;
 mod exit;
 mod output;
+mod publish;
 mod signing;
 
 use std::process::ExitCode;

@@ -343,3 +343,57 @@ async fn each_receipt_of_a_run_is_found_again() {
     let empty = keep(&world, "empty.log", "nothing\n");
     assert_eq!(world.ledger(["verify", "--receipts", path(&empty)]).exit, 2);
 }
+
+#[tokio::test]
+async fn an_incremental_verification_reads_what_is_new_and_says_so() {
+    let world = World::start().await;
+    fill(&world, 600).await;
+    let old = world.ledger(["checkpoint"]).ok().stdout;
+    let old = keep(&world, "old.txt", &old);
+    world.ledger(["key", "rotate"]).ok();
+    fill(&world, 700).await;
+    for since in [path(&old), "600", "601"] {
+        let (exit, report) = world.verify(&["--since", since]);
+        assert_eq!(
+            (exit, &report["verdict"]),
+            (0, &json!("intact")),
+            "{report}"
+        );
+        let said = report["unchecked"].to_string();
+        assert!(said.contains("not read again"), "{said}");
+        let anchored = if since == path(&old) {
+            json!(600)
+        } else {
+            json!(null)
+        };
+        assert_eq!(report["anchored"], anchored, "{report}");
+    }
+    assert_eq!(world.verify_exit(&["--since", "650"]), 2);
+
+    // What is new is checked; what is old is taken from the tree, which is.
+    let mut superuser = world.superuser().await;
+    let retyped = |seq: u64| {
+        format!(
+            "alter table ledger.entries disable trigger user; \
+             update ledger.entries set type = type || 'x' where seq = {seq}; \
+             alter table ledger.entries enable always trigger refuse_change; \
+             alter table ledger.entries enable always trigger refuse_truncate"
+        )
+    };
+    execute(&mut superuser, retyped(5)).await;
+    assert_eq!(world.verify_exit(&["--since", "600"]), 0);
+    assert_eq!(world.verify_exit(&[]), 1);
+    execute(&mut superuser, retyped(650)).await;
+    let (exit, report) = world.verify(&["--since", "600"]);
+    assert_eq!(
+        (exit, &report["broken"][0]["seq"]),
+        (1, &json!(650)),
+        "{report}"
+    );
+    let node = "alter table ledger.tree disable trigger user; \
+        update ledger.tree set hash = sha256(hash) where index = 1; \
+        alter table ledger.tree enable always trigger refuse_change; \
+        alter table ledger.tree enable always trigger refuse_truncate";
+    execute(&mut superuser, node).await;
+    assert_eq!(world.verify_exit(&["--since", "600"]), 1);
+}

@@ -29,13 +29,23 @@ async fn a_guard_that_is_off_makes_the_verdict_unknown() {
             "trigger refuse_truncate on ledger.keys is off",
         ),
         (
-            "drop trigger refuse_change on ledger.identity; \
-             create trigger refuse_change before update on ledger.identity for each row execute function ledger.refuse_change(); \
-             alter table ledger.identity enable always trigger refuse_change",
-            "drop trigger refuse_change on ledger.identity; \
-             create trigger refuse_change before update or delete on ledger.identity for each row execute function ledger.refuse_change(); \
-             alter table ledger.identity enable always trigger refuse_change",
-            "trigger refuse_change on ledger.identity is off",
+            "drop trigger announced_delete on ledger.identity; \
+             create trigger announced_delete after insert on ledger.identity for each statement execute function ledger.announced_only(); \
+             alter table ledger.identity enable always trigger announced_delete",
+            "drop trigger announced_delete on ledger.identity; \
+             create trigger announced_delete after delete on ledger.identity referencing old table as gone for each statement execute function ledger.announced_only(); \
+             alter table ledger.identity enable always trigger announced_delete",
+            "trigger announced_delete on ledger.identity is off",
+        ),
+        (
+            "alter table ledger.payloads disable trigger announced_delete",
+            "alter table ledger.payloads enable always trigger announced_delete",
+            "trigger announced_delete on ledger.payloads is off",
+        ),
+        (
+            "alter table ledger.keys enable trigger announced_update",
+            "alter table ledger.keys enable always trigger announced_update",
+            "trigger announced_update on ledger.keys is off",
         ),
         (
             "create trigger a before insert on ledger.payloads for each row execute function ledger.refuse_change()",
@@ -214,6 +224,7 @@ async fn the_programs_role_may_append_and_nothing_else() {
     }
     for statement in [
         "select ledger.refuse_change()",
+        "select ledger.announced(gen_random_uuid())",
         "set session_replication_role = replica",
         "set role ledger_owner",
         "create table ledger.mine (n int)",
@@ -224,6 +235,9 @@ async fn the_programs_role_may_append_and_nothing_else() {
     }
     for statement in [
         "select ledger.create(gen_random_uuid(), 'x', 'system')",
+        "select ledger.erase(gen_random_uuid(), '', '', '{}', '{}')",
+        "select ledger.rewrap(gen_random_uuid(), '{}', '{}', '{}')",
+        "select ledger.erasable(gen_random_uuid(), '')",
         "insert into ledger_work.leases default values",
     ] {
         assert_eq!(refused(&mut reader, statement).await, DENIED, "{statement}");

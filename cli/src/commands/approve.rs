@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ledger::domain::id::Timestamp;
 use ledger::domain::identify::Disposition;
 use ledger::projections::approve::{ApproveError, Approved, approve};
+use ledger::projections::erasure::{self, ErasureError};
 use ledger::projections::plan::{self, PlanError, SealedPlan};
 use serde::Serialize;
 
@@ -23,9 +24,16 @@ pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Fai
         None => None,
     };
     let session = common.open().await?;
-    let hash = plan::find(&session.store, &args.plan)
-        .await
-        .map_err(plan_failure)?;
+    let hash = match plan::find(&session.store, &args.plan).await {
+        Err(error @ (PlanError::NoSuchPlan(_) | PlanError::Name)) => {
+            return match erasure::find(&session.store, &args.plan).await {
+                Ok(request) => super::erase::approve(common, session, &request, &person).await,
+                Err(ErasureError::NotFound { .. }) => Err(plan_failure(error)),
+                Err(other) => Err(super::erase::failure(other)),
+            };
+        }
+        found => found.map_err(plan_failure)?,
+    };
     let sealed = plan::load(&session.store, hash)
         .await
         .map_err(plan_failure)?;
@@ -207,7 +215,7 @@ pub(crate) fn plan_failure(error: PlanError) -> Failure {
     }
 }
 
-fn approve_failure(error: ApproveError) -> Failure {
+pub(super) fn approve_failure(error: ApproveError) -> Failure {
     match error {
         ApproveError::Plan(error) => plan_failure(error),
         ApproveError::NotAPerson(_) => Failure::new(Exit::Usage, error)

@@ -4,6 +4,7 @@ use ledger::chain::entry::FORMAT;
 use ledger::chain::note::NoteSigner;
 use ledger::domain::event::{Event, LedgerCreated, PersonAdded};
 use ledger::domain::id::{Actor, LedgerId, Timestamp};
+use ledger::store::catalogue::CATALOGUE;
 use ledger::store::connect::{NewLedger, create_ledger};
 use ledger::store::identity::Natural;
 use ledger::store::keys::random;
@@ -12,7 +13,9 @@ use serde::Serialize;
 
 use super::Common;
 use crate::args::Init;
+use crate::catalogue;
 use crate::database::{self, Database, Prepare};
+use crate::epochs::Epochs;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 use crate::signing;
@@ -33,7 +36,10 @@ pub(crate) async fn run(common: &Common<'_>, args: Init) -> Result<Exit, Failure
     let actor = common.actor()?;
     let mut database = database::open_database(common.environment, Prepare::Yes).await?;
     let new_login = database.new_login.take();
+    let catalogue = catalogue::ensure(common, &database, args.origin.as_deref(), &actor).await?;
     let made = make_ledger(&database, common, &args, &actor).await?;
+    let listed = catalogue.list_ledger(&made.store, &actor).await;
+    listed.map_err(signing::failure)?;
     let head = made.store.head().await.map_err(super::read_failure)?;
     made.store.close().await;
     database.close().await;
@@ -86,6 +92,8 @@ pub(crate) async fn make_ledger(
         Some(text) => Some(Timestamp::parse_lenient(text).map_err(Failure::usage)?),
         None => None,
     };
+    // No erasure may destroy the key between its being read here and the new ledger's being seen.
+    let _alone = Epochs::new(common.environment, &database.home).lock()?;
     let keks = database::keks(common.environment, &database.home, true)?;
     let clock = Clock::system();
     let id = clock.ledger_id();
@@ -158,7 +166,12 @@ fn check_name(name: &str) -> Result<(), Failure> {
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-    if good {
+    if name == CATALOGUE {
+        Err(
+            Failure::usage("`catalogue` is the name of the ledger that lists the others")
+                .hint("choose another name; the catalogue is made by itself"),
+        )
+    } else if good {
         Ok(())
     } else {
         Err(Failure::usage(

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
-use ledger::domain::id::{EventType, RunId, Subject, Timestamp};
+use ledger::domain::id::{Actor, EventType, RunId, Subject, Timestamp};
 use ledger::projections::fold::At;
 use ledger::store::Store;
 use ledger::store::payload::PayloadText;
@@ -105,6 +105,7 @@ pub(crate) fn payload_state(payload: &PayloadText) -> &'static str {
     match payload {
         PayloadText::Open { .. } => "open",
         PayloadText::Sealed => "sealed",
+        PayloadText::Erased(_) => "erased",
         PayloadText::Gone => "gone",
         PayloadText::Damaged => "damaged",
     }
@@ -125,8 +126,20 @@ struct Line<'a> {
     bytes: &'a str,
     payload: Option<&'a RawValue>,
     payload_state: &'static str,
+    /// The erasure that took the payload along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedBy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     natural_id: Option<&'a str>,
+}
+
+/// Where it says that and by whose word a payload was erased.
+#[derive(Serialize)]
+struct ErasedBy<'a> {
+    seq: u64,
+    recorded_at: String,
+    by: &'a [Actor],
+    legal_basis: &'a str,
 }
 
 pub(crate) fn json_line(recorded: &Recorded) -> String {
@@ -151,6 +164,15 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
             .as_deref()
             .and_then(|json| serde_json::from_str(json).ok()),
         payload_state: payload_state(&recorded.payload),
+        erased: match &recorded.payload {
+            PayloadText::Erased(erasure) => Some(ErasedBy {
+                seq: erasure.seq,
+                recorded_at: erasure.recorded_at.to_string(),
+                by: &erasure.said.approved_by,
+                legal_basis: &erasure.said.legal_basis,
+            }),
+            _ => None,
+        },
         natural_id,
     };
     // Only a map with keys that are no strings would fail, and there is none.
@@ -159,8 +181,12 @@ pub(crate) fn json_line(recorded: &Recorded) -> String {
 
 fn text_line(recorded: &Recorded) -> String {
     let entry = &recorded.entry;
+    let erased = match &recorded.payload {
+        PayloadText::Erased(erasure) => format!("  {}", erasure.words()),
+        _ => String::new(),
+    };
     format!(
-        "{:>7}  {}  {:<24} {:<52} {}",
+        "{:>7}  {}  {:<24} {:<52} {}{erased}",
         entry.seq,
         entry.recorded_at,
         entry.event_type.as_str(),

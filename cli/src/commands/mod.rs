@@ -6,14 +6,17 @@ mod bench;
 mod checkpoint;
 mod cleanup;
 mod demo;
+mod erase;
 mod export;
-mod init;
+mod hold;
+pub(crate) mod init;
 mod key;
 mod log;
 mod loss;
 mod prove;
 mod review;
 mod show;
+mod subject;
 mod verify;
 mod verify_bundle;
 mod witness;
@@ -48,6 +51,10 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Loss(args) => loss::run(&common, &args).await,
         Command::Review(args) => review::run(&common, args).await,
         Command::Witness(args) => witness::run(&common, &args).await,
+        Command::Erase(args) => erase::run(&common, args).await,
+        Command::Hold(args) => hold::run(&common, args).await,
+        Command::Retention(args) => hold::retention(&common, args).await,
+        Command::Subject(args) => subject::run(&common, args).await,
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(

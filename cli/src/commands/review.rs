@@ -2,7 +2,7 @@
 
 use ledger::chain::entry::Hash;
 use ledger::domain::custody::State;
-use ledger::domain::id::{RunId, Timestamp};
+use ledger::domain::id::{Actor, RunId, Timestamp};
 use ledger::projections::custody::CustodyFold;
 use ledger::projections::deletions::{
     DeletionsFold, ItemLine, Part, PlanLine, Review, RunLine, UserLine,
@@ -244,6 +244,17 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
             attempts => format!(", {attempts} attempts"),
         };
         lines.push(format!("    {approved}, {stored}{attempts}"));
+    }
+    if let Some(erased) = &item.erased {
+        let by: Vec<&str> = erased.by.iter().map(Actor::as_str).collect();
+        lines.push(format!(
+            "    erased on {} by {} ({}), entry {} hash {}",
+            erased.entry.recorded_at,
+            by.join(", "),
+            erased.legal_basis,
+            erased.entry.seq,
+            short(erased.entry.hash)
+        ));
     }
     if let Some(outcome) = &item.outcome {
         let status = outcome.status.map(|status| format!(" ({status})"));

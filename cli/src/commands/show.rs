@@ -51,6 +51,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Show) -> Result<Exit, Failur
                 let pretty = serde_json::to_string_pretty(&value).unwrap_or_default();
                 field("payload", pretty)?;
             }
+            PayloadText::Erased(erasure) => field("payload", erasure.words())?,
             other => field("payload", log::payload_state(other).to_owned())?,
         }
     }

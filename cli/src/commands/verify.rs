@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ledger::chain::note::VerifierKey;
+use ledger::store::checkpoint::ProveError;
+use ledger::store::read::ReadError;
 use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
@@ -10,6 +12,7 @@ use super::prove::read_checkpoint;
 use super::witness::quorum;
 use super::{Common, read_failure};
 use crate::args::Verify;
+use crate::catalogue;
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
@@ -29,6 +32,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
             .map(|text| anchor(text))
             .collect::<Result<_, _>>()?,
         claims: claims(&args)?,
+        since: None,
     };
     for path in &args.receipts {
         outside.anchors.extend(receipts(path)?);
@@ -42,15 +46,24 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
         unmet = words;
     }
     outside.claims.extend(signers_record(&session)?);
+    if let Some(named) = &args.since {
+        outside.since = Some(since(&session, named).await?);
+    }
     let bar = output::bar("entries checked");
     let report = session
         .store
         .verify(outside, |done, all| bar.set(done, all))
         .await
-        .map_err(read_failure)?;
+        .map_err(|error| match error {
+            ReadError::Unproven { .. } => {
+                Failure::new(Exit::No, error).hint("run `ledger verify` without --since")
+            }
+            other => read_failure(other),
+        })?;
     bar.clear();
-    session.close().await;
     let mut answer = Answer::of(&report);
+    answer.hold_against(common, &session).await?;
+    session.close().await;
     if let Some(unmet) = unmet {
         answer.unchecked.push(unmet);
         if answer.verdict == "intact" {
@@ -107,6 +120,37 @@ fn claims(args: &Verify) -> Result<Vec<Claim>, Failure> {
     args.checkpoints.iter().map(read).collect()
 }
 
+/// The checkpoint that an earlier verification led to.
+async fn since(session: &Session, named: &str) -> Result<Claim, Failure> {
+    let (source, signed, outside) = match named.parse::<u64>() {
+        Ok(size) => {
+            let stored = session.store.stored_checkpoint(Some(size)).await;
+            let Some(stored) = stored.map_err(signing::failure)? else {
+                let what = format_args!("there is no checkpoint of {size} entries");
+                return Err(Failure::usage(what).hint("`ledger checkpoint list` lists them"));
+            };
+            (
+                format!("the stored checkpoint of size {size}"),
+                stored.checkpoint,
+                false,
+            )
+        }
+        Err(_) => (
+            format!("the checkpoint in {named}"),
+            read_checkpoint(Path::new(named))?,
+            true,
+        ),
+    };
+    Ok(Claim {
+        source,
+        size: signed.checkpoint().size(),
+        root: signed.checkpoint().root(),
+        signed: Some(signed),
+        vkeys: Vec::new(),
+        outside,
+    })
+}
+
 /// What the signer on this machine has signed last. It lies beside the key, which may be beside the database: no anchor.
 fn signers_record(session: &Session) -> Result<Option<Claim>, Failure> {
     let record = signing::record(&session.database.home, session.store.id());
@@ -155,8 +199,20 @@ struct Answer {
     anchored: Option<u64>,
     broken: Vec<BrokenLine>,
     broken_count: u64,
+    /// What the catalogue lists and the database does not hold.
+    catalogue: Vec<String>,
+    erased: Vec<ErasedLine>,
     unchecked: Vec<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ErasedLine {
+    seq: u64,
+    owner: String,
+    payloads: u64,
+    recorded_at: String,
+    by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -191,12 +247,64 @@ impl Answer {
                 })
                 .collect(),
             broken_count,
+            catalogue: Vec::new(),
+            erased: report
+                .erased
+                .iter()
+                .map(|erased| ErasedLine {
+                    seq: erased.seq,
+                    owner: erased.owner.to_string(),
+                    payloads: erased.payloads,
+                    recorded_at: erased.recorded_at.to_string(),
+                    by: erased.by.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             unchecked: off.chain(report.unchecked.iter().cloned()).collect(),
             warnings: report.warnings.clone(),
         }
     }
 
+    /// Holds what the catalogue lists against the database.
+    async fn hold_against(
+        &mut self,
+        common: &Common<'_>,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let Some(catalogue) = catalogue::open(common, &session.database).await? else {
+            self.warnings
+                .push("there is no catalogue: a ledger that vanishes is not missed".to_owned());
+            return Ok(());
+        };
+        let about = (catalogue.id() != session.store.id()).then_some(&session.store);
+        match Box::pin(catalogue.missed(about)).await {
+            Ok(missed) => {
+                if missed.unlisted {
+                    self.warnings
+                        .push("the catalogue does not list this ledger".to_owned());
+                }
+                if !missed.findings.is_empty() {
+                    self.verdict = "tampered";
+                }
+                self.catalogue = missed.findings;
+            }
+            Err(
+                error @ (ProveError::Read(ReadError::Damaged { .. }) | ProveError::Keys { .. }),
+            ) => {
+                // Damage of this ledger is named above.
+                let what = "the catalogue, since an entry is damaged";
+                tracing::debug!(%error, "{what}");
+                self.unchecked
+                    .push(format!("{what}: `ledger verify --ledger catalogue`"));
+            }
+            Err(error) => return Err(signing::failure(error)),
+        }
+        Ok(())
+    }
+
     fn print(&self) -> Result<(), Failure> {
+        for what in &self.catalogue {
+            output::line(format_args!("tampered: by the catalogue, {what}"))?;
+        }
         for BrokenLine { seq, how } in &self.broken {
             output::line(format_args!("tampered: seq {seq}: {how}"))?;
         }
@@ -211,6 +319,16 @@ impl Answer {
         match self.anchored {
             Some(anchored) => output::line(format_args!("anchored: up to entry {anchored}"))?,
             None => output::line("anchored: no")?,
+        }
+        for erased in &self.erased {
+            output::line(format_args!(
+                "erased: {} payloads of {}, as entry {} says: on {} by {}",
+                erased.payloads,
+                erased.owner,
+                erased.seq,
+                erased.recorded_at,
+                erased.by.join(", ")
+            ))?;
         }
         for what in &self.unchecked {
             output::line(format_args!("not checked: {what}"))?;

@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
+pub mod erasure;
 pub mod keys;
 pub mod merkle;
 pub mod multiproof;

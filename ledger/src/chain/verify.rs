@@ -9,6 +9,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::entry::{Entry, EntryError, Hash, PLAIN, commitment_of_salted, leaf_hash, stored};
+use crate::domain::erasure::Ranges;
 use crate::domain::id::{LedgerId, RunId, Subject, Timestamp};
 
 /// Broken entries that are listed one by one; those beyond are only counted, so that memory stays flat.
@@ -114,6 +115,12 @@ pub enum How {
     PayloadMissing,
     /// The payload row is not what was stored.
     PayloadAltered,
+    /// It was erased, and the entry of that number says that it had been altered before.
+    ErasedAltered(u64),
+    /// It stands there although the entry of that number says that it was erased.
+    NotErased(u64),
+    /// The entry says that something was erased, and what it says does not hold.
+    ErasureUnfounded(String),
     /// The payload opens and is not what was committed to.
     CommitmentBroken,
     /// The payload cannot be opened although its bytes are as stored.
@@ -174,6 +181,19 @@ impl fmt::Display for How {
             Self::TimeReversed => f.write_str("recorded before the entry in front of it"),
             Self::PayloadMissing => f.write_str("payload is gone and no entry says it was erased"),
             Self::PayloadAltered => f.write_str("payload is not what was stored"),
+            Self::ErasedAltered(seq) => {
+                write!(
+                    f,
+                    "payload was altered before it was erased, as entry {seq} says"
+                )
+            }
+            Self::NotErased(seq) => {
+                write!(
+                    f,
+                    "payload is there although entry {seq} says that it was erased"
+                )
+            }
+            Self::ErasureUnfounded(why) => write!(f, "erasure is not founded: {why}"),
             Self::CommitmentBroken => f.write_str("payload does not match its commitment"),
             Self::KeyAltered(why) => write!(f, "payload's key is altered: {why}"),
             Self::HeadAltered(why) => write!(f, "head does not match the last entry: {why}"),
@@ -217,6 +237,8 @@ pub struct Findings {
     pub sealed_unchecked: u64,
     /// Entries seen.
     pub entries: u64,
+    /// Sound entries without a payload row, until it is known which of them were erased.
+    missing: Ranges,
 }
 
 impl Findings {
@@ -229,6 +251,14 @@ impl Findings {
             self.broken.insert(seq, how);
         } else {
             self.unlisted += 1;
+        }
+    }
+
+    /// Names an entry for this, also where something was found with it before that this explains.
+    pub fn name_rather(&mut self, seq: u64, how: How) {
+        match self.broken.get_mut(&seq) {
+            Some(named) => *named = how,
+            None => self.name(seq, how),
         }
     }
 
@@ -245,6 +275,20 @@ impl Findings {
                     .map_or(How::Missing, |row| How::displaced(*row)),
             );
         }
+    }
+
+    /// Names the payloads that are missing and that no erasure accounts for, and counts those that one does.
+    pub fn settle_missing(&mut self, is_erased: impl Fn(u64) -> bool) -> u64 {
+        let missing = std::mem::take(&mut self.missing);
+        let mut erased = 0;
+        for seq in missing.iter() {
+            if is_erased(seq) {
+                erased += 1;
+            } else {
+                self.name(seq, How::PayloadMissing);
+            }
+        }
+        erased
     }
 
     /// The first [`LISTED_MAX`] broken entries that were found, in order of their number.
@@ -305,6 +349,30 @@ impl Verifier {
             displaced: BTreeMap::new(),
             findings: Findings::default(),
             last_seen: 0,
+        }
+    }
+
+    /// Starts behind an entry that is known to be what it was: its number, hash and time of recording.
+    pub fn after(
+        ledger: LedgerId,
+        head: Head,
+        seq: u64,
+        hash: Hash,
+        recorded_at: Timestamp,
+    ) -> Self {
+        let seen = Seen {
+            seq,
+            hash,
+            computed: hash,
+            named: false,
+            recorded_at: Some(recorded_at),
+            link_in_doubt: false,
+        };
+        Self {
+            previous: Some(seen),
+            at_head: (seq == head.size).then_some(seen),
+            last_seen: seq,
+            ..Self::new(ledger, head)
         }
     }
 
@@ -508,7 +576,8 @@ impl Verifier {
             opened,
         }) = payload
         else {
-            return Some(How::PayloadMissing);
+            self.findings.missing.push(entry.seq);
+            return None;
         };
         if digest != entry.stored {
             return Some(How::PayloadAltered);

@@ -243,6 +243,8 @@ pub enum Fact {
     Observed(Observation),
     /// Its backup was erased with its owner.
     BackupErased,
+    /// It was erased with its owner; where it stood then is what the erasure recorded.
+    Erased(State),
 }
 
 /// A fact that cannot follow what is known.
@@ -325,6 +327,13 @@ impl Item {
 
 /// The state of an item after one more fact.
 pub fn fold(item: Option<Item>, fact: Fact) -> Result<Item, Illegal> {
+    if let Fact::Erased(state) = fact {
+        return Ok(Item {
+            backup_erased: true,
+            ..Item::new(State::Unaccounted)
+        }
+        .settled(state));
+    }
     match item {
         None => first(fact),
         Some(item) if item.open.is_some() => while_open(item, fact),
@@ -453,7 +462,9 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
             }),
             _ => Err(illegal),
         },
-        Fact::Compared(_) | Fact::DeleteEnded(_) | Fact::RestoreEnded(_) => Err(illegal),
+        Fact::Compared(_) | Fact::DeleteEnded(_) | Fact::RestoreEnded(_) | Fact::Erased(_) => {
+            Err(illegal)
+        }
         Fact::Observed(seen) => Ok(observed(item, seen)),
         Fact::BackupErased => {
             let item = Item {

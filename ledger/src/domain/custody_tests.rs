@@ -388,3 +388,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_erased_item_stands_where_the_erasure_found_it_whatever_was_known() {
+    let planned = fold(None, Found(Delete)).unwrap();
+    let open = fold(Some(planned), INTENDED).unwrap();
+    let deleted = fold(Some(open), DELETED).unwrap();
+    for known in [None, Some(planned), Some(open), Some(deleted)] {
+        for state in State::ALL {
+            let item = fold(known, Fact::Erased(state)).unwrap();
+            let expected = match state {
+                State::Deleted => State::BackupErased,
+                other => other,
+            };
+            assert_eq!((item.state(), item.is_open()), (expected, false));
+        }
+    }
+    let erased = fold(None, Fact::Erased(State::Deleted)).unwrap();
+    let there = fold(Some(erased), Observed(Observation::Changed)).unwrap();
+    assert_eq!(there.state(), State::Unaccounted);
+}

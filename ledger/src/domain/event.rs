@@ -13,6 +13,10 @@ pub use super::anchoring::{
     LedgerRestored,
 };
 use super::custody::{DeleteOutcome, Observation};
+use super::erasure::{
+    ErasureApproved, ErasureRequested, KekDestroyed, KeysRewrapped, LegalHoldLifted,
+    LegalHoldPlaced, RetentionSet, SubjectErased, SubjectExported,
+};
 pub use super::export::ExportMade;
 use super::hash::Hash;
 use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
@@ -471,6 +475,24 @@ events! {
     LedgerRestored(LedgerRestored) = "ledger.restored", plain;
     /// A copy left the ledger.
     ExportMade(ExportMade) = "export.made", plain;
+    /// Somebody asks for an erasure.
+    ErasureRequested(ErasureRequested) = "erasure.requested", plain;
+    /// A person approved it.
+    ErasureApproved(ErasureApproved) = "erasure.approved", plain;
+    /// It was done.
+    SubjectErased(SubjectErased) = "subject.erased", plain;
+    /// What remains is wrapped anew.
+    KeysRewrapped(KeysRewrapped) = "keys.rewrapped", plain;
+    /// The old key-encryption key is gone.
+    KekDestroyed(KekDestroyed) = "kek.destroyed", plain;
+    /// Nothing about the subject may be erased.
+    LegalHoldPlaced(LegalHoldPlaced) = "legal_hold.placed", plain;
+    /// It may again.
+    LegalHoldLifted(LegalHoldLifted) = "legal_hold.lifted", plain;
+    /// A kind of subject is kept until a time.
+    RetentionSet(RetentionSet) = "retention.set", plain;
+    /// Everything held on an owner was handed out.
+    SubjectExported(SubjectExported) = "subject.exported", sealed;
 }
 
 /// An event of a type or schema that this program does not know.
@@ -517,7 +539,7 @@ mod tests {
         for (name, schema, _) in TYPES {
             name.parse::<EventType>().unwrap();
             assert_eq!(*schema, 1);
-            let irregular = ["found", "held", "made", "overridden"];
+            let irregular = ["found", "held", "made", "overridden", "set"];
             let past = name.ends_with("ed") || irregular.iter().any(|end| name.ends_with(end));
             assert!(past, "{name}");
         }

@@ -5,6 +5,7 @@
 
 pub mod anchoring;
 pub mod custody;
+pub mod erasure;
 pub mod event;
 pub mod export;
 pub mod hash;

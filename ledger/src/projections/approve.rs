@@ -22,7 +22,7 @@ pub enum ApproveError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// Only a person can answer for it.
-    #[error("{0} is not a person, and only a person may approve a plan")]
+    #[error("{0} is not a person, and only a person may answer for it")]
     NotAPerson(Actor),
     /// Four eyes: who makes a plan does not approve it.
     #[error("{person} made plan {plan}: somebody else has to approve it")]
@@ -71,13 +71,7 @@ pub async fn approve(
     person: &Actor,
     recorded_at: Option<Timestamp>,
 ) -> Result<Approved, ApproveError> {
-    if !is_person(person) {
-        return Err(ApproveError::NotAPerson(person.clone()));
-    }
-    let persons = persons(store).await?;
-    if !persons.is_empty() && !persons.contains(person) {
-        return Err(ApproveError::UnknownPerson(person.clone()));
-    }
+    may_act(store, person).await?;
     if plan.makers.contains(person) {
         return Err(ApproveError::OwnPlan {
             person: person.clone(),
@@ -151,6 +145,18 @@ async fn append(
     })
 }
 
+/// Refuses who is no person, or none of this ledger's where it names some.
+pub(super) async fn may_act(store: &Store, person: &Actor) -> Result<(), ApproveError> {
+    if !is_person(person) {
+        return Err(ApproveError::NotAPerson(person.clone()));
+    }
+    let persons = persons(store).await?;
+    if !persons.is_empty() && !persons.contains(person) {
+        return Err(ApproveError::UnknownPerson(person.clone()));
+    }
+    Ok(())
+}
+
 /// The persons that the ledger was told of; none where everybody may act.
 async fn persons(store: &Store) -> Result<BTreeSet<Actor>, ApproveError> {
     let mut persons = BTreeSet::new();
@@ -160,6 +166,8 @@ async fn persons(store: &Store) -> Result<BTreeSet<Actor>, ApproveError> {
         match decoded.event {
             Ok(Event::PersonAdded(person)) => persons.extend(Actor::person(&person.name)),
             Ok(_) => unreadable = Some((seq, Unreadable::Malformed)),
+            // Who was erased acts no more.
+            Err(Unreadable::Erased) => {}
             Err(why) => unreadable = Some((seq, why)),
         }
         Ok(())

@@ -57,6 +57,8 @@ struct DryRun {
     found: Vec<(PlanItem, Disposition)>,
     /// Items whose entry cannot be read.
     unreadable: Vec<Subject>,
+    /// Items whose entry was erased with its owner.
+    erased: Vec<Subject>,
 }
 
 /// What later entries are held against.
@@ -95,6 +97,7 @@ impl Projection for CustodyFold {
     fn apply(&mut self, decoded: &Decoded) {
         let event = match &decoded.event {
             Ok(event) => event,
+            Err(Unreadable::Erased) => return self.erased_entry(decoded),
             Err(why) => return self.cannot_read(decoded, *why),
         };
         match event {
@@ -137,6 +140,16 @@ impl Projection for CustodyFold {
             Event::ItemHeld(held) if is_calendar(decoded) => self.held(decoded, held),
             Event::ItemObserved(seen) if is_calendar(decoded) => {
                 self.fact(decoded, Fact::Observed(seen.observation));
+            }
+            Event::SubjectErased(erased) => {
+                for (subject, state) in &erased.items {
+                    self.custody.apply(subject, Fact::Erased(*state));
+                    let trace = self.traces.entry(subject.clone()).or_default();
+                    *trace = Trace {
+                        last: Some(evidence(decoded)),
+                        ..Trace::default()
+                    };
+                }
             }
             // A newer program did something to an item, and this one does not know what.
             Event::Unknown(event) if is_calendar(decoded) && event.name.starts_with("item.") => {
@@ -208,6 +221,24 @@ impl CustodyFold {
         }
     }
 
+    /// What it said stands in the entry of the erasure, which is still to come.
+    fn erased_entry(&mut self, decoded: &Decoded) {
+        let entry = &decoded.entry;
+        if !is_calendar(decoded) || !entry.event_type.as_str().starts_with("item.") {
+            return;
+        }
+        self.looked_at = true;
+        match (entry.event_type.as_str(), entry.run) {
+            ("item.found", Some(run)) if !self.sealed_runs.contains(&run) => {
+                let dry_run = self.dry_runs.entry(run).or_default();
+                dry_run.erased.push(entry.subject.clone());
+            }
+            _ => {
+                self.trace(decoded);
+            }
+        }
+    }
+
     fn listed(&mut self, decoded: &Decoded, listed: &ContainerListed) {
         let place = self.places.entry(listed.place.clone()).or_default();
         place.observed_at = place.observed_at.max(Some(decoded.entry.recorded_at));
@@ -249,13 +280,14 @@ impl CustodyFold {
         let dry_run = dry_run.unwrap_or_default();
         self.sealed_runs.extend(run);
 
-        let items = (dry_run.found.len() + dry_run.unreadable.len()) as u64;
+        let known = dry_run.found.len() + dry_run.unreadable.len() + dry_run.erased.len();
+        let items = known as u64;
         self.missing += sealed.items.saturating_sub(items);
         self.extra += items.saturating_sub(sealed.items);
         let lines: Vec<PlanItem> = dry_run.found.iter().map(|(line, _)| line.clone()).collect();
         let is_as_sealed = plan_hash(&header(sealed), &lines).ok() == Some(sealed.plan);
         // With an entry unread the hash cannot be had, and that is said already.
-        let is_told_apart = dry_run.unreadable.is_empty();
+        let is_told_apart = dry_run.unreadable.is_empty() && dry_run.erased.is_empty();
         self.plans_not_as_sealed += u64::from(!is_as_sealed && is_told_apart);
 
         let plan = self.plans.entry(sealed.plan).or_default();
@@ -274,6 +306,7 @@ impl CustodyFold {
                 plan.deletes.insert(line.subject, line.version);
             }
         }
+        self.inventory.extend(dry_run.erased);
         for subject in dry_run.unreadable {
             self.traces.entry(subject.clone()).or_default().unread = true;
             self.inventory.insert(subject);

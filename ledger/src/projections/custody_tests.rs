@@ -451,3 +451,42 @@ proptest! {
         prop_assert!(log.now() >= Timestamp::EPOCH);
     }
 }
+
+#[test]
+fn what_was_erased_stands_where_its_erasure_says_and_casts_no_doubt() {
+    let (before, ..) = executed();
+    let custody: CustodyFold = before.fold();
+    let items: BTreeMap<Subject, State> = custody
+        .subjects()
+        .into_iter()
+        .map(|subject| (subject.clone(), custody.state(subject).unwrap()))
+        .collect();
+    let deleted = items.values().filter(|state| **state == State::Deleted);
+    let deleted = deleted.count() as u64;
+    assert!(deleted > 0);
+
+    let (mut log, ..) = executed();
+    log.listed("after");
+    for seq in 1..=log.0.len() {
+        let kind = log.0[seq - 1].entry.event_type.to_string();
+        if kind.starts_with("item.") {
+            log.spoil(seq, Unreadable::Erased);
+        }
+    }
+    // Until the entry of the erasure, what they said is not known.
+    assert_eq!(judged(&log).verdict, Verdict::Unknown);
+    log.erased(items.clone());
+    let custody: CustodyFold = log.fold();
+    assert!(custody.unreadable().is_empty());
+    let answer = judged(&log);
+    assert_eq!(answer.verdict, Verdict::None, "{:?}", reasons(&answer));
+    assert_eq!(answer.sum.get(State::BackupErased), deleted);
+    assert_eq!(answer.sum.total(), items.len() as u64);
+
+    // A loss stays one.
+    let lost = items
+        .keys()
+        .map(|subject| (subject.clone(), State::Missing));
+    log.erased(lost.collect());
+    assert_eq!(judged(&log).verdict, Verdict::Lost);
+}

@@ -153,6 +153,18 @@ pub struct OutcomeLine {
     pub entry: Reference,
 }
 
+/// That an item's entries were erased with its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ErasedLine {
+    /// Who approved it.
+    pub by: Vec<Actor>,
+    /// By which law or contract.
+    pub legal_basis: String,
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Reference,
+}
+
 /// One item of the review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ItemLine {
@@ -190,6 +202,9 @@ pub struct ItemLine {
     pub outcome: Option<OutcomeLine>,
     /// What a later look showed, without an intent of ours.
     pub observed: Option<Observation>,
+    /// The erasure that took it along; then all but its state is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased: Option<ErasedLine>,
 }
 
 /// The review.
@@ -254,6 +269,7 @@ struct Item {
     attempts: u64,
     outcome: Option<OutcomeLine>,
     observed: Option<Observation>,
+    erased: Option<ErasedLine>,
 }
 
 impl Projection for DeletionsFold {
@@ -299,6 +315,16 @@ impl Projection for DeletionsFold {
                 self.overrides.entry(run).or_default().push(text);
             }
             Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
+            Event::SubjectErased(said) => {
+                for subject in said.items.keys() {
+                    let item = self.items.entry(subject.clone()).or_default();
+                    item.erased = Some(ErasedLine {
+                        by: said.approved_by.clone(),
+                        legal_basis: said.legal_basis.clone(),
+                        entry: Reference::to(decoded),
+                    });
+                }
+            }
             _ if entry.subject.kind() == CALENDAR_KIND => self.of_item(decoded, event),
             _ => {}
         }
@@ -497,6 +523,7 @@ impl DeletionsFold {
             attempts: item.attempts,
             outcome: item.outcome.clone(),
             observed: item.observed,
+            erased: item.erased.clone(),
         }
     }
 }

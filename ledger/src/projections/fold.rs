@@ -29,8 +29,10 @@ pub enum At {
 pub enum Unreadable {
     /// Sealed, and the key is not at hand.
     Sealed,
-    /// There is no payload any more.
+    /// There is no payload any more, and no entry says why.
     Gone,
+    /// It was erased with its owner, and an entry says so.
+    Erased,
     /// It does not open, or is not what its entry committed to.
     Damaged,
     /// It is not what its type and schema say.
@@ -43,6 +45,7 @@ impl Unreadable {
         match self {
             Self::Sealed => "its payload is sealed and the key is not at hand",
             Self::Gone => "its payload is gone",
+            Self::Erased => "its payload was erased with its owner",
             Self::Damaged => "its payload is damaged",
             Self::Malformed => "its payload is not what its type says",
         }
@@ -78,6 +81,7 @@ impl From<Recorded> for Decoded {
                     .map_err(|_| Unreadable::Malformed)
             }
             PayloadText::Sealed => Err(Unreadable::Sealed),
+            PayloadText::Erased(_) => Err(Unreadable::Erased),
             PayloadText::Gone => Err(Unreadable::Gone),
             PayloadText::Damaged => Err(Unreadable::Damaged),
         };

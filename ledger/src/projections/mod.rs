@@ -7,6 +7,7 @@
 pub mod approve;
 pub mod custody;
 pub mod deletions;
+pub mod erasure;
 pub mod fold;
 pub mod loss;
 pub mod plan;

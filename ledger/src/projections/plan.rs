@@ -456,7 +456,11 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
     let mut items: BTreeMap<Subject, Progress> = BTreeMap::new();
     for_each(store, &TYPES, None, |decoded| {
         let entry = decoded.entry;
-        let event = decoded.event.map_err(|why| unreadable(entry.seq, why))?;
+        let event = match decoded.event {
+            // Whoever comes again after an erasure is another subject: nothing of this one can be in a plan.
+            Err(Unreadable::Erased) => return Ok(()),
+            event => event.map_err(|why| unreadable(entry.seq, why))?,
+        };
         match event {
             Event::ItemDeleteIntended(intent) if intent.plan == plan => {
                 let item = items.entry(entry.subject.clone()).or_default();

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::fold::{Decoded, Projection, Unreadable};
 use crate::chain::entry::Entry;
 use crate::chain::plan::{PlanItem, plan_hash};
+use crate::domain::custody::State;
+use crate::domain::erasure::{Ranges, SubjectErased};
 use crate::domain::event::{
     Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemFound, NotGone,
     PlanApproved, PlanSealed, RunStarted,
@@ -79,6 +81,32 @@ impl Log {
             natural_id: None,
         });
         id
+    }
+
+    /// The owner of these items is erased.
+    pub(super) fn erased(&mut self, items: BTreeMap<Subject, State>) {
+        let said = SubjectErased {
+            request: EntryId::new(Uuid::nil()),
+            requested_by: actor("person:maker"),
+            approved_by: vec![actor("person:ann"), actor("person:bea")],
+            legal_basis: String::new(),
+            key_id: String::new(),
+            payloads: 0,
+            identities: 0,
+            ranges: Ranges::default(),
+            stored: Hash::ZERO,
+            altered: Ranges::default(),
+            index_key: String::new(),
+            kek: String::new(),
+            kek_before: String::new(),
+            epoch: 2,
+            items,
+            copies: Vec::new(),
+            overridden: None,
+            copies_until: None,
+        };
+        let owner = Subject::new("account", Uuid::from_u128(7)).unwrap();
+        self.add(Event::SubjectErased(said), owner, "person:cid", None);
     }
 
     /// Makes the payload of an entry unreadable.

@@ -463,6 +463,31 @@ impl Store {
         Ok(hashes)
     }
 
+    /// The tree over the first `size` entries as it is stored, to go on from.
+    ///
+    /// # Errors
+    /// The database's; a node that is not there.
+    pub(super) async fn stored_frontier(&self, size: u64) -> Result<Frontier, ProveError> {
+        let mut roots = Vec::new();
+        if size > 0 {
+            let recipe = Recipe::root(size).map_err(ProveError::Tree)?;
+            for run in recipe.nodes() {
+                let hashes = self.stored_nodes(run).await?;
+                let missing = ProofError::Missing {
+                    level: run.level,
+                    index: run.first,
+                };
+                if hashes.len() as u64 != run.count {
+                    return Err(ProveError::Tree(missing));
+                }
+                let mut subtree = Frontier::default();
+                subtree.extend(hashes);
+                roots.push(subtree.root());
+            }
+        }
+        Frontier::resume(size, roots).ok_or(ProveError::Tree(ProofError::Root))
+    }
+
     /// Proves that an entry is in a checkpoint: the hashes of RFC 6962 section 2.1.1, checked before they are given out.
     ///
     /// # Errors

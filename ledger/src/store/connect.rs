@@ -304,7 +304,7 @@ pub async fn create_ledger(
         .map_err(ConnectError::Key)?;
     query(
         "select ledger.identify($1, array[$2], array[$3], array[$4], array[$5], array[$6], \
-                                '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+                                '{}', '{}', '{}', '{}', '{}', '{}', '{}', null)",
     )
     .bind(id.uuid())
     .bind(&index_key.key_id)

@@ -18,20 +18,26 @@ fn failed(source: sqlx::Error) -> ReadError {
 /// Names the guards that are off: triggers, owners, grants, rules and functions that are not what the schema makes them.
 /// Empty where nothing but the program's functions can write the log.
 pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String>, ReadError> {
-    // `kind` has the events of each trigger as pg_trigger.tgtype does: before each row's update or delete, before truncate.
+    // `kind` has the events of each trigger as pg_trigger.tgtype does: before each row's update or delete, after a statement's, before truncate.
     let rows = query(
         "with log (name) as (values ('heads'), ('entries'), ('payloads'), ('keys'), ('identity'), \
                                    ('tree'), ('checkpoints'), ('cosignatures')), \
               guard (name, trigger, function) as ( \
                   values ('heads', 'moves_forward', 'head_moves_forward'), ('heads', 'refuse_delete', 'refuse_change'), \
-                         ('heads', 'refuse_truncate', 'refuse_change') \
+                         ('entries', 'refuse_change', 'refuse_change'), \
+                         ('tree', 'refuse_change', 'refuse_change'), ('checkpoints', 'refuse_change', 'refuse_change'), \
+                         ('cosignatures', 'refuse_change', 'refuse_change'), ('payloads', 'refuse_update', 'refuse_change'), \
+                         ('payloads', 'announced_delete', 'announced_only'), \
+                         ('keys', 'announced_update', 'announced_only'), ('keys', 'announced_delete', 'announced_only'), \
+                         ('identity', 'announced_update', 'announced_only'), \
+                         ('identity', 'announced_delete', 'announced_only') \
                   union all \
-                  select name, unnest(array['refuse_change', 'refuse_truncate']), 'refuse_change' \
-                  from log where name <> 'heads'), \
+                  select name, 'refuse_truncate', 'refuse_change' from log), \
               relation as (select log.name, c.* from log \
                            join pg_class c on c.relname = log.name \
                                 and c.relnamespace = 'ledger'::regnamespace), \
               kind (trigger, tgtype) as (values ('moves_forward', 19), ('refuse_delete', 11), ('refuse_change', 27), \
+                                                ('refuse_update', 19), ('announced_delete', 8), ('announced_update', 16), \
                                                 ('refuse_truncate', 34)) \
          select format('trigger %s on ledger.%s is off', g.trigger, g.name) as what from guard g join kind using (trigger) \
          where not exists (select from pg_trigger t join relation r on r.oid = t.tgrelid \

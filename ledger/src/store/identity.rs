@@ -126,7 +126,7 @@ impl Store {
                     .iter()
                     .map(|owner| self.keys().generate(owner))
                     .collect();
-                self.call_identify(&new.map_err(self.key_error())?, &[])
+                self.call_identify(&new.map_err(self.key_error())?, &[], None)
                     .await?;
                 // Another process may have been first: what counts is the row.
                 stored.extend(self.stored_keys(&absent).await?);
@@ -166,6 +166,7 @@ impl Store {
         &self,
         keys: &[WrappedKey],
         new: &[NewIdentity],
+        index_key: Option<&str>,
     ) -> Result<(), IdentityError> {
         let owners: BTreeSet<Subject> = new.iter().map(|identity| identity.owner.clone()).collect();
         let owner_keys = if new.is_empty() {
@@ -186,57 +187,60 @@ impl Store {
             key_ids.push(key.id().to_owned());
         }
         let text = |of: fn(&NewIdentity) -> String| new.iter().map(of).collect::<Vec<_>>();
-        query("select ledger.identify($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
-            .bind(self.id().uuid())
-            .bind(
-                keys.iter()
-                    .map(|key| key.key_id.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                keys.iter()
-                    .map(|key| key.owner.to_string())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                keys.iter()
-                    .map(|key| key.kek_id.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                keys.iter()
-                    .map(|key| key.nonce.as_slice())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                keys.iter()
-                    .map(|key| key.wrapped.as_slice())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(text(|identity| identity.subject.to_string()))
-            .bind(text(|identity| identity.kind.clone()))
-            .bind(text(|identity| identity.owner.to_string()))
-            .bind(
-                new.iter()
-                    .map(|identity| identity.blind.0.to_vec())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(key_ids)
-            .bind(
-                sealed
-                    .iter()
-                    .map(|sealed| sealed.nonce.as_slice())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                sealed
-                    .iter()
-                    .map(|sealed| sealed.bytes.as_slice())
-                    .collect::<Vec<_>>(),
-            )
-            .execute(self.pool())
-            .await
-            .map_err(database("make keys and identities"))?;
+        query(
+            "select ledger.identify($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(self.id().uuid())
+        .bind(
+            keys.iter()
+                .map(|key| key.key_id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.owner.to_string())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.kek_id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.nonce.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.wrapped.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(text(|identity| identity.subject.to_string()))
+        .bind(text(|identity| identity.kind.clone()))
+        .bind(text(|identity| identity.owner.to_string()))
+        .bind(
+            new.iter()
+                .map(|identity| identity.blind.0.to_vec())
+                .collect::<Vec<_>>(),
+        )
+        .bind(key_ids)
+        .bind(
+            sealed
+                .iter()
+                .map(|sealed| sealed.nonce.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            sealed
+                .iter()
+                .map(|sealed| sealed.bytes.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(index_key)
+        .execute(self.pool())
+        .await
+        .map_err(database("make keys and identities"))?;
         Ok(())
     }
 
@@ -268,7 +272,7 @@ impl Store {
             }
             if !new.is_empty() {
                 let new: Vec<_> = new.into_values().collect();
-                self.call_identify(&[], &new).await?;
+                self.call_identify(&[], &new, Some(index_key.id())).await?;
                 known = self.known_subjects(batch, &blinds).await?;
             }
             for (natural, blind) in batch.iter().zip(blinds) {

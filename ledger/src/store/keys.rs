@@ -222,7 +222,7 @@ pub struct WrappedKey {
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     ledger: LedgerId,
-    keks: Arc<Vec<Kek>>,
+    keks: Arc<Mutex<Vec<Kek>>>,
     opened: Arc<Mutex<OpenedKeys>>,
 }
 
@@ -237,28 +237,52 @@ impl KeyRing {
     pub fn new(ledger: LedgerId, keks: Vec<Kek>) -> Self {
         Self {
             ledger,
-            keks: Arc::new(keks),
+            keks: Arc::new(Mutex::new(keks)),
             opened: Arc::default(),
         }
     }
 
     /// Whether sealed payloads can be read and written at all.
     pub fn has_kek(&self) -> bool {
-        !self.keks.is_empty()
+        !self.keks().is_empty()
     }
 
     /// Draws and wraps a new data key for an owner.
     pub fn generate(&self, owner: &Subject) -> Result<WrappedKey, KeyError> {
-        let kek = self.keks.first().ok_or(KeyError::NoKek)?;
-        let key = Zeroizing::new(random::<32>()?);
-        let key_id = Uuid::from_bytes(random()?).to_string();
+        let keks = self.keks();
+        let kek = keks.first().ok_or(KeyError::NoKek)?;
+        Ok(self.generate_under(kek, owner)?.0)
+    }
+
+    /// Draws a new data key for an owner and wraps it by this key-encryption key.
+    pub(super) fn generate_under(
+        &self,
+        kek: &Kek,
+        owner: &Subject,
+    ) -> Result<(WrappedKey, DataKey), KeyError> {
+        let key = DataKey {
+            id: Uuid::from_bytes(random()?).to_string().into(),
+            key: Arc::new(Zeroizing::new(random()?)),
+        };
+        Ok((self.wrap(kek, owner, &key)?, key))
+    }
+
+    /// Wraps a data key by another key-encryption key.
+    pub(super) fn wrap(
+        &self,
+        kek: &Kek,
+        owner: &Subject,
+        key: &DataKey,
+    ) -> Result<WrappedKey, KeyError> {
+        let key_id = key.id.to_string();
         let nonce: [u8; NONCE_BYTES] = random()?;
         let aad = key_aad(self.ledger, owner, &key_id);
-        let wrapped =
-            aead::seal(&kek.key, &nonce, &aad, key.as_slice()).ok_or_else(|| KeyError::Unwrap {
+        let wrapped = aead::seal(&kek.key, &nonce, &aad, key.key.as_slice()).ok_or_else(|| {
+            KeyError::Unwrap {
                 key_id: key_id.clone(),
                 why: "wrapping failed",
-            })?;
+            }
+        })?;
         Ok(WrappedKey {
             key_id,
             owner: owner.clone(),
@@ -268,12 +292,31 @@ impl KeyRing {
         })
     }
 
+    /// The key-encryption keys at hand.
+    pub(super) fn keks(&self) -> Vec<Kek> {
+        let keks = self.keks.lock().unwrap_or_else(PoisonError::into_inner);
+        keks.clone()
+    }
+
+    /// Forgets every data key, of which an erasure has destroyed or replaced some.
+    pub(super) fn forget(&self) {
+        *self.opened() = OpenedKeys::default();
+    }
+
+    /// Takes the key-encryption key that an erasure has put in force.
+    pub(super) fn adopt(&self, kek: &Kek) {
+        let mut keks = self.keks.lock().unwrap_or_else(PoisonError::into_inner);
+        keks.retain(|known| known.id != kek.id);
+        keks.insert(0, kek.clone());
+    }
+
     /// Unwraps a data key.
     ///
     /// # Errors
     /// [`KeyError::NoKek`] where its key-encryption key is not at hand, [`KeyError::Unwrap`] where the row was altered.
     pub fn unwrap(&self, row: &WrappedKey) -> Result<DataKey, KeyError> {
-        if self.keks.is_empty() {
+        let keks = self.keks();
+        if keks.is_empty() {
             return Err(KeyError::NoKek);
         }
         let failed = |why| KeyError::Unwrap {
@@ -281,13 +324,12 @@ impl KeyRing {
             why,
         };
         let aad = key_aad(self.ledger, &row.owner, &row.key_id);
-        let opened = self
-            .keks
+        let opened = keks
             .iter()
             .find_map(|kek| Some((kek, aead::open(&kek.key, &row.nonce, &aad, &row.wrapped)?)));
         let Some((kek, opened)) = opened else {
             // With the key that it names at hand, the row is at fault; else that key is simply not here.
-            return Err(if self.keks.iter().any(|kek| kek.id == row.kek_id) {
+            return Err(if keks.iter().any(|kek| kek.id == row.kek_id) {
                 failed("its row was altered")
             } else {
                 KeyError::NoKek

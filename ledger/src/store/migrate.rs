@@ -13,8 +13,15 @@ macro_rules! migrations {
 }
 
 /// Every migration, in order. Forward only, never edited once released.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &migrations![1 "0001_log", 2 "0002_work", 3 "0003_append", 4 "0004_identify", 5 "0005_proof"];
+const MIGRATIONS: &[(i64, &str, &str)] = &migrations![
+    1 "0001_log",
+    2 "0002_work",
+    3 "0003_append",
+    4 "0004_identify",
+    5 "0005_proof",
+    6 "0006_erasure",
+    7 "0007_append_known_keys",
+];
 
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -4,11 +4,14 @@
 
 mod aead;
 pub mod append;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod clock;
 pub mod connect;
 mod copy;
 pub mod embedded;
+pub mod erase;
+pub mod erasures;
 pub mod export;
 mod guards;
 pub mod identity;
@@ -20,6 +23,7 @@ pub mod read;
 mod rows;
 pub mod signer;
 pub mod verify;
+mod verify_erasure;
 mod verify_tree;
 
 use std::collections::HashMap;
@@ -157,6 +161,8 @@ struct Inner {
     to_introduce: Mutex<HashMap<Subject, String>>,
     /// Size of a checkpoint that this ledger has fallen behind, and its own size then.
     behind: OnceLock<(u64, u64)>,
+    /// The erasures read last, for payloads that are missed.
+    erasures: Mutex<erasures::Known>,
 }
 
 impl Store {
@@ -183,6 +189,7 @@ impl Store {
             tasks,
             to_introduce: Mutex::default(),
             behind: OnceLock::new(),
+            erasures: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -214,6 +221,11 @@ impl Store {
     pub fn set_behind(&self, signed: u64, found: u64) {
         // Told twice, it is behind as it was.
         self.inner.behind.get_or_init(|| (signed, found));
+    }
+
+    /// The key-encryption keys at hand; the first wraps what is new.
+    pub fn keks(&self) -> Vec<Kek> {
+        self.inner.keys.keks()
     }
 
     /// The connections, for what other modules of this crate read.
@@ -364,27 +376,47 @@ impl Store {
 
 /// Entry 1: what the ledger is, in plain, about the ledger itself.
 fn first_row(id: LedgerId, new: &connect::NewLedger, clock: &Clock) -> Result<Row, keys::KeyError> {
-    let salted = Salted::new(&new.payload)?;
-    let entry_id = clock.entry_id();
     #[expect(clippy::expect_used, reason = "`ledger.created` is an event type")]
     let event_type = "ledger.created".parse().expect("an event type");
+    let mut row = plain_row(
+        clock,
+        event_type,
+        &new.payload,
+        Subject::of_ledger(id),
+        new.actor.clone(),
+    )?;
+    row.occurred_at = new.simulated.unwrap_or(row.occurred_at);
+    row.recorded_at = new.simulated;
+    Ok(row)
+}
+
+/// An entry of now whose payload is kept in plain.
+fn plain_row(
+    clock: &Clock,
+    event_type: EventType,
+    payload: &str,
+    subject: Subject,
+    actor: Actor,
+) -> Result<Row, keys::KeyError> {
+    let salted = Salted::new(payload)?;
+    let id = clock.entry_id();
     Ok(Row {
-        id: entry_id,
-        key: payload::key_of(entry_id),
+        id,
+        key: payload::key_of(id),
         event_type,
         schema: 1,
-        subject: Subject::of_ledger(id),
-        actor: new.actor.clone(),
+        subject,
+        actor,
         run: None,
         cause: None,
-        occurred_at: new.simulated.unwrap_or_else(|| clock.now()),
+        occurred_at: clock.now(),
         commitment: salted.commitment(),
         algorithm: crate::chain::entry::PLAIN,
         key_id: String::new(),
         nonce: Vec::new(),
         payload: salted.into_bytes(),
         fence: None,
-        recorded_at: new.simulated,
+        recorded_at: None,
     })
 }
 

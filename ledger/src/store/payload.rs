@@ -1,7 +1,10 @@
 //! Payloads: checked, salted, sealed; and opened again for who may read them.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
+use super::erasures::Erasure;
 use super::keys::{KeyError, SEALED, payload_aad, random};
 use super::{AppendError, Draft, Given, Sealing, Store, query};
 use crate::chain::canonical;
@@ -74,7 +77,9 @@ pub enum PayloadText {
     },
     /// Sealed, and the key is not at hand.
     Sealed,
-    /// There is no payload row.
+    /// It was erased, by this erasure.
+    Erased(Arc<Erasure>),
+    /// There is no payload row, and no entry says that it was erased.
     Gone,
     /// It does not open, or is not what was committed to: see `ledger verify`.
     Damaged,

@@ -40,6 +40,14 @@ pub enum ReadError {
     /// The ledger is not in this database any more.
     #[error("ledger {0} is not in this database")]
     NoLedger(LedgerId),
+    /// The stored tree does not lead to a checkpoint, so that what lies before it has to be read.
+    #[error("begin behind the checkpoint of {size} entries: {why}")]
+    Unproven {
+        /// Its size.
+        size: u64,
+        /// Why not.
+        why: String,
+    },
     /// A row holds no sound entry; reading on would give answers that rest on nothing.
     #[error("entry {seq} is damaged: run `ledger verify`")]
     Damaged {
@@ -272,7 +280,7 @@ impl Store {
             return Err(damaged());
         }
         let payload = match row.try_get::<Option<&str>, _>("algorithm") {
-            Ok(None) => PayloadText::Gone,
+            Ok(None) => self.missing_payload(seq.unsigned_abs()).await?,
             _ => self
                 .open_row(&entry, row, "payload")
                 .await

@@ -117,31 +117,37 @@ impl<T> Rows<T> {
 }
 
 impl Store {
-    /// All rows of the entries, their bytes read, in the snapshot of this name, which its transaction must keep while they are read.
-    pub(super) fn entry_rows(&self, snapshot: &str) -> Rows<(EntryRow, ReadBytes)> {
+    /// The rows of the entries behind `after`, their bytes read, in the snapshot of this name, which its transaction must keep while they are read.
+    pub(super) fn entry_rows(&self, snapshot: &str, after: u64) -> Rows<(EntryRow, ReadBytes)> {
         let selected =
             "seq, id, key, type, subject, run, recorded_at, hash, bytes from ledger.entries";
-        self.copied(selected, snapshot, EntryRow::of)
+        self.copied(selected, snapshot, after, EntryRow::of)
     }
 
-    /// All rows of the payloads, as [`Store::entry_rows`].
-    pub(super) fn payload_rows(&self, snapshot: &str) -> Rows<PayloadRow> {
+    /// The rows of the payloads, as [`Store::entry_rows`].
+    pub(super) fn payload_rows(&self, snapshot: &str, after: u64) -> Rows<PayloadRow> {
         let selected = "seq, algorithm, key_id, nonce, bytes from ledger.payloads";
-        self.copied(selected, snapshot, PayloadRow::of)
+        self.copied(selected, snapshot, after, PayloadRow::of)
     }
 
     fn copied<T: Send + 'static, const N: usize>(
         &self,
         selected: &str,
         snapshot: &str,
+        after: u64,
         of: fn(Row<N>) -> Result<(usize, T), CopyError>,
     ) -> Rows<T> {
         let (sender, batches) = mpsc::channel(BATCHES);
         let pool = self.pool().clone();
         let begin = begin_statement(snapshot);
         let ledger = self.id();
+        // An edited row may stand at a number below 1: where all are read, all are.
+        let behind = match after {
+            0 => String::new(),
+            after => format!(" and seq > {after}"),
+        };
         let copy = format!(
-            "copy (select {selected} where ledger_id = '{ledger}' order by seq) to stdout (format binary)"
+            "copy (select {selected} where ledger_id = '{ledger}'{behind} order by seq) to stdout (format binary)"
         );
         let task = tokio::spawn(async move {
             let read = async {

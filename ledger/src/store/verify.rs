@@ -11,16 +11,20 @@ use super::keys::{DataKey, KeyError, SEALED, blind, identity_aad, payload_aad};
 use super::payload::{PayloadText, introduces};
 use super::read::{HEAD, ReadError, head_of};
 use super::rows::{EntryRow, PayloadRow};
+pub use super::verify_erasure::Erased;
+use super::verify_erasure::{Announced, announces};
 pub use super::verify_tree::Claim;
-use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag};
+use super::verify_tree::{SETTLE_EVERY, TreeCheck, lag, words_of};
 use super::{Store, query};
+use crate::chain::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::chain::entry::{Entry, Hash, PLAIN};
 use crate::chain::keys::CheckpointKeys;
 use crate::chain::merkle::Frontier;
+use crate::chain::proof::ProofError;
 use crate::chain::verify::{
     Findings, Head, How, LISTED_MAX, Opened, ReadBytes, ReadPayload, StoredPayload, Verifier,
 };
-use crate::domain::id::Subject;
+use crate::domain::id::{Subject, Timestamp};
 
 /// Keys kept unwrapped during a pass.
 const KEYS_MAX: usize = 4_096;
@@ -51,6 +55,8 @@ pub struct Outside {
     pub anchors: Vec<Anchor>,
     /// Checkpoints that were kept, and the signer's own record.
     pub claims: Vec<Claim>,
+    /// A checkpoint that an earlier verification led to: only what lies behind it is read.
+    pub since: Option<Claim>,
 }
 
 /// What a verification found.
@@ -60,6 +66,8 @@ pub struct Report {
     pub head: Head,
     /// What is broken, and where.
     pub findings: Findings,
+    /// Erasures that account for payloads that are gone.
+    pub erased: Vec<Erased>,
     /// Up to which entry an anchor from outside speaks for the ledger.
     pub anchored: Option<u64>,
     /// Guards of the tables that are off: until they are on again, nothing vouches for what is written.
@@ -105,21 +113,37 @@ impl Store {
             .map_err(failed("read the head"))?
             .ok_or(ReadError::NoLedger(self.id()))?;
         let head = head_of(&row).map_err(failed("read the head"))?;
-        let Outside { anchors, claims } = outside;
+        let Outside {
+            anchors,
+            mut claims,
+            since,
+        } = outside;
         let given = !anchors.is_empty() || claims.iter().any(|claim| claim.outside);
         let anchors = anchors.as_slice();
-        let keys = CheckpointKeys::default();
-        let tree =
-            TreeCheck::start(&mut snapshot, self.id(), Frontier::default(), keys, claims).await?;
+        let start = match &since {
+            Some(since) => self.start_behind(since, head).await?,
+            None => Start::default(),
+        };
+        claims.extend(since.clone());
+        let begun = start.last.as_ref().map_or(0, |last| last.0);
+        let (frontier, keys) = (start.frontier, start.keys);
+        let tree = TreeCheck::start(&mut snapshot, self.id(), frontier, keys, claims).await?;
         let mut pass = Pass::new(self, anchors, tree);
+        pass.behind = start.last;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
+        let announced = std::mem::take(&mut pass.announced);
+        let (erased, kept) = announced
+            .settle(&mut snapshot, self.id(), &mut findings)
+            .await?;
         if findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
             findings.name(head.size, How::HeadAltered(why));
         } else {
             pass.orphans(&mut findings);
-            pass.identities(&mut snapshot, &mut findings).await?;
+            if begun == 0 {
+                pass.identities(&mut snapshot, &mut findings).await?;
+            }
             pass.head_names(&row, &mut findings)
                 .map_err(failed("read the head"))?;
         }
@@ -130,7 +154,13 @@ impl Store {
         let anchored = of_heads.max(proof.anchored);
         let mut unchecked: Vec<String> = anchoring(given, anchored, head).into_iter().collect();
         unchecked.extend(of_payloads);
-        let warnings = lag(&mut snapshot, self.id(), proof.last_checkpoint, head).await?;
+        if begun > 0 {
+            unchecked.push(format!(
+                "entries 1 to {begun}, their payloads, and the identities: not read again, since the stored tree leads to the \
+                 checkpoint of that size"
+            ));
+        }
+        let warnings = lag(&mut snapshot, self.id(), &proof, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
         let strong_login = who_runs_this(&mut snapshot).await?;
         snapshot
@@ -154,14 +184,51 @@ impl Store {
             findings.name(anchor.size, How::NotAsAnchored(why));
         }
         unchecked.extend(proof.unchecked);
+        unchecked.extend(kept);
         unchecked.extend(strong_login);
         Ok(Report {
             head,
             findings,
+            erased,
             anchored,
             guards_off,
             unchecked,
             warnings,
+        })
+    }
+
+    /// What is known at a checkpoint that was verified before: the stored tree has to lead to its root, and the entries
+    /// that are read from before it, its last and those about keys, have to be in it.
+    async fn start_behind(&self, since: &Claim, head: Head) -> Result<Start, ReadError> {
+        let size = since.size;
+        let unproven = |why: &dyn std::error::Error| ReadError::Unproven {
+            size,
+            why: words_of(why),
+        };
+        if size == 0 || size > head.size {
+            let why = CheckpointError::Size;
+            return Err(unproven(&why));
+        }
+        let frontier = self
+            .stored_frontier(size)
+            .await
+            .map_err(|error| unproven(&error))?;
+        let signed = since.signed.as_ref().map(SignedCheckpoint::checkpoint);
+        let Some(checkpoint) = signed.filter(|one| one.root() == frontier.root()) else {
+            return Err(unproven(&ProofError::Root));
+        };
+        let keys = self.checkpoint_keys_until(size).await;
+        let keys = keys.map_err(|error| unproven(&error))?;
+        for seq in keys.entries().chain([size]) {
+            let proof = self.prove_entry(seq, checkpoint).await;
+            proof.map_err(|error| unproven(&error))?;
+        }
+        let last = self.get(size).await?;
+        let last = last.map(|last| (size, last.hash, last.entry.recorded_at));
+        Ok(Start {
+            frontier,
+            keys,
+            last,
         })
     }
 
@@ -224,6 +291,14 @@ impl Store {
     }
 }
 
+/// What a pass begins with: nothing, or what a checkpoint proves.
+#[derive(Default)]
+struct Start {
+    frontier: Frontier,
+    keys: CheckpointKeys,
+    last: Option<(u64, Hash, Timestamp)>,
+}
+
 /// State of one verification beside the verifier's own.
 struct Pass<'a> {
     store: &'a Store,
@@ -237,11 +312,14 @@ struct Pass<'a> {
     /// Subjects introduced by the entries since the last look at their identity rows.
     introduced: Vec<(Subject, u64)>,
     tree: TreeCheck,
+    /// The entry behind which the pass begins: number, hash, time of recording.
+    behind: Option<(u64, Hash, Timestamp)>,
     /// Payloads of owners whose key is damaged, after the first of each, which is named.
     unreadable: u64,
     identities_unchecked: u64,
     /// Subjects whose identity row is missed at the entry that introduced them.
     identities_gone: usize,
+    announced: Announced,
     /// Numbers of payload rows without an entry.
     orphans: Vec<u64>,
 }
@@ -256,6 +334,7 @@ impl<'a> Pass<'a> {
             store,
             anchors: by_size,
             tree,
+            behind: None,
             keys: HashMap::new(),
             anchored: None,
             contradicted: Vec::new(),
@@ -264,6 +343,7 @@ impl<'a> Pass<'a> {
             unreadable: 0,
             identities_unchecked: 0,
             identities_gone: 0,
+            announced: Announced::default(),
             orphans: Vec::new(),
         }
     }
@@ -279,9 +359,15 @@ impl<'a> Pass<'a> {
             .await
             .and_then(|row| row.try_get("name"))
             .map_err(failed("share the snapshot"))?;
-        let mut entries = self.store.entry_rows(&name);
-        let mut payloads = self.store.payload_rows(&name);
-        let mut verifier = Verifier::new(self.store.id(), head);
+        let after = self.behind.as_ref().map_or(0, |last| last.0);
+        let mut entries = self.store.entry_rows(&name, after);
+        let mut payloads = self.store.payload_rows(&name, after);
+        let mut verifier = match self.behind {
+            None => Verifier::new(self.store.id(), head),
+            Some((seq, hash, recorded_at)) => {
+                Verifier::after(self.store.id(), head, seq, hash, recorded_at)
+            }
+        };
         let mut gone = Vec::new();
         let mut rows = 0_u64;
         let mut payload = payloads.next().await?;
@@ -356,6 +442,11 @@ impl<'a> Pass<'a> {
             read.parsed.as_ref().ok(),
             plain.map(|payload| payload.bytes),
         );
+        if let (Some(salted), Ok(entry)) = (salted, &read.parsed)
+            && announces(entry.event_type.as_str())
+        {
+            self.announced.entry(entry, salted);
+        }
         let payload = own.as_ref().zip(payload).map(|(own, row)| ReadPayload {
             row,
             digest: own.digest,

@@ -7,7 +7,8 @@ use super::{Teller, broken};
 use crate::exit::{Failure, environment};
 
 const SWITCH_OFF: &str = "alter table ledger.payloads disable trigger all";
-const SWITCH_ON: &str = "alter table ledger.payloads enable always trigger refuse_change;
+const SWITCH_ON: &str = "alter table ledger.payloads enable always trigger refuse_update;
+     alter table ledger.payloads enable always trigger announced_delete;
      alter table ledger.payloads enable always trigger refuse_truncate";
 
 pub(super) async fn breaks_in(

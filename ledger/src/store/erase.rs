@@ -1,0 +1,601 @@
+//! Destroys what is about one owner, in one transaction with the entry that says so, and puts what remains under another
+//! key-encryption key.
+//!
+//! A crash before the commit leaves everything as it was, one after it leaves it done: nothing lies between. Destroying the
+//! old key-encryption key wherever it is kept is the caller's, after the commit; until then a backup still opens.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::append::{AppendError, RowResult, append_in};
+use super::identity::wrapped_key;
+use super::keys::{DataKey, Kek, KeyError, KeyRing, WrappedKey, blind, identity_aad};
+use super::{Clock, Store, plain_row, query};
+use crate::chain::entry::{Entry, Hash};
+use crate::domain::erasure::{KeysRewrapped, Ranges, SubjectErased};
+use crate::domain::event::Event;
+use crate::domain::id::{Actor, EntryId, IdempotencyKey, LedgerId, Subject, Timestamp};
+
+/// How often an erasure begins anew because something about the owner was written meanwhile.
+const ATTEMPTS: u32 = 8;
+
+/// An erasure did not happen. Nothing was destroyed, unless it is [`EraseError::CommitUnknown`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EraseError {
+    /// There is no data key, so nothing is sealed for this owner.
+    #[error("nothing is held on {0}: it has no data key")]
+    Nothing(Subject),
+    /// Some of the payloads are not what was stored: erasing them would hide that.
+    #[error(
+        "the payloads of entries {altered} are not what was stored; erasing them would hide it"
+    )]
+    Altered {
+        /// Which entries.
+        altered: Ranges,
+    },
+    /// A data key or natural id cannot be opened, and so not be kept.
+    #[error("open the keys of ledger {ledger}, all of which are wrapped anew")]
+    Key {
+        /// Which ledger.
+        ledger: LedgerId,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// The new key-encryption key is the one in use.
+    #[error("the new key-encryption key is the old one")]
+    SameKek,
+    /// This request was executed before.
+    #[error("request {0} was executed before")]
+    Done(EntryId),
+    /// The entry could not be made.
+    #[error("record the erasure")]
+    Append(#[source] AppendError),
+    /// The connection broke at the commit. Run it again: it then finds out.
+    #[error("the erasure was committed, or not: no answer came")]
+    CommitUnknown(#[source] sqlx::Error),
+    /// The database's answer.
+    #[error("{what}")]
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// Its answer.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> EraseError {
+    move |source| EraseError::Database { what, source }
+}
+
+/// What an owner's erasure would destroy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasable {
+    /// The owner's data key.
+    pub key_id: String,
+    /// Payloads that it seals.
+    pub payloads: u64,
+    /// Their entries.
+    pub ranges: Ranges,
+    /// Digest of what is stored.
+    pub stored: Hash,
+    /// Those that are not what their entry says was stored.
+    pub altered: Ranges,
+    /// The owner's subjects with an identity, itself included.
+    pub subjects: Vec<Subject>,
+}
+
+/// An erasure that is committed.
+#[derive(Debug, Clone)]
+pub struct Erased {
+    /// The entry.
+    pub entry: Entry,
+    /// Its hash.
+    pub hash: Hash,
+    /// What it says.
+    pub said: SubjectErased,
+}
+
+impl Store {
+    /// What an owner's erasure would destroy now; `None` where nothing is held.
+    pub async fn erasable(&self, owner: &Subject) -> Result<Option<Erasable>, EraseError> {
+        let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
+        erasable(&mut connection, self.id(), owner).await
+    }
+
+    /// The key-encryption key that wraps this ledger's keys now, by its id.
+    pub async fn kek_in_force(&self) -> Result<String, EraseError> {
+        kek_in_force(self.pool(), self.id()).await
+    }
+
+    /// Erases an owner with all it owns. `said` holds who, why and what else is to be recorded; what is destroyed and by which
+    /// keys what remains is wrapped is filled in here. Every other ledger of the database whose keys the old key-encryption
+    /// key wraps goes along, each with an entry.
+    ///
+    /// # Errors
+    /// See [`EraseError`]. `ledger.erase` itself refuses what was not requested, not approved by two, or is held.
+    pub async fn erase(
+        &self,
+        owner: &Subject,
+        actor: &Actor,
+        said: &SubjectErased,
+        next: &Kek,
+    ) -> Result<Erased, EraseError> {
+        let mut attempt = 1;
+        loop {
+            match self.erase_once(owner, actor, said, next).await {
+                Err(EraseError::Database { source, .. })
+                    if attempt < ATTEMPTS && is_serialization(&source) =>
+                {
+                    attempt += 1;
+                }
+                other => {
+                    self.keys().forget();
+                    if other.is_ok() {
+                        self.keys().adopt(next);
+                    }
+                    return other;
+                }
+            }
+        }
+    }
+
+    async fn erase_once(
+        &self,
+        owner: &Subject,
+        actor: &Actor,
+        said: &SubjectErased,
+        next: &Kek,
+    ) -> Result<Erased, EraseError> {
+        let id = self.id();
+        let keys_failed = |source| EraseError::Key { ledger: id, source };
+        let mut transaction = self
+            .pool()
+            .begin()
+            .await
+            .map_err(failed("begin the erasure"))?;
+        let doomed = erasable(&mut transaction, id, owner)
+            .await?
+            .ok_or_else(|| EraseError::Nothing(owner.clone()))?;
+        if !doomed.altered.is_empty() && said.overridden.is_none() {
+            return Err(EraseError::Altered {
+                altered: doomed.altered,
+            });
+        }
+        let kek_before = kek_in_force(&mut *transaction, id).await?;
+        if kek_before == next.id() {
+            return Err(EraseError::SameKek);
+        }
+        let ring = KeyRing::new(id, self.keys().keks());
+        let index_owner = Subject::of_ledger(id);
+        let rows = wrapped_keys(&mut transaction, id).await?;
+        let kept = rows
+            .iter()
+            .filter(|row| row.owner != *owner && row.owner != index_owner);
+        let (rewrapped, opened) = rewrap(&ring, kept, next).map_err(keys_failed)?;
+        let (index_row, index_key) = ring
+            .generate_under(next, &index_owner)
+            .map_err(keys_failed)?;
+        let (subjects, blinds) =
+            reindexed(&mut transaction, id, owner, &opened, &index_key).await?;
+
+        let said = SubjectErased {
+            key_id: doomed.key_id,
+            payloads: doomed.payloads,
+            identities: doomed.subjects.len() as u64,
+            ranges: doomed.ranges,
+            stored: doomed.stored,
+            altered: doomed.altered,
+            index_key: index_row.key_id.clone(),
+            kek: next.id().to_owned(),
+            kek_before: kek_before.clone(),
+            ..said.clone()
+        };
+        let about = About {
+            ledger: id,
+            subject: owner.clone(),
+            actor,
+            key: format!("erase/{}", said.request).parse().ok(),
+            cause: Some(said.request),
+        };
+        let event = Event::SubjectErased(said.clone());
+        let announced = announce(&mut transaction, self.clock(), about, &event).await?;
+        let entry = announced.ok_or(EraseError::Done(said.request))?;
+        query("select ledger.erase($1, $2, $3, $4, $5)")
+            .bind(id.uuid())
+            .bind(&index_row.nonce)
+            .bind(&index_row.wrapped)
+            .bind(subjects)
+            .bind(blinds)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("destroy what the owner's key seals"))?;
+        call_rewrap(&mut transaction, id, &rewrapped).await?;
+        for other in wrapped_by(&mut transaction, id, &kek_before).await? {
+            self.rewrap_other(&mut transaction, other, actor, &kek_before, next)
+                .await?;
+        }
+        transaction
+            .commit()
+            .await
+            .map_err(EraseError::CommitUnknown)?;
+        Ok(Erased {
+            hash: entry.hash(),
+            entry,
+            said,
+        })
+    }
+
+    /// Puts every other ledger of this database that a key-encryption key still wraps under the one in force here. For what
+    /// was made while an erasure ran: the old key may go only when nothing is wrapped by it.
+    ///
+    /// # Errors
+    /// The database's; keys that do not open.
+    pub async fn rewrap_rest(
+        &self,
+        actor: &Actor,
+        kek_before: &str,
+        kek: &Kek,
+    ) -> Result<u64, EraseError> {
+        let mut rewrapped = 0;
+        let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
+        for other in wrapped_by(&mut connection, self.id(), kek_before).await? {
+            let mut transaction = self
+                .pool()
+                .begin()
+                .await
+                .map_err(failed("begin to wrap keys anew"))?;
+            self.rewrap_other(&mut transaction, other, actor, kek_before, kek)
+                .await?;
+            transaction
+                .commit()
+                .await
+                .map_err(EraseError::CommitUnknown)?;
+            rewrapped += 1;
+        }
+        Ok(rewrapped)
+    }
+
+    async fn rewrap_other(
+        &self,
+        transaction: &mut PgConnection,
+        other: LedgerId,
+        actor: &Actor,
+        kek_before: &str,
+        next: &Kek,
+    ) -> Result<(), EraseError> {
+        let ring = KeyRing::new(other, self.keys().keks());
+        let rows = wrapped_keys(transaction, other).await?;
+        let (rewrapped, _) =
+            rewrap(&ring, rows.iter(), next).map_err(|source| EraseError::Key {
+                ledger: other,
+                source,
+            })?;
+        let event = Event::KeysRewrapped(KeysRewrapped {
+            kek: next.id().to_owned(),
+            kek_before: kek_before.to_owned(),
+            keys: rewrapped.len() as u64,
+            because_of: Subject::of_ledger(self.id()),
+        });
+        let about = About {
+            ledger: other,
+            subject: Subject::of_ledger(other),
+            actor,
+            key: None,
+            cause: None,
+        };
+        announce(transaction, self.clock(), about, &event).await?;
+        call_rewrap(transaction, other, &rewrapped).await
+    }
+}
+
+/// Puts the key-encryption key that wraps a ledger's keys now in front of the others: what is new is wrapped by it.
+///
+/// # Errors
+/// The database's.
+pub async fn in_force_first(
+    pool: &sqlx::PgPool,
+    ledger: LedgerId,
+    mut keks: Vec<Kek>,
+) -> Result<Vec<Kek>, EraseError> {
+    if keks.len() < 2 {
+        return Ok(keks);
+    }
+    match kek_in_force(pool, ledger).await {
+        Ok(in_force) => keks.sort_by_key(|kek| kek.id() != in_force),
+        // A ledger whose index key is gone is for `verify` to tell of.
+        Err(EraseError::Database {
+            source: sqlx::Error::RowNotFound,
+            ..
+        }) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(keks)
+}
+
+/// Every ledger of a database.
+///
+/// # Errors
+/// The database's.
+pub async fn ledgers_of(pool: &sqlx::PgPool) -> Result<BTreeSet<LedgerId>, EraseError> {
+    const WHAT: &str = "list the ledgers";
+    let rows = query("select ledger_id from ledger.heads")
+        .fetch_all(pool)
+        .await
+        .map_err(failed(WHAT))?;
+    rows.iter()
+        .map(|row| row.try_get("ledger_id").map(LedgerId::new))
+        .collect::<Result<_, _>>()
+        .map_err(failed(WHAT))
+}
+
+fn is_serialization(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40001" | "40P01"))
+}
+
+async fn erasable(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+    owner: &Subject,
+) -> Result<Option<Erasable>, EraseError> {
+    const WHAT: &str = "look at what the owner's key seals";
+    let key = query("select key_id from ledger.keys where ledger_id = $1 and owner = $2")
+        .bind(ledger.uuid())
+        .bind(owner.to_string())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(WHAT))?;
+    let Some(key) = key else { return Ok(None) };
+    let key_id: String = key.try_get("key_id").map_err(failed(WHAT))?;
+    let row = query(
+        "select payloads, ranges::text as ranges, stored, altered::text as altered from ledger.erasable($1, $2)",
+    )
+    .bind(ledger.uuid())
+    .bind(&key_id)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed(WHAT))?;
+    let subjects = query(
+        "select subject from ledger.identity where ledger_id = $1 and owner = $2 order by subject",
+    )
+    .bind(ledger.uuid())
+    .bind(owner.to_string())
+    .fetch_all(connection)
+    .await
+    .map_err(failed(WHAT))?;
+    let ranges = |column: &str| -> Result<Ranges, sqlx::Error> {
+        let text: &str = row.try_get(column)?;
+        serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    };
+    let read = || -> Result<Erasable, sqlx::Error> {
+        Ok(Erasable {
+            key_id,
+            payloads: row.try_get::<i64, _>("payloads")?.unsigned_abs(),
+            ranges: ranges("ranges")?,
+            stored: Hash::from_slice(row.try_get("stored")?).unwrap_or(Hash::ZERO),
+            altered: ranges("altered")?,
+            subjects: subjects
+                .iter()
+                .map(|row| super::identity::decoded(row, "subject"))
+                .collect::<Result<_, _>>()?,
+        })
+    };
+    read().map(Some).map_err(failed(WHAT))
+}
+
+async fn kek_in_force(
+    connection: impl sqlx::PgExecutor<'_>,
+    ledger: LedgerId,
+) -> Result<String, EraseError> {
+    query("select kek_id from ledger.keys where ledger_id = $1 and owner = $2")
+        .bind(ledger.uuid())
+        .bind(Subject::of_ledger(ledger).to_string())
+        .fetch_one(connection)
+        .await
+        .and_then(|row| row.try_get("kek_id"))
+        .map_err(failed("read which key-encryption key is in force"))
+}
+
+/// The other ledgers of the database that have keys under this key-encryption key.
+async fn wrapped_by(
+    connection: &mut PgConnection,
+    not: LedgerId,
+    kek: &str,
+) -> Result<Vec<LedgerId>, EraseError> {
+    const WHAT: &str = "look for ledgers under the same key-encryption key";
+    let rows = query(
+        "select distinct ledger_id from ledger.keys where ledger_id <> $1 and kek_id = $2 order by ledger_id",
+    )
+    .bind(not.uuid())
+    .bind(kek)
+    .fetch_all(connection)
+    .await
+    .map_err(failed(WHAT))?;
+    rows.iter()
+        .map(|row| row.try_get("ledger_id").map(LedgerId::new))
+        .collect::<Result<_, _>>()
+        .map_err(failed(WHAT))
+}
+
+async fn wrapped_keys(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+) -> Result<Vec<WrappedKey>, EraseError> {
+    const WHAT: &str = "read the data keys";
+    let rows = query(
+        "select key_id, owner, kek_id, nonce, wrapped from ledger.keys where ledger_id = $1 order by key_id",
+    )
+    .bind(ledger.uuid())
+    .fetch_all(connection)
+    .await
+    .map_err(failed(WHAT))?;
+    rows.iter()
+        .map(wrapped_key)
+        .collect::<Result<_, _>>()
+        .map_err(failed(WHAT))
+}
+
+type Opened = HashMap<String, DataKey>;
+
+fn rewrap<'a>(
+    ring: &KeyRing,
+    rows: impl Iterator<Item = &'a WrappedKey>,
+    next: &Kek,
+) -> Result<(Vec<WrappedKey>, Opened), KeyError> {
+    let mut rewrapped = Vec::new();
+    let mut opened = HashMap::new();
+    for row in rows {
+        let key = ring.unwrap(row)?;
+        rewrapped.push(ring.wrap(next, &row.owner, &key)?);
+        opened.insert(row.key_id.clone(), key);
+    }
+    Ok((rewrapped, opened))
+}
+
+/// Every identity that remains, with its blind index under the new index key.
+async fn reindexed(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+    erased: &Subject,
+    opened: &Opened,
+    index_key: &DataKey,
+) -> Result<(Vec<String>, Vec<Vec<u8>>), EraseError> {
+    const WHAT: &str = "read the identities";
+    let rows = query(
+        "select subject, kind, key_id, nonce, sealed from ledger.identity where ledger_id = $1 and owner <> $2",
+    )
+    .bind(ledger.uuid())
+    .bind(erased.to_string())
+    .fetch_all(connection)
+    .await
+    .map_err(failed(WHAT))?;
+    let mut subjects = Vec::with_capacity(rows.len());
+    let mut blinds = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let subject: Subject = super::identity::decoded(row, "subject").map_err(failed(WHAT))?;
+        let kind: &str = row.try_get("kind").map_err(failed(WHAT))?;
+        let key_id: &str = row.try_get("key_id").map_err(failed(WHAT))?;
+        let nonce: &[u8] = row.try_get("nonce").map_err(failed(WHAT))?;
+        let sealed: &[u8] = row.try_get("sealed").map_err(failed(WHAT))?;
+        let unopened = || KeyError::Open {
+            key_id: key_id.to_owned(),
+        };
+        let natural = opened
+            .get(key_id)
+            .ok_or_else(unopened)
+            .and_then(|key| key.open(&identity_aad(ledger, &subject), nonce, sealed))
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| unopened()))
+            .map_err(|source| EraseError::Key { ledger, source })?;
+        subjects.push(subject.to_string());
+        blinds.push(blind(index_key, kind, &natural).0.to_vec());
+    }
+    Ok((subjects, blinds))
+}
+
+/// Where an announcing entry goes.
+struct About<'a> {
+    ledger: LedgerId,
+    subject: Subject,
+    actor: &'a Actor,
+    key: Option<IdempotencyKey>,
+    cause: Option<EntryId>,
+}
+
+/// Appends the entry that allows what follows it in the same transaction. `None`: its key was used before.
+async fn announce(
+    transaction: &mut PgConnection,
+    clock: &Clock,
+    about: About<'_>,
+    event: &Event,
+) -> Result<Option<Entry>, EraseError> {
+    let refused = |why: String| {
+        EraseError::Append(AppendError::Payload {
+            event_type: event.name().to_owned(),
+            why,
+        })
+    };
+    let event_type = event
+        .name()
+        .parse()
+        .map_err(|error: crate::domain::id::NameError| refused(error.to_string()))?;
+    let payload = event
+        .to_json()
+        .map_err(|error| refused(error.to_string()))?;
+    if payload.len() > crate::chain::entry::PAYLOAD_BYTES_MAX {
+        return Err(refused(
+            "it names too many entries for one payload".to_owned(),
+        ));
+    }
+    let mut row = plain_row(
+        clock,
+        event_type,
+        &payload,
+        about.subject,
+        about.actor.clone(),
+    )
+    .map_err(|source| EraseError::Key {
+        ledger: about.ledger,
+        source,
+    })?;
+    if let Some(key) = about.key {
+        row.key = key;
+    }
+    row.cause = about.cause;
+    row.recorded_at = simulated_time(transaction, about.ledger).await?;
+    if let Some(time) = row.recorded_at {
+        row.occurred_at = time;
+    }
+    let mut results = append_in(transaction, about.ledger, &[&row])
+        .await
+        .map_err(failed("append the entry of the erasure"))?;
+    match results.pop() {
+        Some(Ok(RowResult::Appended(entry))) => Ok(Some(entry)),
+        Some(Ok(RowResult::Replayed(_) | RowResult::KeyReused { .. })) => Ok(None),
+        Some(Err(error)) => Err(EraseError::Append(error)),
+        _ => Err(EraseError::Append(AppendError::Closed)),
+    }
+}
+
+/// The head's time, in a ledger whose clock is its caller's.
+async fn simulated_time(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+) -> Result<Option<Timestamp>, EraseError> {
+    const WHAT: &str = "read the head";
+    let row = query("select clock, recorded_at from ledger.heads where ledger_id = $1")
+        .bind(ledger.uuid())
+        .fetch_one(connection)
+        .await
+        .map_err(failed(WHAT))?;
+    if row.try_get::<&str, _>("clock").map_err(failed(WHAT))? != "simulated" {
+        return Ok(None);
+    }
+    let time: Option<chrono::DateTime<chrono::Utc>> =
+        row.try_get("recorded_at").map_err(failed(WHAT))?;
+    Ok(time.and_then(|time| Timestamp::new(time).ok()))
+}
+
+async fn call_rewrap(
+    transaction: &mut PgConnection,
+    ledger: LedgerId,
+    rewrapped: &[WrappedKey],
+) -> Result<(), EraseError> {
+    fn all<'a, T>(rows: &'a [WrappedKey], of: impl Fn(&'a WrappedKey) -> T) -> Vec<T> {
+        rows.iter().map(of).collect()
+    }
+    query("select ledger.rewrap($1, $2, $3, $4)")
+        .bind(ledger.uuid())
+        .bind(all(rewrapped, |row| row.key_id.as_str()))
+        .bind(all(rewrapped, |row| row.nonce.as_slice()))
+        .bind(all(rewrapped, |row| row.wrapped.as_slice()))
+        .execute(transaction)
+        .await
+        .map(drop)
+        .map_err(failed("wrap the data keys anew"))
+}

@@ -1,0 +1,226 @@
+//! The part of a verification that tells erased from lost: a payload may be gone only where an entry says so, of an erasure
+//! that was requested, approved by two persons, and took exactly what had been stored.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::payload::PayloadText;
+use super::query;
+use super::read::ReadError;
+use crate::chain::entry::{Entry, Hash};
+use crate::chain::erasure::ErasedDigest;
+use crate::chain::verify::{Findings, How};
+use crate::domain::erasure::{APPROVERS_MIN, SubjectErased};
+use crate::domain::event::{Event, is_plain};
+use crate::domain::id::{Actor, EntryId, LedgerId, Subject, Timestamp};
+
+/// Entries looked up in one statement.
+const BATCH: usize = 5_000;
+
+/// An erasure that the ledger tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// Its entry.
+    pub seq: u64,
+    /// Whose data.
+    pub owner: Subject,
+    /// Payloads that it destroyed.
+    pub payloads: u64,
+    /// When.
+    pub recorded_at: Timestamp,
+    /// Who approved it.
+    pub by: Vec<Actor>,
+}
+
+/// What the entries of one pass say about erasures. Grows with their number and not with that of the entries.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    requests: HashMap<EntryId, Request>,
+    erasures: Vec<(Entry, SubjectErased)>,
+    destroyed: HashSet<EntryId>,
+}
+
+#[derive(Debug)]
+struct Request {
+    hash: Hash,
+    subject: Subject,
+    owner: Subject,
+    approvals: Vec<(Actor, Timestamp)>,
+}
+
+/// Whether the pass has to show [`Announced::entry`] an entry of this type.
+pub(super) fn announces(event_type: &str) -> bool {
+    matches!(
+        event_type,
+        "erasure.requested" | "erasure.approved" | "subject.erased" | "kek.destroyed"
+    )
+}
+
+fn failed(source: sqlx::Error) -> ReadError {
+    ReadError::Database {
+        what: "check the erasures",
+        source,
+    }
+}
+
+impl Announced {
+    /// Takes in an entry whose type [`announces`], with salt ‖ payload. Where these are not what the entry commits to, they
+    /// announce nothing.
+    pub(super) fn entry(&mut self, entry: &Entry, salted: &[u8]) {
+        let PayloadText::Open { json, .. } = PayloadText::from_committed(entry, salted) else {
+            return;
+        };
+        match Event::decode(entry.event_type.as_str(), entry.schema, &json) {
+            Ok(Event::ErasureRequested(asked)) => {
+                let request = Request {
+                    hash: entry.hash(),
+                    subject: entry.subject.clone(),
+                    owner: asked.owner,
+                    approvals: Vec::new(),
+                };
+                self.requests.insert(entry.id, request);
+            }
+            Ok(Event::ErasureApproved(approved)) => {
+                let request = self.requests.get_mut(&approved.request);
+                if let Some(request) = request.filter(|request| {
+                    request.hash == approved.request_hash && request.subject == entry.subject
+                }) {
+                    let approval = (entry.actor.clone(), approved.expires_at);
+                    request.approvals.push(approval);
+                }
+            }
+            Ok(Event::SubjectErased(said)) => self.erasures.push((entry.clone(), said)),
+            Ok(Event::KekDestroyed(destroyed)) => {
+                self.destroyed.insert(destroyed.erasure);
+            }
+            _ => {}
+        }
+    }
+
+    /// Names what is missing without an erasure, what is wrong with an erasure, and gives those that are sound, with words
+    /// about what is still to be done.
+    pub(super) async fn settle(
+        self,
+        snapshot: &mut PgConnection,
+        ledger: LedgerId,
+        findings: &mut Findings,
+    ) -> Result<(Vec<Erased>, Vec<String>), ReadError> {
+        let mut sound = Vec::new();
+        for (entry, said) in &self.erasures {
+            let mut fault = self.fault(entry, said);
+            if fault.is_none() {
+                fault = look(snapshot, ledger, entry.seq, said, findings).await?;
+            }
+            match fault {
+                Some(why) => findings.name(entry.seq, How::ErasureUnfounded(why)),
+                None => sound.push((entry, said)),
+            }
+        }
+        findings.settle_missing(|seq| sound.iter().any(|(_, said)| said.ranges.contains(seq)));
+        let mut unchecked = Vec::new();
+        for (entry, said) in &sound {
+            if !self.destroyed.contains(&entry.id) {
+                unchecked.push(format!(
+                    "whether backups still reveal what entry {} erased: no entry says that key-encryption key {} is \
+                     destroyed; run `ledger erase {}` again",
+                    entry.seq, said.kek_before, entry.subject
+                ));
+            }
+        }
+        let erased = sound.into_iter().map(|(entry, said)| Erased {
+            seq: entry.seq,
+            owner: entry.subject.clone(),
+            payloads: said.payloads,
+            recorded_at: entry.recorded_at,
+            by: said.approved_by.clone(),
+        });
+        Ok((erased.collect(), unchecked))
+    }
+
+    /// What the log itself says against an erasure.
+    fn fault(&self, entry: &Entry, said: &SubjectErased) -> Option<String> {
+        let Some(request) = self.requests.get(&said.request) else {
+            return Some("nobody requested it".to_owned());
+        };
+        if request.owner != entry.subject {
+            return Some("it was requested for somebody else".to_owned());
+        }
+        let counted: BTreeSet<&Actor> = request
+            .approvals
+            .iter()
+            .filter(|(person, until)| {
+                person.as_str().starts_with("person:")
+                    && entry.recorded_at < *until
+                    && said.approved_by.contains(person)
+            })
+            .map(|(person, _)| person)
+            .collect();
+        if counted.len() < APPROVERS_MIN {
+            return Some("it was not approved by two persons".to_owned());
+        }
+        (said.ranges.count() != said.payloads || said.ranges.iter().any(|seq| seq >= entry.seq))
+            .then(|| "it counts its payloads wrongly".to_owned())
+    }
+}
+
+/// Compares an erasure with the entries that it names, and names those whose payload it did not take as it should.
+async fn look(
+    snapshot: &mut PgConnection,
+    ledger: LedgerId,
+    erasure: u64,
+    said: &SubjectErased,
+    findings: &mut Findings,
+) -> Result<Option<String>, ReadError> {
+    let mut digest = ErasedDigest::default();
+    let mut whole = true;
+    let seqs: Vec<i64> = said.ranges.iter().map(u64::cast_signed).collect();
+    let mut fault = None;
+    for batch in seqs.chunks(BATCH) {
+        let rows = query(
+            "select e.seq, e.bytes, p.seq is not null as is_there from ledger.entries e \
+             left join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq \
+             where e.ledger_id = $1 and e.seq = any($2) order by e.seq",
+        )
+        .bind(ledger.uuid())
+        .bind(batch)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(failed)?;
+        whole &= rows.len() == batch.len();
+        for row in &rows {
+            let seq = row.try_get::<i64, _>("seq").map_err(failed)?.unsigned_abs();
+            let bytes: &[u8] = row.try_get("bytes").map_err(failed)?;
+            let is_there: bool = row.try_get("is_there").map_err(failed)?;
+            // An entry that is damaged itself is named for that.
+            let Ok(entry) = Entry::from_bytes(bytes) else {
+                whole = false;
+                continue;
+            };
+            digest.add(seq, entry.stored);
+            if is_there {
+                findings.name_rather(seq, How::NotErased(erasure));
+            } else if said.altered.contains(seq) {
+                findings.name(seq, How::ErasedAltered(erasure));
+            }
+            if is_plain(&entry.event_type) {
+                fault = Some(format!(
+                    "entry {seq}, which it names, was sealed for nobody"
+                ));
+            }
+        }
+    }
+    if whole && said.altered.is_empty() && digest.finish() != said.stored {
+        fault = Some("what it destroyed was not what had been stored".to_owned());
+    }
+    let key = query("select from ledger.keys where ledger_id = $1 and key_id = $2")
+        .bind(ledger.uuid())
+        .bind(&said.key_id)
+        .fetch_optional(snapshot)
+        .await
+        .map_err(failed)?;
+    if key.is_some() {
+        fault = Some("the key that it destroyed is there".to_owned());
+    }
+    Ok(fault)
+}
