@@ -85,7 +85,8 @@ table ledger.identity owner ledger_owner
     constraint identity_blind_key UNIQUE (ledger_id, kind, blind)
     constraint identity_pkey PRIMARY KEY (ledger_id, subject)
     CREATE INDEX identity_owner ON ledger.identity USING btree (ledger_id, owner)
-    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.identity FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER announced_delete AFTER DELETE ON ledger.identity REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION announced_only() (always)
+    CREATE TRIGGER announced_update AFTER UPDATE ON ledger.identity REFERENCING OLD TABLE AS was NEW TABLE AS became FOR EACH STATEMENT EXECUTE FUNCTION announced_only() (always)
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.identity FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
     grant select to ledger_writer
@@ -98,7 +99,8 @@ table ledger.keys owner ledger_owner
     wrapped bytea not null
     constraint keys_owner_key UNIQUE (ledger_id, owner)
     constraint keys_pkey PRIMARY KEY (ledger_id, key_id)
-    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.keys FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER announced_delete AFTER DELETE ON ledger.keys REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION announced_only() (always)
+    CREATE TRIGGER announced_update AFTER UPDATE ON ledger.keys REFERENCING OLD TABLE AS was NEW TABLE AS became FOR EACH STATEMENT EXECUTE FUNCTION announced_only() (always)
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.keys FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
     grant select to ledger_writer
@@ -110,8 +112,9 @@ table ledger.payloads owner ledger_owner
     nonce bytea not null
     bytes bytea not null
     constraint payloads_pkey PRIMARY KEY (ledger_id, seq)
-    CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.payloads FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER announced_delete AFTER DELETE ON ledger.payloads REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION announced_only() (always)
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.payloads FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
+    CREATE TRIGGER refuse_update BEFORE UPDATE ON ledger.payloads FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
     grant select to ledger_writer
 table ledger.tree owner ledger_owner
@@ -136,11 +139,16 @@ table ledger_work.leases owner ledger_owner
     constraint leases_pkey PRIMARY KEY (ledger_id, name)
     grant delete, insert, select, update to ledger_writer
     grant select to ledger_reader
-function ledger.append(p_ledger uuid, p_ids uuid[], p_keys text[], p_types text[], p_schemas integer[], p_subjects text[], p_actors text[], p_runs uuid[], p_causes uuid[], p_occurred_at timestamp with time zone[], p_commitments bytea[], p_algorithms text[], p_key_ids text[], p_nonces bytea[], p_payloads bytea[], p_leases text[], p_fences bigint[], p_recorded_at timestamp with time zone[]) returns TABLE(ord bigint, status text, seq bigint, hash bytea, bytes bytea) owner ledger_owner security definer set search_path=pg_catalog, pg_temp, enable_seqscan=off, plan_cache_mode=force_generic_plan md5 cafecaac8de361ba0b85f333d94a5d15 execute ledger_writer
+function ledger.announced(p_ledger uuid) returns jsonb owner ledger_owner set search_path=pg_catalog, pg_temp md5 d98ed06d4c1d3c897f7f6c18117a5125
+function ledger.announced_only() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 6fe99c69e59158551730f9f60a8c638d
+function ledger.append(p_ledger uuid, p_ids uuid[], p_keys text[], p_types text[], p_schemas integer[], p_subjects text[], p_actors text[], p_runs uuid[], p_causes uuid[], p_occurred_at timestamp with time zone[], p_commitments bytea[], p_algorithms text[], p_key_ids text[], p_nonces bytea[], p_payloads bytea[], p_leases text[], p_fences bigint[], p_recorded_at timestamp with time zone[]) returns TABLE(ord bigint, status text, seq bigint, hash bytea, bytes bytea) owner ledger_owner security definer set search_path=pg_catalog, pg_temp, enable_seqscan=off, plan_cache_mode=force_generic_plan md5 12d879e3a1cd64fea49e86da086fa840 execute ledger_writer
 function ledger.checkpoint(p_ledger uuid, p_size bigint, p_root bytea, p_note text, p_before_size bigint) returns boolean owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 f579b712ecdaa26688191066b36edc2c execute ledger_writer
 function ledger.cosign(p_ledger uuid, p_size bigint, p_vkey text, p_line text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 87c7f6e5b68da572ac4998b7c0c9a3ac execute ledger_writer
 function ledger."create"(p_ledger uuid, p_name text, p_clock text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 857b1cccf3b39326e4b2ef73b37c52ab execute ledger_writer
+function ledger.erasable(p_ledger uuid, p_key_id text) returns TABLE(payloads bigint, ranges jsonb, stored bytea, altered jsonb) owner ledger_owner set search_path=pg_catalog, pg_temp md5 9c5a0c0fcb28480a6e21f9e4277f6dad execute ledger_writer
+function ledger.erase(p_ledger uuid, p_index_nonce bytea, p_index_wrapped bytea, i_subjects text[], i_blinds bytea[]) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 c0772527f56ded76d2fb13b4cf66bb04 execute ledger_writer
 function ledger.grow(p_ledger uuid) returns bigint owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 ec6a536a800a94736d09d019f169b06f execute ledger_writer
 function ledger.head_moves_forward() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 685f6993eb0999f04aa79b492065981e
-function ledger.identify(p_ledger uuid, p_key_ids text[], p_owners text[], p_kek_ids text[], p_nonces bytea[], p_wrapped bytea[], i_subjects text[], i_kinds text[], i_owners text[], i_blinds bytea[], i_key_ids text[], i_nonces bytea[], i_sealed bytea[]) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 a605312e56d982052e13b7012e70a2d2 execute ledger_writer
+function ledger.identify(p_ledger uuid, p_key_ids text[], p_owners text[], p_kek_ids text[], p_nonces bytea[], p_wrapped bytea[], i_subjects text[], i_kinds text[], i_owners text[], i_blinds bytea[], i_key_ids text[], i_nonces bytea[], i_sealed bytea[], i_index text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 cad10dd2fa74652abe856328e6f56787 execute ledger_writer
 function ledger.refuse_change() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 6bcdf0071eb4632a988551e6e65b53ac
+function ledger.rewrap(p_ledger uuid, p_key_ids text[], p_nonces bytea[], p_wrapped bytea[]) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 92a5aa9180eb7a02f628b077cb59b3a5 execute ledger_writer

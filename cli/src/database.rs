@@ -244,7 +244,9 @@ async fn choose(
     if let Some(catalogue) = catalogue.filter(|_| chosen.is_empty()) {
         let keks = keks(environment, &database.home, false)?;
         let store = Store::open(pool.clone(), catalogue, keks, Clock::system());
-        let missed = store.missed(None).await.map_err(signing::failure)?;
+        // Boxed: every command would carry the space for a question that hardly one asks.
+        let missed = Box::pin(store.missed(None)).await;
+        let missed = missed.map_err(signing::failure)?;
         if let Some(first) = missed.findings.first() {
             let what = anyhow::anyhow!("tampered: by the catalogue, {first}");
             return Err(Failure::new(Exit::No, what)

@@ -8,6 +8,7 @@ mod environment;
 mod epochs;
 mod exit;
 mod output;
+mod publish;
 mod signing;
 
 use std::process::ExitCode;

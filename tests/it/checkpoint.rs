@@ -372,7 +372,7 @@ async fn an_incremental_verification_reads_what_is_new_and_says_so() {
 
     // What is new is checked; what is old is taken from the tree, which is.
     let mut superuser = world.superuser().await;
-    let edit = |seq: u64| {
+    let retyped = |seq: u64| {
         format!(
             "alter table ledger.entries disable trigger user; \
              update ledger.entries set type = type || 'x' where seq = {seq}; \
@@ -380,10 +380,10 @@ async fn an_incremental_verification_reads_what_is_new_and_says_so() {
              alter table ledger.entries enable always trigger refuse_truncate"
         )
     };
-    execute(&mut superuser, edit(5)).await;
+    execute(&mut superuser, retyped(5)).await;
     assert_eq!(world.verify_exit(&["--since", "600"]), 0);
     assert_eq!(world.verify_exit(&[]), 1);
-    execute(&mut superuser, edit(650)).await;
+    execute(&mut superuser, retyped(650)).await;
     let (exit, report) = world.verify(&["--since", "600"]);
     assert_eq!(
         (exit, &report["broken"][0]["seq"]),

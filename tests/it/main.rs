@@ -33,6 +33,7 @@ mod follow;
 mod guards;
 mod memory;
 mod prove;
+mod publish;
 mod schema;
 mod tamper;
 mod tamper_proof;

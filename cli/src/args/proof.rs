@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::duration;
+use crate::publish::Target;
 
 /// `ledger checkpoint`
 #[derive(Debug, ClapArgs)]
@@ -14,6 +15,9 @@ pub(crate) struct Checkpoint {
     /// Sign one each so often, if anything was appended, until SIGTERM or Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) every: Option<Duration>,
+    /// Put it outside as well: folder:DIR, git:DIR, s3://BUCKET/PREFIX or postgresql://…; can be given several times
+    #[arg(long = "publish", value_name = "TARGET")]
+    pub(crate) publish: Vec<Target>,
     #[command(subcommand)]
     pub(crate) command: Option<CheckpointCommand>,
     /// Ask the witnesses of this policy (C2SP tlog-policy) to cosign it; status 1 where the quorum is not met

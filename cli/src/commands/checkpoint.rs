@@ -13,9 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Common;
 use super::witness::quorum;
 use crate::args::{Checkpoint, CheckpointCommand};
+use crate::catalogue;
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::publish::{Publication, Target};
 use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, Failure> {
@@ -24,8 +26,8 @@ pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, F
     let session = common.open().await?;
     let exit = match args.command {
         None => match args.every {
-            None => sign_once(common, &session, policy).await,
-            Some(every) => sign_every(common, &session, policy, every).await,
+            None => sign_once(common, &session, policy, &args.publish).await,
+            Some(every) => sign_every(common, &session, policy, every, &args.publish).await,
         },
         Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
         Some(CheckpointCommand::List) => list(common, &session).await,
@@ -41,6 +43,8 @@ struct Line {
     root: String,
     note: String,
     new: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    published: Vec<String>,
 }
 
 impl Line {
@@ -50,6 +54,7 @@ impl Line {
             root: checkpoint.checkpoint().root().to_string(),
             note: checkpoint.to_string(),
             new,
+            published: Vec::new(),
         }
     }
 
@@ -87,6 +92,7 @@ async fn sign_once(
     common: &Common<'_>,
     session: &Session,
     policy: Option<&Policy>,
+    targets: &[Target],
 ) -> Result<Exit, Failure> {
     let signed = sign(common, session).await?.map_err(signing::failure)?;
     if !signed.new {
@@ -94,8 +100,24 @@ async fn sign_once(
     }
     tell_unsigned(&signed);
     let (checkpoint, enough) = witnessed(session, policy, signed.checkpoint).await?;
-    Line::of(&checkpoint, signed.new).print(common)?;
-    Ok(if enough { Exit::Yes } else { Exit::No })
+    let mut line = Line::of(&checkpoint, signed.new);
+    let mut failed = None;
+    for target in targets {
+        // One place that is away keeps it from no other.
+        match publish(common, session, &checkpoint, target).await {
+            Ok(()) => line.published.push(target.name()),
+            Err(failure) => {
+                output::error(&failure);
+                failed.get_or_insert(failure.exit);
+            }
+        }
+    }
+    line.print(common)?;
+    Ok(match failed {
+        Some(exit) => exit,
+        None if enough => Exit::Yes,
+        None => Exit::No,
+    })
 }
 
 /// The checkpoint with what the policy's witnesses add to it, and whether that is enough; without a policy it is.
@@ -110,25 +132,59 @@ async fn witnessed(
     }
 }
 
-/// Signs on a schedule. A database that is away for a while is waited for; a fork ends it.
+async fn publish(
+    common: &Common<'_>,
+    session: &Session,
+    checkpoint: &SignedCheckpoint,
+    target: &Target,
+) -> Result<(), Failure> {
+    let catalogue = catalogue::open(common, &session.database).await?;
+    let actor = common.actor()?;
+    Publication::new(&session.store, checkpoint)
+        .put(target, common.environment, catalogue.as_ref(), &actor)
+        .await
+}
+
+/// Signs and publishes on a schedule. What is away for a while is waited for; a fork ends it.
 async fn sign_every(
     common: &Common<'_>,
     session: &Session,
     policy: Option<&Policy>,
     every: Duration,
+    targets: &[Target],
 ) -> Result<Exit, Failure> {
     let what = "listen for SIGTERM";
     let mut terminated = signal(SignalKind::terminate()).map_err(environment(what))?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(environment(what))?;
+    // Size of the last checkpoint that each place has.
+    let mut sizes = vec![0; targets.len()];
     loop {
         match sign(common, session).await? {
-            Ok(signed) if signed.new => {
-                tell_unsigned(&signed);
-                let (checkpoint, _) = witnessed(session, policy, signed.checkpoint).await?;
-                Line::of(&checkpoint, true).print(common)?;
+            Ok(signed) => {
+                // Who did not cosign last time, or was away, may have it now.
+                let (checkpoint, _) = witnessed(session, policy, signed.checkpoint.clone()).await?;
+                let size = checkpoint.checkpoint().size();
+                let mut line = Line::of(&checkpoint, signed.new);
+                for (target, last) in targets.iter().zip(&mut sizes) {
+                    if *last == size {
+                        continue;
+                    }
+                    match publish(common, session, &checkpoint, target).await {
+                        Ok(()) => {
+                            *last = size;
+                            line.published.push(target.name());
+                        }
+                        Err(failure) if failure.exit == Exit::Environment => {
+                            output::error(&failure);
+                        }
+                        Err(failure) => return Err(failure),
+                    }
+                }
+                if signed.new {
+                    tell_unsigned(&signed);
+                    line.print(common)?;
+                }
             }
-            // Who did not cosign last time may do so now.
-            Ok(signed) => drop(witnessed(session, policy, signed.checkpoint).await?),
             Err(error) if passes(&error) => {
                 tracing::warn!(%error, "no checkpoint this time");
             }

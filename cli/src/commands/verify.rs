@@ -276,7 +276,7 @@ impl Answer {
             return Ok(());
         };
         let about = (catalogue.id() != session.store.id()).then_some(&session.store);
-        match catalogue.missed(about).await {
+        match Box::pin(catalogue.missed(about)).await {
             Ok(missed) => {
                 if missed.unlisted {
                     self.warnings

@@ -24,7 +24,9 @@ pub(super) async fn guards_off(snapshot: &mut PgConnection) -> Result<Vec<String
                                    ('tree'), ('checkpoints'), ('cosignatures')), \
               guard (name, trigger, function) as ( \
                   values ('heads', 'moves_forward', 'head_moves_forward'), ('heads', 'refuse_delete', 'refuse_change'), \
-                         ('entries', 'refuse_change', 'refuse_change'), ('payloads', 'refuse_update', 'refuse_change'), \
+                         ('entries', 'refuse_change', 'refuse_change'), \
+                         ('tree', 'refuse_change', 'refuse_change'), ('checkpoints', 'refuse_change', 'refuse_change'), \
+                         ('cosignatures', 'refuse_change', 'refuse_change'), ('payloads', 'refuse_update', 'refuse_change'), \
                          ('payloads', 'announced_delete', 'announced_only'), \
                          ('keys', 'announced_update', 'announced_only'), ('keys', 'announced_delete', 'announced_only'), \
                          ('identity', 'announced_update', 'announced_only'), \

@@ -161,7 +161,7 @@ impl Store {
                  checkpoint of that size"
             ));
         }
-        let warnings = lag(&mut snapshot, self.id(), proof.last_checkpoint, head).await?;
+        let warnings = lag(&mut snapshot, self.id(), &proof, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
         let strong_login = who_runs_this(&mut snapshot).await?;
         snapshot

@@ -61,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) unchecked: Vec<String>,
     /// Size of the last sound checkpoint; 0 where there is none.
     pub(super) last_checkpoint: u64,
+    /// Size of the last one that an entry says was published; 0 where none was.
+    pub(super) last_published: u64,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ pub(super) struct TreeCheck {
     /// Size of the checkpoint before, and of the last sound one.
     before: u64,
     last_checkpoint: u64,
+    last_published: u64,
     /// Sizes of checkpoints whose row stands in another place, which is what a broken link leads to.
     displaced: BTreeSet<u64>,
     links: Vec<(u64, u64)>,
@@ -179,6 +182,7 @@ impl TreeCheck {
             read_to: passed,
             before: passed.unsigned_abs(),
             last_checkpoint: passed.unsigned_abs(),
+            last_published: 0,
             displaced: BTreeSet::new(),
             links: Vec::new(),
             told: Vec::new(),
@@ -248,6 +252,7 @@ impl TreeCheck {
         }
         match event {
             Event::CheckpointPublished(published) => {
+                self.last_published = self.last_published.max(published.size);
                 self.told.push((entry.seq, published.size, published.root));
             }
             Event::LedgerRestored(restored) if restored.kept == self.frontier.size() => {
@@ -342,6 +347,7 @@ impl TreeCheck {
             anchored: self.anchored,
             unchecked,
             last_checkpoint: self.last_checkpoint,
+            last_published: self.last_published,
         })
     }
 
@@ -689,9 +695,10 @@ impl TreeCheck {
 pub(super) async fn lag(
     snapshot: &mut PgConnection,
     ledger: LedgerId,
-    last: u64,
+    proof: &Outcome,
     head: Head,
 ) -> Result<Vec<String>, ReadError> {
+    let last = proof.last_checkpoint;
     let what = "count the entries behind the last checkpoint";
     if last == 0 {
         return Ok(vec![
@@ -709,12 +716,19 @@ pub(super) async fn lag(
     .await
     .map_err(failed(what))?;
     let behind: i64 = row.try_get("behind").map_err(failed(what))?;
-    Ok((behind > 0)
-        .then(|| {
-            format!("the last checkpoint, of size {last}, is {behind} entries behind the head")
-        })
-        .into_iter()
-        .collect())
+    let mut warnings = Vec::new();
+    if behind > 0 {
+        warnings.push(format!(
+            "the last checkpoint, of size {last}, is {behind} entries behind the head"
+        ));
+    }
+    let published = proof.last_published;
+    if (1..last).contains(&published) {
+        warnings.push(format!(
+            "the last published checkpoint is of size {published}: what was signed since lies here alone"
+        ));
+    }
+    Ok(warnings)
 }
 
 /// What is wrong with a witness's line on a checkpoint's note.
