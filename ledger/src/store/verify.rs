@@ -131,6 +131,7 @@ impl Store {
         let tree = TreeCheck::start(&mut snapshot, self.id(), frontier, keys, claims).await?;
         let mut pass = Pass::new(self, anchors, tree);
         pass.behind = start.last;
+        pass.announced = start.announced;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         let announced = std::mem::take(&mut pass.announced);
         let (erased, kept) = announced

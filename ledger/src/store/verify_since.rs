@@ -3,6 +3,7 @@
 use super::Store;
 use super::read::ReadError;
 use super::verify::{Anchor, Claim};
+use super::verify_erasure::Announced;
 use super::verify_tree::words_of;
 use crate::chain::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::chain::entry::Hash;
@@ -21,11 +22,13 @@ pub(super) struct Start {
     pub(super) keys: CheckpointKeys,
     /// The last of them: number, hash, time of recording.
     pub(super) last: Option<(u64, Hash, Timestamp)>,
+    /// The erasures that they announce.
+    pub(super) announced: Announced,
 }
 
 impl Store {
     /// What is known at a checkpoint that was verified before: the stored tree has to lead to its root, and the entries
-    /// that are read from before it, its last and those about keys, have to be in it.
+    /// that are read from before it, its last and those about keys and erasures, have to be in it.
     pub(super) async fn start_behind(&self, since: &Claim, head: Head) -> Result<Start, ReadError> {
         let size = since.size;
         let unproven = |why: &dyn std::error::Error| ReadError::Unproven {
@@ -46,7 +49,8 @@ impl Store {
         };
         let keys = self.checkpoint_keys_until(size).await;
         let keys = keys.map_err(|error| unproven(&error))?;
-        for seq in keys.entries().chain([size]) {
+        let (announced, told) = self.announced_until(size).await?;
+        for seq in keys.entries().chain(told).chain([size]) {
             let proof = self.prove_entry(seq, checkpoint).await;
             proof.map_err(|error| unproven(&error))?;
         }
@@ -56,6 +60,7 @@ impl Store {
             frontier,
             keys,
             last,
+            announced,
         })
     }
 }
