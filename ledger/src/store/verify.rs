@@ -160,6 +160,12 @@ impl Store {
                 "entries 1 to {begun}, their payloads, and the identities: not read again, since the stored tree leads to the \
                  checkpoint of that size"
             ));
+            let before = anchors.iter().filter(|anchor| anchor.size < begun).count();
+            if before > 0 {
+                unchecked.push(format!(
+                    "{before} heads and receipts: they lie before entry {begun}"
+                ));
+            }
         }
         let warnings = lag(&mut snapshot, self.id(), &proof, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
