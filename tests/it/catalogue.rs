@@ -68,6 +68,30 @@ async fn a_ledger_that_vanished_is_missed() {
     assert!(output.stderr.contains("ledger one ("), "{output:?}");
 }
 
+/// With its lines in the catalogue gone as well, it is the catalogue that is broken.
+#[tokio::test]
+async fn a_ledger_that_vanished_from_the_catalogue_too_is_missed() {
+    let world = World::with_ledger(&["one"]).await;
+    world.ledger(["init", "two"]).ok();
+    world.ledger(["init", "three"]).ok();
+    vanish(&world, "two").await;
+    let mut superuser = world.superuser().await;
+    let catalogue: uuid::Uuid =
+        sqlx::query_scalar("select ledger_id from ledger.heads where name = 'catalogue'")
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap();
+    for table in ["entries", "payloads"] {
+        let delete =
+            format!("delete from ledger.{table} where ledger_id = '{catalogue}' and seq = 3");
+        execute(&mut superuser, without_triggers(table, &delete)).await;
+    }
+    let output = world.ledger(["verify", "--ledger", "one"]);
+    assert_eq!(output.exit, 1, "{output:?}");
+    let words = "by the catalogue, its own seq 3: entry is missing";
+    assert!(output.stdout.contains(words), "{output:?}");
+}
+
 #[tokio::test]
 async fn the_catalogue_is_not_counted_where_the_only_ledger_is_looked_for() {
     let world = World::start().await;

@@ -125,6 +125,23 @@ fn every_path_and_link_in_a_document_leads_somewhere() {
     assert!(seen > 20, "{seen}");
 }
 
+/// The threat model names its tests: each of them is there.
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let model = document("docs/threat-model.md");
+    let tests = all(r"`([a-z_]+::[a-z_0-9]+)`", &model);
+    assert!(tests.len() > 40, "{}", tests.len());
+    for test in tests {
+        let (module, name) = test.split_once("::").unwrap();
+        let source = document(&format!("tests/it/{module}.rs"));
+        assert!(source.contains(&format!("fn {name}(")), "{test}");
+    }
+    for path in all(r"`(chain/[a-z_]+\.rs)`", &model) {
+        let source = document(&format!("ledger/src/{path}"));
+        assert!(source.contains("#[test]"), "{path}");
+    }
+}
+
 #[test]
 fn decisions_are_numbered_and_say_why() {
     let decisions = sources("docs/decisions", &[".md"]);

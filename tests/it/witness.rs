@@ -11,7 +11,8 @@ use ledger::chain::witness::AddCheckpoint;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{World, binary, line};
+use crate::tamper::dump_into;
+use crate::world::{World, binary, line, output};
 
 /// A running `ledger witness`; killed where it is dropped.
 struct Witness {
@@ -128,6 +129,39 @@ async fn two_of_three_witnesses_anchor_a_ledger() {
     assert_eq!(again.stdout.matches("witness.example.org/").count(), 2);
     let (exit, report) = world.verify(&["--policy", file]);
     assert_eq!((exit, &report["anchored"]), (0, &json!(4)), "{report}");
+}
+
+/// The tail is cut together with the cosignatures on it: the witness itself remembers.
+#[tokio::test]
+async fn a_tail_cut_with_its_cosignatures_is_missed_by_the_witness() {
+    let world = World::start().await;
+    append(&world);
+    let log = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let log = log.trim_end();
+    let home = crate::world::temporary("witness");
+    let witness = Witness::start(home.path(), "witness.example.org/w", log, "127.0.0.1:0");
+    let policy = format!("log {log}\n{}quorum w\n", witness.policy_line("w"));
+    let file = world.home().join("policy");
+    std::fs::write(&file, policy).unwrap();
+    let file = file.to_str().unwrap();
+    world.ledger(["checkpoint", "--policy", file]).ok();
+    let older = World::empty().await;
+    dump_into(&world, &older, &[]);
+    append(&world);
+    world.ledger(["checkpoint", "--policy", file]).ok();
+
+    // An auditor's machine: no record of the signer's.
+    let auditor = crate::world::temporary("auditor");
+    let mut command = binary(auditor.path());
+    command
+        .env("DATABASE_URL", older.url())
+        .args(["verify", "--json", "--policy", file]);
+    let told = output(&mut command);
+    assert_eq!(told.exit, 1, "{told:?}");
+    assert!(
+        told.stdout
+            .contains("what witness.example.org/w cosigned last")
+    );
 }
 
 #[tokio::test]

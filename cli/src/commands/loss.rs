@@ -36,15 +36,17 @@ pub(crate) async fn run(common: &Common<'_>, args: &Loss) -> Result<Exit, Failur
     let session = common.open().await?;
     let mut place = "a kept checkpoint";
     if let Some(policy) = &policy {
-        let (claim, unmet) = quorum::claim(&session, policy).await?;
-        outside.claims.extend(claim);
-        if let Some(unmet) = unmet {
-            output::note(format_args!("warning: {unmet}"));
+        let vouched = quorum::vouched(&session, policy).await?;
+        outside.claims.extend(vouched.claims);
+        for words in vouched.unasked.into_iter().chain(vouched.unmet) {
+            output::note(format_args!("warning: {words}"));
         }
         place = "the witnesses of the policy";
     }
     // A tail that was cut off since would be answered for as if it had never been.
-    outside.claims.extend(signers_record(&session)?);
+    outside
+        .claims
+        .extend(signers_record(&session, session.store.id())?);
     let bar = output::bar("entries checked");
     let report = session
         .store

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use ledger::chain::note::VerifierKey;
+use ledger::domain::id::LedgerId;
+use ledger::store::Store;
 use ledger::store::checkpoint::ProveError;
 use ledger::store::read::ReadError;
 use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
 
 use super::prove::read_checkpoint;
-use super::witness::quorum;
+use super::witness::quorum::{self, Vouched};
 use super::{Common, read_failure};
 use crate::args::Verify;
 use crate::catalogue;
@@ -39,13 +41,14 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     }
     let policy = args.policy.as_deref().map(quorum::read).transpose()?;
     let session = common.open().await?;
-    let mut unmet = None;
+    let mut vouched = Vouched::default();
     if let Some(policy) = &policy {
-        let (claim, words) = quorum::claim(&session, policy).await?;
-        outside.claims.extend(claim);
-        unmet = words;
+        vouched = quorum::vouched(&session, policy).await?;
+        outside.claims.append(&mut vouched.claims);
     }
-    outside.claims.extend(signers_record(&session)?);
+    outside
+        .claims
+        .extend(signers_record(&session, session.store.id())?);
     if let Some(named) = &args.since {
         outside.since = Some(since(&session, named).await?);
     }
@@ -64,7 +67,8 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     let mut answer = Answer::of(&report);
     answer.hold_against(common, &session).await?;
     session.close().await;
-    if let Some(unmet) = unmet {
+    answer.unchecked.extend(vouched.unasked);
+    if let Some(unmet) = vouched.unmet {
         answer.unchecked.push(unmet);
         if answer.verdict == "intact" {
             answer.verdict = "unknown";
@@ -151,8 +155,11 @@ async fn since(session: &Session, named: &str) -> Result<Claim, Failure> {
 }
 
 /// What the signer on this machine has signed last. It lies beside the key, which may be beside the database: no anchor.
-pub(crate) fn signers_record(session: &Session) -> Result<Option<Claim>, Failure> {
-    let record = signing::record(&session.database.home, session.store.id());
+pub(crate) fn signers_record(
+    session: &Session,
+    ledger: LedgerId,
+) -> Result<Option<Claim>, Failure> {
+    let record = signing::record(&session.database.home, ledger);
     let last = record
         .last()
         .map_err(|error| signing::failure(error.into()))?;
@@ -278,7 +285,11 @@ impl Answer {
                 .push("there is no catalogue: a ledger that vanishes is not missed".to_owned());
             return Ok(());
         };
-        let about = (catalogue.id() != session.store.id()).then_some(&session.store);
+        let other = catalogue.id() != session.store.id();
+        if other {
+            self.check_catalogue(&catalogue, session).await?;
+        }
+        let about = other.then_some(&session.store);
         match Box::pin(catalogue.missed(about)).await {
             Ok(missed) => {
                 if missed.unlisted {
@@ -288,7 +299,7 @@ impl Answer {
                 if !missed.findings.is_empty() {
                     self.verdict = "tampered";
                 }
-                self.catalogue = missed.findings;
+                self.catalogue.extend(missed.findings);
             }
             Err(
                 error @ (ProveError::Read(ReadError::Damaged { .. }) | ProveError::Keys { .. }),
@@ -300,6 +311,28 @@ impl Answer {
                     .push(format!("{what}: `ledger verify --ledger catalogue`"));
             }
             Err(error) => return Err(signing::failure(error)),
+        }
+        Ok(())
+    }
+
+    /// The catalogue speaks for the ledger only where it is whole itself.
+    async fn check_catalogue(
+        &mut self,
+        catalogue: &Store,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let outside = Outside {
+            claims: signers_record(session, catalogue.id())?
+                .into_iter()
+                .collect(),
+            ..Outside::default()
+        };
+        let report = Box::pin(catalogue.verify(outside, |_, _| {})).await;
+        let report = report.map_err(read_failure)?;
+        for broken in report.findings.broken() {
+            self.verdict = "tampered";
+            self.catalogue
+                .push(format!("its own seq {}: {}", broken.seq, broken.how));
         }
         Ok(())
     }

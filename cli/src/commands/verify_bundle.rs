@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use ledger::chain::archive::ARCHIVE_BYTES_MAX;
 use ledger::chain::bundle::{Bundle, BundleError, Sound};
 use ledger::chain::entry::Hash;
 use ledger::chain::note::VerifierKey;
-use ledger::chain::policy::Policy;
+use ledger::chain::policy::{Policy, UnmetError};
 use serde::Serialize;
 
 use super::Common;
@@ -16,21 +17,28 @@ use crate::output;
 
 pub(crate) fn run(common: &Common<'_>, path: &Path, args: &Verify) -> Result<Exit, Failure> {
     let given = given_policy(args)?;
-    let what = format!("read {}", path.display());
-    let bytes = std::fs::read(path).map_err(environment(what))?;
+    let what = || format!("read {}", path.display());
+    let length = std::fs::metadata(path).map_err(environment(what()))?.len();
+    if length > ARCHIVE_BYTES_MAX as u64 {
+        return Err(Failure::usage(format_args!(
+            "{} is too long for a bundle",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(environment(what()))?;
     let answer = match check(&bytes, given.as_ref()) {
         Ok(answer) => answer,
-        Err(error) => Answer::tampered(&bytes, &error),
+        Err(error) => Answer::refused(&bytes, &error),
     };
     if common.json {
         output::json(&answer)?;
     } else {
         answer.print()?;
     }
-    Ok(if answer.verdict == "intact" {
-        Exit::Yes
-    } else {
-        Exit::No
+    Ok(match answer.verdict {
+        "intact" => Exit::Yes,
+        "tampered" => Exit::No,
+        _ => Exit::Unknown,
     })
 }
 
@@ -97,7 +105,17 @@ struct About {
 }
 
 impl Answer {
-    fn tampered(bytes: &[u8], error: &BundleError) -> Self {
+    fn refused(bytes: &[u8], error: &BundleError) -> Self {
+        // Cosignatures that are not there yet are nobody's edit.
+        if let BundleError::Unmet(unmet @ UnmetError::Quorum(_)) = error {
+            return Self {
+                verdict: "unknown",
+                sha256: Hash::of(bytes).to_string(),
+                about: None,
+                broken: Vec::new(),
+                unchecked: vec![unmet.to_string()],
+            };
+        }
         let mut broken = vec![error.to_string()];
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::entry::Hash;
 use ledger::chain::note::{NOTE_BYTES_MAX, NoteError, Signature};
 use ledger::chain::policy::Party;
 use ledger::chain::proof::{ProofError, Recipe};
@@ -105,11 +106,43 @@ pub(crate) async fn ask(
     Err(refused(url, StatusCode::CONFLICT, "it changes too often"))
 }
 
-async fn proof(
-    store: &Store,
-    old: u64,
-    size: u64,
-) -> Result<Vec<ledger::chain::entry::Hash>, AskError> {
+/// What a witness cosigned last of this log, and who wants to may read: none where it has cosigned nothing.
+pub(crate) async fn last(
+    client: &Client,
+    witness: &Party,
+    url: &str,
+    origin: &str,
+) -> Result<Option<SignedCheckpoint>, AskError> {
+    let digest = Hash::of(origin.as_bytes());
+    let address = format!("{}/{digest}/checkpoint", url.trim_end_matches('/'));
+    let send = |source: reqwest::Error| AskError::Send {
+        url: url.to_owned(),
+        source: source.without_url(),
+    };
+    let answer = client.get(&address).send().await.map_err(send)?;
+    let status = answer.status();
+    let text = short_text(answer).await.map_err(send)?;
+    match status {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Ok(None),
+        _ => return Err(refused(url, status, &text)),
+    }
+    let bad = |source| AskError::Answer {
+        url: url.to_owned(),
+        vkey: witness.key.to_string(),
+        source,
+    };
+    let signed = SignedCheckpoint::parse(text.as_bytes()).map_err(|_| bad(None))?;
+    let note = signed.note().verify([&witness.key]);
+    note.map_err(|error| bad(Some(error)))?;
+    if signed.checkpoint().origin() == origin {
+        Ok(Some(signed))
+    } else {
+        Err(bad(None))
+    }
+}
+
+async fn proof(store: &Store, old: u64, size: u64) -> Result<Vec<Hash>, AskError> {
     let failed = |source: ProveError| {
         let source = Box::new(source);
         AskError::Prove { old, source }

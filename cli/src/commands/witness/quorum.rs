@@ -5,6 +5,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use ledger::chain::checkpoint::SignedCheckpoint;
 use ledger::chain::policy::{POLICY_BYTES_MAX, Policy};
+use ledger::store::checkpoint::ProveError;
 use ledger::store::verify::Claim;
 
 use super::client;
@@ -84,47 +85,94 @@ pub(crate) async fn ask(
     Ok((signed, unmet.is_none()))
 }
 
-/// What the policy's witnesses vouch for: the last stored checkpoint that it accepts, as something kept outside; and in words
-/// what they do not vouch for.
-pub(crate) async fn claim(
-    session: &Session,
-    policy: &Policy,
-) -> Result<(Option<Claim>, Option<String>), Failure> {
+/// What the witnesses of a policy say of a ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Vouched {
+    /// The last stored checkpoint that the policy accepts, and what each witness itself says that it cosigned last.
+    pub(crate) claims: Vec<Claim>,
+    /// Why the policy is not met.
+    pub(crate) unmet: Option<String>,
+    /// Witnesses that could not be asked.
+    pub(crate) unasked: Vec<String>,
+}
+
+/// Holds the stored checkpoints against the policy, and asks its witnesses what they have cosigned: stored cosignatures may have
+/// been cut off together with the tail that they were for.
+pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouched, Failure> {
+    let mut found = Vouched::default();
     let mut accepted = None;
-    let mut refused = None;
     let mut after = 0;
     loop {
-        let page = session.store.stored_checkpoints(after).await;
-        let page = page.map_err(signing::failure)?;
+        let page = match session.store.stored_checkpoints(after).await {
+            // Which one is damaged is for the pass over the ledger to name.
+            Err(ProveError::Checkpoint(error)) => {
+                found.unmet = Some(format!("a stored checkpoint cannot be read: {error}"));
+                break;
+            }
+            page => page.map_err(signing::failure)?,
+        };
         let Some(last) = page.last() else { break };
         after = last.checkpoint.checkpoint().size();
         for stored in page {
             let signed = cosigned(session, stored.checkpoint).await?;
             match policy.check(&signed) {
                 Ok(by) => {
-                    let witnessed = !by.witnesses.is_empty();
-                    accepted = Some((signed, witnessed));
-                    refused = None;
+                    accepted = Some((signed.clone(), !by.witnesses.is_empty()));
+                    found.unmet = None;
                 }
-                Err(error) => refused = Some((signed.checkpoint().size(), error)),
+                Err(error) => {
+                    found.unmet = Some(format!(
+                        "the policy does not accept the checkpoint of {} entries: {:#}",
+                        signed.checkpoint().size(),
+                        anyhow::Error::from(error)
+                    ));
+                }
             }
         }
     }
-    let words = match (&accepted, refused) {
-        (_, Some((size, error))) => Some(format!(
-            "the policy does not accept the checkpoint of {size} entries: {:#}",
-            anyhow::Error::from(error)
-        )),
-        (None, None) => Some("the policy has no checkpoint to accept: none was made".to_owned()),
-        (Some(_), None) => None,
-    };
-    let claim = accepted.map(|(signed, witnessed)| Claim {
-        source: "the last checkpoint that the policy accepts".to_owned(),
+    if accepted.is_none() && found.unmet.is_none() {
+        found.unmet = Some("the policy has no checkpoint to accept: none was made".to_owned());
+    }
+    let claim = |source, signed: SignedCheckpoint, outside| Claim {
+        source,
         size: signed.checkpoint().size(),
         root: signed.checkpoint().root(),
         vkeys: policy.logs().iter().map(|log| log.key.clone()).collect(),
         signed: Some(signed),
-        outside: witnessed,
+        outside,
+    };
+    let source = "the last checkpoint that the policy accepts".to_owned();
+    found
+        .claims
+        .extend(accepted.map(|(signed, witnessed)| claim(source, signed, witnessed)));
+
+    let keys = session.store.checkpoint_keys().await;
+    let keys = keys.map_err(signing::failure)?;
+    let http = client::client().map_err(environment("prepare requests to witnesses"))?;
+    let origin = keys.origin();
+    let asked = policy.witnesses().iter().map(|witness| {
+        let http = &http;
+        async move {
+            let Some(url) = witness.url.as_deref() else {
+                return (witness, Err("the policy has no address of it".to_owned()));
+            };
+            let last = client::last(http, witness, url, origin).await;
+            let last = last.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+            (witness, last)
+        }
     });
-    Ok((claim, words))
+    for (witness, answer) in join_all(asked).await {
+        let name = witness.key.name();
+        match answer {
+            Ok(Some(signed)) => {
+                let source = format!("what {name} cosigned last");
+                found.claims.push(claim(source, signed, true));
+            }
+            Ok(None) => {}
+            Err(why) => found
+                .unasked
+                .push(format!("what {name} cosigned last: {why}")),
+        }
+    }
+    Ok(found)
 }
