@@ -639,7 +639,9 @@ pub async fn copies(
             .unwrap_or_default();
         // One that says nothing, or not of whom it is, may hold everything.
         let of = said.get("owner").and_then(serde_json::Value::as_str);
-        if of.is_none_or(|of| of == owner.to_string()) {
+        // A redacted bundle, or tiles: entries without their payloads, in which there is nothing to erase.
+        let without_payloads = said.get("payloads").and_then(serde_json::Value::as_u64) == Some(0);
+        if !without_payloads && of.is_none_or(|of| of == owner.to_string()) {
             let member = |name: &str| said.get(name).and_then(serde_json::Value::as_str);
             copies.push((
                 CopyMade {
