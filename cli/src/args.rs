@@ -356,6 +356,12 @@ pub(crate) struct Loss {
     /// Answer for this scope alone; can be given several times
     #[arg(long = "scope", value_name = "SCOPE", value_enum)]
     pub(crate) scopes: Vec<ScopeName>,
+    /// A checkpoint that was kept outside: up to there the answer is anchored; can be given several times
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Policy (C2SP tlog-policy) whose witnesses must have cosigned a checkpoint, which then anchors the answer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 /// A scope as it is named on the command line.

@@ -6,7 +6,7 @@ use crate::server::execute;
 use crate::world::{World, line};
 
 /// SQL that does something to a table with its triggers off.
-fn without_triggers(table: &str, sql: &str) -> String {
+pub(crate) fn without_triggers(table: &str, sql: &str) -> String {
     format!(
         "begin; alter table ledger.{table} disable trigger user; {sql}; \
          do $$ declare t record; begin \

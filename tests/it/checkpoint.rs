@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::execute;
 use crate::tamper::dump_into;
 use crate::tamper_proof::fill;
-use crate::world::{World, line, output};
+use crate::world::{World, line, output, output_of, temporary};
 
 /// Keeps the note that a command printed in a file.
 fn keep(world: &World, name: &str, note: &str) -> PathBuf {
@@ -222,11 +222,78 @@ async fn a_signer_does_not_sign_a_second_history() {
     let mut command = world.command(["append", "--json"]);
     command.env("DATABASE_URL", forged.url());
     let next = line("test.happened", "service:api", &json!({})).to_string();
-    crate::world::output_of(&mut command, &next).ok();
+    output_of(&mut command, &next).ok();
     let mut command = world.command(["checkpoint"]);
     let refused = output(command.env("DATABASE_URL", forged.url()));
     assert_eq!(refused.exit, 1, "{refused:?}");
     assert!(refused.stderr.contains("would be a fork"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_restored_ledger_that_was_written_to_since_is_a_fork_until_it_is_stated() {
+    let world = World::start().await;
+    append(&world);
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    append(&world);
+    world.ledger(["checkpoint"]).ok();
+    // Written to from a machine that knows nothing of what was signed.
+    let elsewhere = temporary("elsewhere");
+    for _ in 0..3 {
+        let mut command = world.command(["append", "--json"]);
+        command.env("DATABASE_URL", backup.url());
+        command.env("LEDGER_HOME", elsewhere.path());
+        let kek = std::fs::read_to_string(world.home().join("kek")).unwrap();
+        command.env("LEDGER_KEK", kek.trim_end());
+        let next = line("test.happened", "service:api", &json!({})).to_string();
+        output_of(&mut command, &next).ok();
+    }
+    let on_backup = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        output(command.env("DATABASE_URL", backup.url()))
+    };
+    let refused = on_backup(&["checkpoint"]);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.stderr.contains("would be a fork"), "{refused:?}");
+    let verified = on_backup(&["verify"]);
+    assert_eq!(verified.exit, 1, "{verified:?}");
+    on_backup(&[
+        "checkpoint",
+        "restored",
+        "--reason",
+        "written to before it was noticed",
+    ])
+    .ok();
+    on_backup(&["checkpoint"]).ok();
+    on_backup(&["verify"]).ok();
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_found_before_it_is_signed() {
+    let world = World::start().await;
+    append(&world);
+    let flip = "alter table ledger.entries disable trigger user; \
+        update ledger.entries set bytes = set_byte(bytes, 50, get_byte(bytes, 50) # 1) where seq = 2; \
+        alter table ledger.entries enable always trigger refuse_change; \
+        alter table ledger.entries enable always trigger refuse_truncate";
+    world.ledger(["checkpoint", "--ledger", "catalogue"]).ok();
+    let in_test = flip.replace(
+        "seq = 2",
+        "seq = 2 and ledger_id = (select ledger_id from ledger.heads where name = 'test')",
+    );
+    execute(&mut world.superuser().await, in_test).await;
+    let refused = world.ledger(["checkpoint"]);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.stderr.contains("entry 2 is damaged"), "{refused:?}");
+    assert_eq!(
+        world.ledger(["checkpoint", "show"]).exit,
+        1,
+        "nothing was signed"
+    );
+    // Another ledger is not held up by it.
+    world.ledger(["init", "other"]).ok();
+    world.ledger(["checkpoint", "--ledger", "other"]).ok();
+    world.ledger(["checkpoint", "--ledger", "catalogue"]).ok();
 }
 
 #[tokio::test]

@@ -615,3 +615,56 @@ async fn stopped_before_the_destroyed_key_is_recorded_it_is_recorded_the_next_ti
         1
     );
 }
+
+#[tokio::test]
+async fn a_verification_from_a_checkpoint_on_knows_what_was_approved_before_it() {
+    let world = world().await;
+    let owner = approved(&world);
+    let checkpoint = || {
+        world.ledger(["checkpoint"]).ok();
+        world.assert_intact()["size"].to_string()
+    };
+    let intact = |since: &str| {
+        let (exit, report) = world.verify(&["--since", since]);
+        assert_eq!((exit, &report["broken_count"]), (0, &json!(0)), "{report}");
+        assert_eq!(report["erased"][0]["owner"], owner.as_str(), "{report}");
+    };
+    let before = checkpoint();
+    by(&world, "cid", &["erase", &owner]).ok();
+    intact(&before);
+    let after = checkpoint();
+    world.append(&[line("test.happened", BOB, &json!({"n": 9}))]);
+    intact(&after);
+    // A gap in front of the checkpoint is not looked for; one behind it is.
+    edit(&world, "payloads", "delete from ledger.payloads where seq = (select size from ledger.heads where name = 'test')").await;
+    let (exit, report) = world.verify(&["--since", &after]);
+    assert_eq!((exit, &report["broken_count"]), (1, &json!(1)), "{report}");
+}
+
+#[tokio::test]
+async fn a_bundle_that_was_handed_out_is_called_back_and_later_ones_lack_what_went() {
+    let world = world().await;
+    world.ledger(["checkpoint"]).ok();
+    let folder = temporary("bundles");
+    let export = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let arguments = ["export", "--json", "--bundle", path.to_str().unwrap()];
+        let made = world.ledger([&arguments, more].concat()).ok().json();
+        let text = path.to_str().unwrap().to_owned();
+        world.ledger(["verify", "--bundle", &text]).ok();
+        (made, text)
+    };
+    let (_, whole) = export("whole.zip", &[]);
+    export("redacted.zip", &["--redact"]);
+    export("other.zip", &["--from", "6", "--to", "6"]);
+    let (_, done) = erase(&world, ANN, &[]);
+    // Of the three only the first holds payloads of the one who was erased.
+    let copies = done["copies"].as_array().unwrap();
+    assert_eq!(copies.len(), 1, "{done}");
+    let sha256 = Hash::of(&std::fs::read(whole).unwrap()).to_string();
+    assert_eq!(copies[0]["sha256"], sha256.as_str());
+    assert_eq!(copies[0]["type"], "export.made");
+    world.ledger(["checkpoint"]).ok();
+    export("after.zip", &[]);
+    world.assert_intact();
+}

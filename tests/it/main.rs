@@ -37,4 +37,5 @@ mod publish;
 mod schema;
 mod tamper;
 mod tamper_proof;
+mod threats;
 mod tidy;

@@ -258,11 +258,20 @@ impl Answer {
         by: BTreeSet<Actor>,
     ) -> Result<Self, Failure> {
         let owner = request.asked.owner.clone();
-        let copies = erasure::copies(store, &owner).await.map_err(failure)?;
         let erasures = store.erasures().await.map_err(super::read_failure)?;
         let erasure = erasures
             .iter()
             .find(|erasure| erasure.said.request == request.id);
+        let ranges = match erasure {
+            Some(erasure) => erasure.said.ranges.clone(),
+            None => {
+                let held = store.erasable(&owner).await;
+                let held = held.map_err(environment("look at what is held"))?;
+                held.map(|held| held.ranges).unwrap_or_default()
+            }
+        };
+        let copies = erasure::copies(store, &owner, &ranges).await;
+        let copies = copies.map_err(failure)?;
         let by: Vec<String> = match erasure {
             Some(erasure) => erasure
                 .said

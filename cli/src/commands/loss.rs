@@ -6,6 +6,8 @@ use ledger::projections::loss::{Integrity, loss};
 use ledger::store::verify::Outside;
 use serde::Serialize;
 
+use super::verify::{claims, signers_record};
+use super::witness::quorum;
 use super::{Common, log, read_failure};
 use crate::args::{Loss, ScopeName};
 use crate::exit::{Exit, Failure};
@@ -26,11 +28,27 @@ pub(crate) async fn run(common: &Common<'_>, args: &Loss) -> Result<Exit, Failur
         None => At::Head,
     };
     let scopes: Vec<Scope> = args.scopes.iter().map(|name| scope_of(*name)).collect();
+    let mut outside = Outside {
+        claims: claims(&args.checkpoints, &[])?,
+        ..Outside::default()
+    };
+    let policy = args.policy.as_deref().map(quorum::read).transpose()?;
     let session = common.open().await?;
+    let mut place = "a kept checkpoint";
+    if let Some(policy) = &policy {
+        let (claim, unmet) = quorum::claim(&session, policy).await?;
+        outside.claims.extend(claim);
+        if let Some(unmet) = unmet {
+            output::note(format_args!("warning: {unmet}"));
+        }
+        place = "the witnesses of the policy";
+    }
+    // A tail that was cut off since would be answered for as if it had never been.
+    outside.claims.extend(signers_record(&session)?);
     let bar = output::bar("entries checked");
     let report = session
         .store
-        .verify(Outside::default(), |done, all| bar.set(done, all))
+        .verify(outside, |done, all| bar.set(done, all))
         .await
         .map_err(read_failure)?;
     bar.clear();
@@ -40,7 +58,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Loss) -> Result<Exit, Failur
         At::Seq(seq) => At::Seq(seq.min(report.head.size)),
         time @ At::Time(_) => time,
     };
-    let answer = loss(&session.store, at, Integrity::from(&report))
+    let answer = loss(&session.store, at, Integrity::of(&report, place))
         .await
         .map_err(read_failure)?;
     let simulated = session.store.row().simulated_clock;

@@ -31,7 +31,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
             .iter()
             .map(|text| anchor(text))
             .collect::<Result<_, _>>()?,
-        claims: claims(&args)?,
+        claims: claims(&args.checkpoints, &args.vkeys)?,
         since: None,
     };
     for path in &args.receipts {
@@ -95,9 +95,8 @@ fn anchor(text: &str) -> Result<Anchor, Failure> {
 }
 
 /// The checkpoints that were kept.
-fn claims(args: &Verify) -> Result<Vec<Claim>, Failure> {
-    let vkeys: Vec<VerifierKey> = args
-        .vkeys
+pub(crate) fn claims(checkpoints: &[PathBuf], vkeys: &[String]) -> Result<Vec<Claim>, Failure> {
+    let vkeys: Vec<VerifierKey> = vkeys
         .iter()
         .map(|vkey| {
             let read = vkey.parse();
@@ -117,7 +116,7 @@ fn claims(args: &Verify) -> Result<Vec<Claim>, Failure> {
             outside: true,
         })
     };
-    args.checkpoints.iter().map(read).collect()
+    checkpoints.iter().map(read).collect()
 }
 
 /// The checkpoint that an earlier verification led to.
@@ -152,7 +151,7 @@ async fn since(session: &Session, named: &str) -> Result<Claim, Failure> {
 }
 
 /// What the signer on this machine has signed last. It lies beside the key, which may be beside the database: no anchor.
-fn signers_record(session: &Session) -> Result<Option<Claim>, Failure> {
+pub(crate) fn signers_record(session: &Session) -> Result<Option<Claim>, Failure> {
     let record = signing::record(&session.database.home, session.store.id());
     let last = record
         .last()

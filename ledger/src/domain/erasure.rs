@@ -215,6 +215,12 @@ impl Ranges {
         after > 0 && self.0[after - 1].1 >= seq
     }
 
+    /// Whether a number from `first` to `last` is in it.
+    pub fn meets(&self, first: u64, last: u64) -> bool {
+        let after = self.0.partition_point(|(_, to)| *to < first);
+        self.0.get(after).is_some_and(|(from, _)| *from <= last)
+    }
+
     /// How many numbers are in it.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(from, to)| to - from + 1).sum()
@@ -269,6 +275,10 @@ mod tests {
                 ranges.iter().any(|n| n == seq),
                 "{seq}"
             );
+            for last in seq..20 {
+                let meets = ranges.iter().any(|n| (seq..=last).contains(&n));
+                assert_eq!(ranges.meets(seq, last), meets, "{seq} {last}");
+            }
         }
         let text = serde_json::to_string(&ranges).unwrap();
         assert_eq!(text, "[[3,5],[9,9],[11,12]]");

@@ -484,6 +484,8 @@ pub async fn approve(
 pub struct Prospect {
     /// Payloads that would go.
     pub payloads: u64,
+    /// Their entries.
+    pub ranges: Ranges,
     /// Subjects that would go.
     pub subjects: u64,
     /// Where the items among them stand.
@@ -546,6 +548,7 @@ pub async fn prospect(store: &Store, owner: &Subject) -> Result<Prospect, Erasur
     }
     Ok(Prospect {
         payloads: found.payloads,
+        ranges: found.ranges,
         subjects: subjects.len() as u64,
         items,
         obstacles,
@@ -622,35 +625,32 @@ pub async fn govern(
     record(store, event, subject, person, cause, None).await
 }
 
-/// The copies that left the ledger and may hold what is about this owner, with where they went.
+/// The copies that left the ledger and hold some of these entries of an owner, with where they went. One that does not say
+/// what it holds may hold everything.
 pub async fn copies(
     store: &Store,
     owner: &Subject,
+    ranges: &Ranges,
 ) -> Result<Vec<(CopyMade, Option<String>)>, ErasureError> {
     let mut copies = Vec::new();
     for_each(store, &COPY_TYPES, None, |decoded| {
-        let text = decoded
-            .event
-            .as_ref()
-            .ok()
-            .and_then(|event| event.to_json().ok());
-        let said: serde_json::Value = text
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
-        // One that says nothing, or not of whom it is, may hold everything.
-        let of = said.get("owner").and_then(serde_json::Value::as_str);
-        // A redacted bundle, or tiles: entries without their payloads, in which there is nothing to erase.
-        let without_payloads = said.get("payloads").and_then(serde_json::Value::as_u64) == Some(0);
-        if !without_payloads && of.is_none_or(|of| of == owner.to_string()) {
-            let member = |name: &str| said.get(name).and_then(serde_json::Value::as_str);
-            copies.push((
-                CopyMade {
-                    seq: decoded.entry.seq,
-                    event_type: decoded.entry.event_type.to_string(),
-                    sha256: member("sha256").and_then(|text| text.parse().ok()),
-                },
-                member("to").map(ToOwned::to_owned),
-            ));
+        let (holds, sha256, to) = match decoded.event {
+            Ok(Event::SubjectExported(made)) => {
+                (made.owner == *owner, Some(made.sha256), Some(made.to))
+            }
+            Ok(Event::ExportMade(made)) => {
+                let payloads = made.payloads > 0 && ranges.meets(made.first, made.last);
+                (payloads, Some(made.sha256), None)
+            }
+            _ => (true, None, None),
+        };
+        if holds {
+            let copy = CopyMade {
+                seq: decoded.entry.seq,
+                event_type: decoded.entry.event_type.to_string(),
+                sha256,
+            };
+            copies.push((copy, to));
         }
         Ok(())
     })
@@ -681,7 +681,7 @@ pub async fn execute(
             obstacles: prospect.obstacles,
         });
     }
-    let copies = copies(store, owner).await?;
+    let copies = copies(store, owner, &prospect.ranges).await?;
     let said = SubjectErased {
         request: request.id,
         requested_by: request.by.clone(),

@@ -2,25 +2,32 @@
 
 use super::custody::CustodyFold;
 use super::fold::{At, run};
-use crate::domain::verdict::{AsOf, Inputs, LossAnswer, Scope, judge};
+use crate::domain::verdict::{Anchor, AsOf, Inputs, LossAnswer, Scope, judge};
 use crate::store::Store;
 use crate::store::read::ReadError;
 use crate::store::verify::Report;
 
 /// What a check of the log itself found. A log that is doubtful answers nothing with `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Integrity {
     /// Every entry, link, payload and identity that could be checked was in order.
     pub log_intact: bool,
     /// All guards of its tables were on.
     pub guards_on: bool,
+    /// Up to which entry something from outside speaks for the log, and what.
+    pub anchored: Option<Anchor>,
 }
 
-impl From<&Report> for Integrity {
-    fn from(report: &Report) -> Self {
+impl Integrity {
+    /// What a verification found that was given something from `place`.
+    pub fn of(report: &Report, place: &str) -> Self {
         Self {
             log_intact: report.findings.broken_count() == 0,
             guards_on: report.guards_off.is_empty(),
+            anchored: report.anchored.map(|seq| Anchor {
+                seq,
+                place: place.to_owned(),
+            }),
         }
     }
 }
@@ -45,7 +52,10 @@ pub async fn loss(
             seq,
             recorded_at: recorded_at.instant(),
         },
-        anchored: None,
+        anchored: integrity.anchored.map(|anchor| Anchor {
+            seq: anchor.seq.min(seq),
+            ..anchor
+        }),
         scopes: scopes.into_iter().collect(),
         lost: custody.lost(),
         guards_on: integrity.guards_on,

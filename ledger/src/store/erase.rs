@@ -124,6 +124,7 @@ impl Store {
         said: &SubjectErased,
         next: &Kek,
     ) -> Result<Erased, EraseError> {
+        self.is_writable().map_err(EraseError::Append)?;
         let mut attempt = 1;
         loop {
             match self.erase_once(owner, actor, said, next).await {

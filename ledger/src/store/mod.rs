@@ -316,15 +316,21 @@ impl Store {
         })
     }
 
-    async fn prepare(&self, mut draft: Draft) -> Result<(Row, Given), AppendError> {
-        if let Some((signed, found)) = self.inner.behind.get()
-            && draft.event_type.as_str() != "ledger.restored"
-        {
-            return Err(AppendError::Behind {
+    /// Refuses where the database was put back to a state before a checkpoint that is known.
+    fn is_writable(&self) -> Result<(), AppendError> {
+        match self.inner.behind.get() {
+            None => Ok(()),
+            Some((signed, found)) => Err(AppendError::Behind {
                 ledger: self.id(),
                 signed: *signed,
                 found: *found,
-            });
+            }),
+        }
+    }
+
+    async fn prepare(&self, mut draft: Draft) -> Result<(Row, Given), AppendError> {
+        if draft.event_type.as_str() != "ledger.restored" {
+            self.is_writable()?;
         }
         let id = self.inner.clock.entry_id();
         if draft.payload.trim().len() != draft.payload.len() {

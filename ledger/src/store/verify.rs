@@ -130,6 +130,7 @@ impl Store {
         let tree = TreeCheck::start(&mut snapshot, self.id(), frontier, keys, claims).await?;
         let mut pass = Pass::new(self, anchors, tree);
         pass.behind = start.last;
+        pass.announced = start.announced;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         let announced = std::mem::take(&mut pass.announced);
         let (erased, kept) = announced
@@ -159,6 +160,12 @@ impl Store {
                 "entries 1 to {begun}, their payloads, and the identities: not read again, since the stored tree leads to the \
                  checkpoint of that size"
             ));
+            let before = anchors.iter().filter(|anchor| anchor.size < begun).count();
+            if before > 0 {
+                unchecked.push(format!(
+                    "{before} heads and receipts: they lie before entry {begun}"
+                ));
+            }
         }
         let warnings = lag(&mut snapshot, self.id(), &proof, head).await?;
         let guards_off = guards_off(&mut snapshot).await?;
@@ -198,7 +205,7 @@ impl Store {
     }
 
     /// What is known at a checkpoint that was verified before: the stored tree has to lead to its root, and the entries
-    /// that are read from before it, its last and those about keys, have to be in it.
+    /// that are read from before it, its last and those about keys and erasures, have to be in it.
     async fn start_behind(&self, since: &Claim, head: Head) -> Result<Start, ReadError> {
         let size = since.size;
         let unproven = |why: &dyn std::error::Error| ReadError::Unproven {
@@ -219,7 +226,8 @@ impl Store {
         };
         let keys = self.checkpoint_keys_until(size).await;
         let keys = keys.map_err(|error| unproven(&error))?;
-        for seq in keys.entries().chain([size]) {
+        let (announced, told) = self.announced_until(size).await?;
+        for seq in keys.entries().chain(told).chain([size]) {
             let proof = self.prove_entry(seq, checkpoint).await;
             proof.map_err(|error| unproven(&error))?;
         }
@@ -229,6 +237,7 @@ impl Store {
             frontier,
             keys,
             last,
+            announced,
         })
     }
 
@@ -297,6 +306,7 @@ struct Start {
     frontier: Frontier,
     keys: CheckpointKeys,
     last: Option<(u64, Hash, Timestamp)>,
+    announced: Announced,
 }
 
 /// State of one verification beside the verifier's own.

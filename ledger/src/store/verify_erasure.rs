@@ -2,12 +2,14 @@
 //! that was requested, approved by two persons, and took exactly what had been stored.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 
+use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
 
 use super::payload::PayloadText;
-use super::query;
-use super::read::ReadError;
+use super::read::{Filter, ReadError};
+use super::{Store, query};
 use crate::chain::entry::{Entry, Hash};
 use crate::chain::erasure::ErasedDigest;
 use crate::chain::verify::{Findings, How};
@@ -49,12 +51,44 @@ struct Request {
     approvals: Vec<(Actor, Timestamp)>,
 }
 
+/// Types of the entries that tell of erasures.
+const TYPES: [&str; 4] = [
+    "erasure.requested",
+    "erasure.approved",
+    "subject.erased",
+    "kek.destroyed",
+];
+
 /// Whether the pass has to show [`Announced::entry`] an entry of this type.
 pub(super) fn announces(event_type: &str) -> bool {
-    matches!(
-        event_type,
-        "erasure.requested" | "erasure.approved" | "subject.erased" | "kek.destroyed"
-    )
+    TYPES.contains(&event_type)
+}
+
+impl Store {
+    /// What the entries up to `size` say about erasures, and which entries that are: the caller has to see to it that they
+    /// are those of the chain.
+    pub(super) async fn announced_until(
+        &self,
+        size: u64,
+    ) -> Result<(Announced, Vec<u64>), ReadError> {
+        #[expect(clippy::expect_used, reason = "the types are this program's own")]
+        let types = TYPES.map(|name| name.parse().expect("an event type"));
+        let filter = Filter {
+            types: types.to_vec(),
+            to: Some(size),
+            ..Filter::default()
+        };
+        let mut announced = Announced::default();
+        let mut seqs = Vec::new();
+        let mut entries = pin!(self.read(filter));
+        while let Some(recorded) = entries.try_next().await? {
+            if let Some(json) = recorded.payload.json() {
+                announced.said(&recorded.entry, json);
+            }
+            seqs.push(recorded.entry.seq);
+        }
+        Ok((announced, seqs))
+    }
 }
 
 fn failed(source: sqlx::Error) -> ReadError {
@@ -68,10 +102,13 @@ impl Announced {
     /// Takes in an entry whose type [`announces`], with salt ‖ payload. Where these are not what the entry commits to, they
     /// announce nothing.
     pub(super) fn entry(&mut self, entry: &Entry, salted: &[u8]) {
-        let PayloadText::Open { json, .. } = PayloadText::from_committed(entry, salted) else {
-            return;
-        };
-        match Event::decode(entry.event_type.as_str(), entry.schema, &json) {
+        if let PayloadText::Open { json, .. } = PayloadText::from_committed(entry, salted) {
+            self.said(entry, &json);
+        }
+    }
+
+    fn said(&mut self, entry: &Entry, json: &str) {
+        match Event::decode(entry.event_type.as_str(), entry.schema, json) {
             Ok(Event::ErasureRequested(asked)) => {
                 let request = Request {
                     hash: entry.hash(),
