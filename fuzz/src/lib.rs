@@ -4,12 +4,13 @@
 //! The targets of `cargo fuzz` call these, and so does `ledger/tests/fuzz.rs` on every test run, over the corpus and seeded
 //! mutations of it.
 
+use ledger::chain::bundle::Bundle;
 use ledger::chain::canonical;
 use ledger::chain::checkpoint::{Checkpoint, SignedCheckpoint};
 use ledger::chain::entry::{Entry, FORMAT, leaf_hash};
 use ledger::chain::note::{Note, Signature, VerifierKey};
 use ledger::chain::policy::Policy;
-use ledger::chain::tiles::{Tile, bundle};
+use ledger::chain::tiles::{self, Tile};
 use ledger::chain::tlog_proof::TlogProof;
 
 /// Published with the vectors of the tlog formats; the policy asks for this witness.
@@ -21,7 +22,8 @@ const PROOF: &[u8] = include_bytes!("../corpus/tlog_proof/three-of-fifteen");
 pub type Target = fn(&[u8]);
 
 /// Everything that reads bytes of others, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("bundle", bundle),
     ("canonical", canonical),
     ("checkpoint", checkpoint),
     ("cosignature", cosignature),
@@ -132,7 +134,21 @@ pub fn tile(bytes: &[u8]) {
     let _ = tile.hashes(content.as_bytes());
     if let Ok(entries) = tile.entries(content.as_bytes()) {
         assert_eq!(entries.len(), usize::from(tile.width()));
-        assert_eq!(bundle(entries).ok().as_deref(), Some(content.as_bytes()));
+        assert_eq!(
+            tiles::bundle(entries).ok().as_deref(),
+            Some(content.as_bytes())
+        );
+    }
+}
+
+/// An evidence bundle, and the archive around it.
+pub fn bundle(bytes: &[u8]) {
+    let Ok(read) = Bundle::unpack(bytes) else {
+        return;
+    };
+    assert_eq!(read.pack().ok().as_deref(), Some(bytes));
+    if let Ok(policy) = read.own_policy() {
+        let _ = read.verify(&policy);
     }
 }
 

@@ -90,9 +90,10 @@ type Accepts = fn(&[u8]) -> bool;
 /// A target whose corpus it refuses as a whole would show nothing.
 #[test]
 fn each_corpus_holds_what_its_reader_accepts() {
-    use ledger::chain::{canonical, checkpoint, entry, note, policy, tiles, tlog_proof};
+    use ledger::chain::{bundle, canonical, checkpoint, entry, note, policy, tiles, tlog_proof};
 
-    let accepts: [(&str, Accepts); 8] = [
+    let accepts: [(&str, Accepts); 9] = [
+        ("bundle", |bytes| bundle::Bundle::unpack(bytes).is_ok()),
         ("canonical", |bytes| canonical::parse(bytes).is_ok()),
         ("checkpoint", |bytes| {
             checkpoint::SignedCheckpoint::parse(bytes).is_ok()

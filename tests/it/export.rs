@@ -490,3 +490,38 @@ async fn tiles_of_another_history_are_left_alone() {
         checkpoint
     );
 }
+
+/// The whole way: a run, its checkpoint, its evidence, and an auditor who has neither PostgreSQL nor this program.
+#[tokio::test]
+async fn the_bundle_of_a_demo_is_checked_by_the_programs_in_it() {
+    let home = temporary("demo");
+    let demo = |arguments: &[&str]| {
+        let place = if arguments[0] == "demo" {
+            home.path().to_owned()
+        } else {
+            home.path().join("demo")
+        };
+        output(binary(&place).args(arguments)).ok()
+    };
+    demo(&["demo", "--users", "2", "--json"]);
+    demo(&["checkpoint"]);
+    let vkey = demo(&["key", "show", "--vkey"]).stdout.trim().to_owned();
+    let bundle = home.path().join("demo.zip");
+    let made = demo(&["export", "--json", "--bundle", text(&bundle)]).json();
+    let (exit, report) = verify_offline(&bundle, &["--vkey", &vkey]);
+    assert_eq!(
+        (exit, &report["verdict"]),
+        (0, &json!("intact")),
+        "{report}"
+    );
+    assert_eq!(report["about"]["payloads"], made["entries"]);
+    let Some(folder) = unzip(&bundle) else { return };
+    let checked = python(folder.path(), &["check.py"]).unwrap().ok();
+    let (entries, size) = (&made["entries"], &made["size"]);
+    let expected = format!("{entries} entries and {entries} payloads are in the tree of {size} ");
+    assert!(checked.stdout.starts_with(&expected), "{checked:?}");
+    let signed = python(folder.path(), &["signature.py", &vkey])
+        .unwrap()
+        .ok();
+    assert_eq!(signed.stdout, format!("signed by {vkey}\n"));
+}
