@@ -137,7 +137,7 @@ impl Store {
         let (erased, kept) = announced
             .settle(&mut snapshot, self.id(), &mut findings)
             .await?;
-        if findings.entries == 0 && strayed(&mut snapshot, head).await? {
+        if begun == 0 && findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
             findings.name(head.size, How::HeadAltered(why));
