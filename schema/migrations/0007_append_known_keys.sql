@@ -81,6 +81,9 @@ begin
     for v_row in
         select u.ord, u.key, u.lease, u.fence, u.recorded_at, u.type = 'ledger.created' as creates,
                (select e.seq from ledger.entries e where e.ledger_id = p_ledger and e.key = u.key) as known_seq,
+               -- Likewise a probe for each row, and for plain ones none.
+               u.key_id = '' or (select k.owner from ledger.keys k
+                                 where k.ledger_id = p_ledger and k.key_id = u.key_id) is not null as has_key,
                (u.id is not null and octet_length(u.key) <= 128 and u.key ~ '^[a-z0-9._:/-]+$'
                 and octet_length(u.type) <= 128 and u.type ~ '^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$'
                 and u.schema between 1 and 65535
@@ -205,6 +208,11 @@ begin
             v_now_text := to_char(v_now at time zone 'UTC', c_time);
             v_head.recorded_at := v_now;
         end if;
+        if not v_row.has_key then
+            -- A writer may still hold a key that was destroyed since it read it.
+            raise exception 'a payload is sealed under a key that was destroyed meanwhile'
+                using errcode = 'object_not_in_prerequisite_state', hint = 'run the command again: it then draws another key';
+        end if;
         if (v_seq = 0) <> v_row.creates then
             raise exception 'ledger.created and it alone is entry 1' using errcode = 'invalid_parameter_value';
         end if;
@@ -221,15 +229,6 @@ begin
     end loop;
 
     if v_seq > v_head.size then
-        -- A writer may still hold a key that was destroyed since it read it. Once for each key of the call.
-        if exists (select from (select distinct u.key_id from unnest(o_status, p_key_ids) as u (status, key_id)
-                                where u.status = 'appended' and u.key_id <> '') sealed
-                   where not exists (select from ledger.keys k
-                                     where k.ledger_id = p_ledger and k.key_id = sealed.key_id)) then
-            raise exception 'a payload is sealed under a key that was destroyed meanwhile'
-                using errcode = 'object_not_in_prerequisite_state', hint = 'run the command again: it then draws another key';
-        end if;
-
         insert into ledger.entries (ledger_id, seq, id, key, type, subject, run, recorded_at, hash, bytes)
         select p_ledger, u.seq, u.id, u.key, u.type, u.subject, u.run, u.at, u.hash, u.bytes
         from unnest(o_status, o_seq, o_at, o_hash, o_bytes, p_ids, p_keys, p_types, p_subjects, p_runs)

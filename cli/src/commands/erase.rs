@@ -262,13 +262,12 @@ impl Answer {
         let erasure = erasures
             .iter()
             .find(|erasure| erasure.said.request == request.id);
-        let ranges = match erasure {
-            Some(erasure) => erasure.said.ranges.clone(),
-            None => {
-                let held = store.erasable(&owner).await;
-                let held = held.map_err(environment("look at what is held"))?;
-                held.map(|held| held.ranges).unwrap_or_default()
-            }
+        let ranges = if let Some(erasure) = erasure {
+            erasure.said.ranges.clone()
+        } else {
+            let held = store.erasable(&owner).await;
+            let held = held.map_err(environment("look at what is held"))?;
+            held.map(|held| held.ranges).unwrap_or_default()
         };
         let copies = erasure::copies(store, &owner, &ranges).await;
         let copies = copies.map_err(failure)?;

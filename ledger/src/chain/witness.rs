@@ -208,9 +208,9 @@ mod tests {
         tree.root()
     }
 
-    fn seen(size: u64) -> Option<Seen> {
+    fn seen(size: u64) -> Seen {
         let root = root(size, 0);
-        Some(Seen { size, root })
+        Seen { size, root }
     }
 
     fn request(old: u64, size: u64, history: u8) -> AddCheckpoint {
@@ -237,19 +237,26 @@ mod tests {
     fn what_extends_the_last_is_cosigned_and_nothing_else() {
         assert!(request(0, 9, 0).judge(&keys(), None).is_ok());
         assert!(request(0, 0, 0).judge(&keys(), None).is_ok());
-        assert!(request(7, 9, 0).judge(&keys(), seen(7)).is_ok());
-        assert!(request(9, 9, 0).judge(&keys(), seen(9)).is_ok(), "again");
+        assert!(request(7, 9, 0).judge(&keys(), Some(seen(7))).is_ok());
+        assert!(
+            request(9, 9, 0).judge(&keys(), Some(seen(9))).is_ok(),
+            "again"
+        );
         let status = |request: AddCheckpoint, seen| {
             request.judge(&keys(), seen).map_err(|r| r.status()).err()
         };
-        assert_eq!(status(request(0, 9, 0), seen(7)), Some(409));
+        assert_eq!(status(request(0, 9, 0), Some(seen(7))), Some(409));
         assert_eq!(status(request(7, 9, 0), None), Some(409));
-        assert_eq!(status(request(6, 9, 0), seen(7)), Some(409));
-        assert_eq!(status(request(7, 9, 1), seen(7)), Some(422), "a fork");
-        assert_eq!(status(request(9, 9, 1), seen(9)), Some(422), "a split view");
+        assert_eq!(status(request(6, 9, 0), Some(seen(7))), Some(409));
+        assert_eq!(status(request(7, 9, 1), Some(seen(7))), Some(422), "a fork");
+        assert_eq!(
+            status(request(9, 9, 1), Some(seen(9))),
+            Some(422),
+            "a split view"
+        );
         let mut smaller = request(5, 9, 0);
         smaller.old = 12;
-        assert_eq!(status(smaller, seen(12)), Some(400));
+        assert_eq!(status(smaller, Some(seen(12))), Some(400));
         let mut proven = request(0, 9, 0);
         proven.proof.push(Hash::ZERO);
         assert_eq!(status(proven, None), Some(422), "a proof from nothing");

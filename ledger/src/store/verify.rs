@@ -133,10 +133,7 @@ impl Store {
         pass.behind = start.last;
         pass.announced = start.announced;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
-        let announced = std::mem::take(&mut pass.announced);
-        let (erased, kept) = announced
-            .settle(&mut snapshot, self.id(), &mut findings)
-            .await?;
+        let (erased, kept) = pass.erasures(&mut snapshot, &mut findings).await?;
         if begun == 0 && findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
@@ -357,6 +354,16 @@ impl<'a> Pass<'a> {
             findings.name(seq, How::IdentityAltered("its row is gone".to_owned()));
         }
         Ok(findings)
+    }
+
+    /// Tells the payloads that were erased from those that are lost.
+    async fn erasures(
+        &mut self,
+        snapshot: &mut PgConnection,
+        findings: &mut Findings,
+    ) -> Result<(Vec<Erased>, Vec<String>), ReadError> {
+        let announced = std::mem::take(&mut self.announced);
+        announced.settle(snapshot, self.store.id(), findings).await
     }
 
     fn orphan(&mut self, seq: i64) {
