@@ -417,6 +417,7 @@ async fn an_incremental_verification_reads_what_is_new_and_says_so() {
     fill(&world, 600).await;
     let old = world.ledger(["checkpoint"]).ok().stdout;
     let old = keep(&world, "old.txt", &old);
+    assert_eq!(world.verify_exit(&["--since", "600"]), 0, "nothing is new");
     world.ledger(["key", "rotate"]).ok();
     fill(&world, 700).await;
     for since in [path(&old), "600", "601"] {

@@ -134,7 +134,7 @@ impl Store {
         pass.announced = start.announced;
         let mut findings = pass.entries(&mut snapshot, head, progress).await?;
         let (erased, kept) = pass.erasures(&mut snapshot, &mut findings).await?;
-        if findings.entries == 0 && strayed(&mut snapshot, head).await? {
+        if begun == 0 && findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
             findings = Findings::default();
             findings.name(head.size, How::HeadAltered(why));
