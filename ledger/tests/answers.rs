@@ -251,6 +251,7 @@ fn whole() -> Body {
 const SOUND: Integrity = Integrity {
     log_intact: true,
     guards_on: true,
+    anchored: None,
 };
 
 #[tokio::test]

@@ -110,13 +110,10 @@ async fn a_catalogue_that_is_gone_or_damaged_is_told() {
     let edit = "update ledger.entries e set bytes = bytes || 'x' from ledger.heads h \
                 where h.ledger_id = e.ledger_id and h.name = 'catalogue' and seq = 2";
     execute(&mut superuser, without_triggers("entries", edit)).await;
-    let report = world.assert_intact();
-    assert!(
-        report["unchecked"]
-            .to_string()
-            .contains("the catalogue, since"),
-        "{report}"
-    );
+    let (status, report) = world.verify(&[]);
+    assert_eq!((status, &report["broken"]), (1, &json!([])), "{report}");
+    let words = "its own seq 2: bytes are not an entry";
+    assert!(report["catalogue"].to_string().contains(words), "{report}");
     assert_eq!(world.verify_exit(&["--ledger", "catalogue"]), 1);
     vanish(&world, "catalogue").await;
     let report = world.assert_intact();

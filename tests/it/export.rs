@@ -140,7 +140,7 @@ async fn a_bundle_is_checked_offline_and_by_the_python_in_it() {
 
     let policy = world.home().join("policy");
     let witness = "witness.example.org+b8a2cf20+BFLN3yikSfFkVAJtrnh/CiY3Zozkoy7clp+P7XB28qUN";
-    for (quorum, expected) in [("none", 0), ("W", 1)] {
+    for (quorum, expected) in [("none", 0), ("W", 3)] {
         let text = format!("log {vkey}\nwitness W {witness}\nquorum {quorum}\n");
         std::fs::write(&policy, text).unwrap();
         let asked = ["--policy", policy.to_str().unwrap()];

@@ -118,7 +118,7 @@ async fn a_truncation_that_would_flip_a_verdict() {
 async fn a_clock_jump() {
     let world = World::start().await;
     let happened = line("test.happened", "service:api", &json!({}));
-    world.append(&[happened.clone()]);
+    world.append(std::slice::from_ref(&happened));
     let jump = |hours: i32| {
         format!(
             "set allow_system_table_mods = on; \
@@ -131,7 +131,7 @@ async fn a_clock_jump() {
     execute(&mut world.superuser().await, hide).await;
     for hours in [24, -24, 0] {
         execute(&mut world.superuser().await, jump(hours)).await;
-        world.append(&[happened.clone()]);
+        world.append(std::slice::from_ref(&happened));
     }
     let log = world.ledger(["log", "--json"]).ok().lines();
     let times: Vec<&str> = log

@@ -181,7 +181,7 @@ async fn a_stolen_log_key_gets_no_fork_cosigned() {
 
     let origin = log.split('+').next().unwrap();
     drop(rustls::crypto::ring::default_provider().install_default());
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().build().unwrap();
     let digest = Hash::of(origin.as_bytes());
     let kept = format!("{}/{digest}/checkpoint", witness.address);
     let read = client

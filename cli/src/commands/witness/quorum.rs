@@ -166,7 +166,8 @@ pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouche
         match answer {
             Ok(Some(signed)) => {
                 let source = format!("what {name} cosigned last");
-                found.claims.push(claim(source, signed, true));
+                // It can accuse alone; to anchor takes the quorum.
+                found.claims.push(claim(source, signed, false));
             }
             Ok(None) => {}
             Err(why) => found
