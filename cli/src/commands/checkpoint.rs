@@ -230,8 +230,7 @@ pub(crate) async fn cosigned(
     session: &Session,
     mut checkpoint: SignedCheckpoint,
 ) -> Result<SignedCheckpoint, Failure> {
-    let size = checkpoint.checkpoint().size();
-    let lines = session.store.stored_cosignatures(size).await;
+    let lines = session.store.stored_cosignatures(&checkpoint).await;
     for line in lines.map_err(signing::failure)? {
         checkpoint
             .add(line)
@@ -256,7 +255,7 @@ async fn list(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
         for stored in &page {
             let checkpoint = stored.checkpoint.checkpoint();
             after = checkpoint.size();
-            let lines = session.store.stored_cosignatures(after).await;
+            let lines = session.store.stored_cosignatures(&stored.checkpoint).await;
             let listed = Listed {
                 size: after,
                 root: checkpoint.root().to_string(),

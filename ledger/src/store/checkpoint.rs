@@ -13,7 +13,7 @@ use crate::chain::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::chain::entry::{Entry, Hash, leaf_hash};
 use crate::chain::keys::{self, CheckpointKeys, KeyEntryError};
 use crate::chain::merkle::Frontier;
-use crate::chain::note::{NoteSigner, Signature, VerifierKey};
+use crate::chain::note::{Note, NoteSigner, SIGNATURES_MAX, Signature, VerifierKey};
 use crate::chain::proof::{Nodes, ProofError, Recipe, verify_consistency, verify_inclusion};
 use crate::domain::event::{Event, LedgerRestored};
 use crate::domain::id::{Actor, Subject};
@@ -161,9 +161,14 @@ impl Store {
             let json = recorded.payload.json().ok_or_else(damaged)?;
             let event = Event::decode(entry.event_type.as_str(), entry.schema, json)
                 .map_err(|_| damaged())?;
-            folded
-                .apply(seq, &event)
-                .map_err(|source| ProveError::Keys { seq, source })?;
+            match folded.apply(seq, &event) {
+                Ok(()) => {}
+                // Whoever may append can append what no key signed: it changes nothing, and verify names it.
+                Err(error) if seq > 1 => {
+                    tracing::warn!(seq, %error, "an entry about keys is passed over");
+                }
+                Err(source) => return Err(ProveError::Keys { seq, source }),
+            }
         }
         Ok(folded)
     }
@@ -204,27 +209,40 @@ impl Store {
         rows.iter().map(stored).collect()
     }
 
-    /// The lines of witnesses on a stored checkpoint.
+    /// The lines of witnesses on a stored checkpoint, as many as a note holds. A line that is not by the key beside it is left out:
+    /// whoever may write can store such ones, and verify names them.
     ///
     /// # Errors
-    /// The database's; a line that is no signature.
-    pub async fn stored_cosignatures(&self, size: u64) -> Result<Vec<Signature>, ProveError> {
+    /// The database's.
+    pub async fn stored_cosignatures(
+        &self,
+        stored: &SignedCheckpoint,
+    ) -> Result<Vec<Signature>, ProveError> {
         let what = "read the cosignatures";
         let rows = query(
-            "select line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
+            "select vkey, line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
         )
         .bind(self.id().uuid())
-        .bind(number(size))
+        .bind(number(stored.checkpoint().size()))
         .fetch_all(self.pool())
         .await
         .map_err(failed(what))?;
-        rows.iter()
-            .map(|row| {
-                let line: &str = row.try_get("line").map_err(failed(what))?;
-                let signature: Result<Signature, _> = line.parse();
-                signature.map_err(|error| ProveError::Checkpoint(error.into()))
-            })
-            .collect()
+        let note = stored.note();
+        let mut lines = Vec::new();
+        for row in &rows {
+            let vkey: &str = row.try_get("vkey").map_err(failed(what))?;
+            let line: &str = row.try_get("line").map_err(failed(what))?;
+            let (Ok(key), Ok(line)) = (vkey.parse::<VerifierKey>(), line.parse::<Signature>())
+            else {
+                continue;
+            };
+            let alone = Note::new(note.text().to_owned(), vec![line.clone()]);
+            let full = note.signatures().len() + lines.len() >= SIGNATURES_MAX;
+            if !full && alone.is_ok_and(|alone| alone.verify([&key]).is_ok()) {
+                lines.push(line);
+            }
+        }
+        Ok(lines)
     }
 
     /// Stores a witness's signature on a stored checkpoint.
@@ -238,8 +256,7 @@ impl Store {
         signature: &Signature,
     ) -> Result<(), ProveError> {
         let text = stored.note().text().to_owned();
-        let note = crate::chain::note::Note::new(text, vec![signature.clone()])
-            .map_err(CheckpointError::from)?;
+        let note = Note::new(text, vec![signature.clone()]).map_err(CheckpointError::from)?;
         note.verify(std::slice::from_ref(vkey))
             .map_err(CheckpointError::from)?;
         query("select ledger.cosign($1, $2, $3, $4)")
