@@ -61,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) anchored: Option<u64>,
     /// What could not be checked, in words.
     pub(super) unchecked: Vec<String>,
+    /// Something in there could be tampering as well, so that nothing can be called intact.
+    pub(super) undecided: bool,
     /// Size of the last sound checkpoint; 0 where there is none.
     pub(super) last_checkpoint: u64,
     /// Size of the last one that an entry says was published; 0 where none was.
@@ -110,11 +112,13 @@ pub(super) struct TreeCheck {
     /// Sizes and roots that entries say there are checkpoints of.
     told: Vec<(u64, u64, Hash)>,
     claims: BTreeMap<u64, Vec<Claim>>,
-    contradicted: Vec<Claim>,
+    /// Claims that do not hold, and why where it is their signature.
+    contradicted: Vec<(Claim, Option<String>)>,
     keys: CheckpointKeys,
     /// An entry about keys cannot be read, so that a signature proves nothing either way.
     keys_in_doubt: bool,
     anchored: Option<u64>,
+    undecided: bool,
     faults: Vec<Fault>,
 }
 
@@ -194,6 +198,7 @@ impl TreeCheck {
             keys_in_doubt: false,
             from,
             anchored: None,
+            undecided: false,
             faults: Vec::new(),
         };
         check.read_ahead(snapshot).await?;
@@ -349,6 +354,7 @@ impl TreeCheck {
         Ok(Outcome {
             anchored: self.anchored,
             unchecked,
+            undecided: self.undecided,
             last_checkpoint: self.last_checkpoint,
             last_published: self.last_published,
         })
@@ -468,27 +474,43 @@ impl TreeCheck {
                 self.fault(size, How::NotAsAnchored(why), None);
             } else if let Err(error) = checked {
                 let why = format!("{source}: {}", words_of(&error));
-                self.fault(size, How::NotAsAnchored(why), None);
+                self.contradicted.push((claim, Some(why)));
             } else if size > self.last_seq || !self.gap && self.frontier.root() != claim.root {
-                self.contradicted.push(claim);
+                self.contradicted.push((claim, None));
             } else if claim.outside && !self.gap {
                 self.anchored = self.anchored.max(Some(size));
             }
         }
     }
 
-    /// Names the claims that do not hold, but those about entries whose loss the ledger states.
+    /// Names the claims that do not hold, but the very checkpoint whose loss the ledger states. Its key may be lost with it.
+    ///
+    /// Another one of a size that was lost may be of the lost history, or of what took its place and was cut or rewritten
+    /// since: that is left open. The signer's own record is never of the past.
     fn contradicted(&mut self) -> Vec<String> {
         let mut stated = Vec::new();
-        for claim in std::mem::take(&mut self.contradicted) {
+        for (claim, unsigned) in std::mem::take(&mut self.contradicted) {
             let Claim {
                 source, size, root, ..
             } = claim;
-            if let Some((seq, restored)) = self.keys.lost(size)
-                && (size < restored.lost_to || root == restored.lost_root)
-            {
+            if let Some((seq, restored)) = self.keys.lost_exactly(size, &root) {
                 stated.push(format!(
                     "{source}: entries {} to {} were lost when the ledger was restored from a backup, as entry {seq} states",
+                    restored.lost_from, restored.lost_to
+                ));
+                continue;
+            }
+            if let Some(why) = unsigned {
+                self.fault(size, How::NotAsAnchored(why), None);
+                continue;
+            }
+            if let Some((seq, restored)) = self.keys.lost(size)
+                && claim.signed.is_some()
+            {
+                self.undecided = true;
+                stated.push(format!(
+                    "{source}: it does not hold; entry {seq} states that entries {} to {} were lost, and it is of them, or of \
+                     entries that took their place and were cut off or rewritten since",
                     restored.lost_from, restored.lost_to
                 ));
                 continue;
