@@ -81,6 +81,13 @@ async fn each_column_of_a_node() {
     let of_nothing =
         "insert into ledger.tree select ledger_id, 1, 2, hash from ledger.tree where index = 0";
     ledger.assert_names(of_nothing, &[768]).await;
+    // A row of no ledger that is missed in none is nobody's, wherever in a tree it would stand.
+    for index in [0, 1, 2, 9] {
+        let of_nobody = format!(
+            "insert into ledger.tree select gen_random_uuid(), 1, {index}, hash from ledger.tree where index = 0"
+        );
+        ledger.assert_names(&of_nobody, &[]).await;
+    }
 }
 
 #[tokio::test]

@@ -320,7 +320,7 @@ impl TreeCheck {
                 self.fault(size, How::CheckpointAltered(why), None);
             }
         }
-        self.stray_nodes(snapshot).await?;
+        unchecked.extend(self.stray_nodes(snapshot).await?);
         self.cosignatures(snapshot).await?;
 
         let unsettled: BTreeSet<u64> = findings
@@ -334,7 +334,8 @@ impl TreeCheck {
         let mut excused = 0_u64;
         for fault in self.faults {
             let cause = fault.rests_on.is_some_and(|(from, to)| {
-                unsettled.range(from..=to).next().is_some() || head_altered && to > head.size
+                from <= to && unsettled.range(from..=to).next().is_some()
+                    || head_altered && to > head.size
             });
             if cause {
                 excused += 1;

@@ -38,50 +38,58 @@ impl TreeCheck {
         Ok(())
     }
 
-    /// Nodes that no entries make, and those that are missing under a checkpoint.
+    /// Nodes that no entries make, and those that are missing under a checkpoint. Gives words about nodes of no ledger.
     pub(super) async fn stray_nodes(
         &mut self,
         snapshot: &mut PgConnection,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<String>, ReadError> {
         let what = "look for nodes of no entries";
         let rows = query(
-            "select t.level, t.index from ledger.tree t \
+            "select t.level, t.index, t.ledger_id = $1 as own from ledger.tree t \
              where t.ledger_id = $1 and (t.index::numeric + 1) * power(256::numeric, t.level) > $2 \
                 or not exists (select from ledger.heads h where h.ledger_id = t.ledger_id) \
-             order by t.level, t.index limit 1000",
+             order by t.ledger_id <> $1, t.level, t.index limit 1000",
         )
         .bind(self.ledger.uuid())
         .bind(i64::try_from(self.last_seq).unwrap_or(i64::MAX))
         .fetch_all(snapshot)
         .await
         .map_err(failed(what))?;
-        let mut moved = 0;
-        for (level, index) in std::mem::take(&mut self.missing) {
-            let last = last_entry(level, index);
-            if last <= self.last_checkpoint {
-                moved += 1;
-                let why = format!("{} is gone", node_words(level, index));
-                self.fault(last, How::NodeAltered(why), None);
-            }
+        let (gone, not_grown): (Vec<_>, Vec<_>) = std::mem::take(&mut self.missing)
+            .into_iter()
+            .partition(|(level, index)| last_entry(*level, *index) <= self.last_checkpoint);
+        // A row that was given another place is missed at its own: one edit.
+        let mut moved = gone.len();
+        for (level, index) in gone {
+            let why = format!("{} is gone", node_words(level, index));
+            self.fault(last_entry(level, index), How::NodeAltered(why), None);
         }
+        let mut of_no_ledger = 0_u64;
         for row in &rows {
             if moved > 0 {
-                // A row that was given another place is missed at its own: one edit.
                 moved -= 1;
                 continue;
             }
             let level: i16 = row.try_get("level").map_err(failed(what))?;
             let index: i64 = row.try_get("index").map_err(failed(what))?;
+            let own: bool = row.try_get("own").map_err(failed(what))?;
             let (level, index) = (u32::from(level.unsigned_abs()), index.unsigned_abs());
             let last = last_entry(level, index);
-            let why = format!(
-                "{} is of entries that are not there",
-                node_words(level, index)
-            );
-            let rests_on = Some((self.last_seq + 1, last));
-            self.fault(last, How::NodeAltered(why), rests_on);
+            let words = node_words(level, index);
+            if own {
+                let why = format!("{words} is of entries that are not there");
+                let rests_on = Some((self.last_seq + 1, last));
+                self.fault(last, How::NodeAltered(why), rests_on);
+            } else if not_grown.contains(&(level, index)) {
+                let why = format!("{words} stands under no ledger");
+                self.fault(last, How::NodeAltered(why), None);
+            } else {
+                of_no_ledger += 1;
+            }
         }
-        Ok(())
+        Ok((of_no_ledger > 0).then(|| {
+            format!("{of_no_ledger} stored nodes of the tree that stand under no ledger and are missed in none of this one's")
+        }))
     }
 
     pub(super) async fn cosignatures(
