@@ -344,6 +344,7 @@ impl TreeCheck {
             }
         }
         if self.keys_in_doubt {
+            self.undecided = true;
             unchecked
                 .push("signatures of checkpoints: an entry about their keys is damaged".to_owned());
         }
@@ -424,9 +425,12 @@ impl TreeCheck {
             return self.fault(checkpoint.size(), altered(why), None);
         }
         let mut sound = true;
-        if self.keys_in_doubt {
-            sound = false;
-        } else if let Err(error) = self.keys.verify_alone(&signed) {
+        let verified = if self.keys_in_doubt {
+            Ok(())
+        } else {
+            self.keys.verify_alone(&signed)
+        };
+        if let Err(error) = verified {
             sound = false;
             self.fault(size, altered(words_of(&error)), None);
         } else if row.root != Some(checkpoint.root()) {
@@ -451,7 +455,7 @@ impl TreeCheck {
             self.links.push((size, row.before));
         }
         self.before = size;
-        if sound && size <= self.last_seq {
+        if sound && !self.keys_in_doubt && size <= self.last_seq {
             self.last_checkpoint = self.last_checkpoint.max(size);
         }
     }
