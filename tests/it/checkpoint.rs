@@ -343,6 +343,36 @@ async fn what_took_the_place_of_lost_entries_is_not_excused_as_lost() {
 }
 
 #[tokio::test]
+async fn a_ledger_put_back_to_before_a_rotation_is_taken_up_again() {
+    let world = World::start().await;
+    append(&world);
+    world.ledger(["checkpoint"]).ok();
+    let old = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    world.ledger(["key", "rotate"]).ok();
+    world.ledger(["key", "retire", old.trim_end()]).ok();
+    let lost = world.ledger(["checkpoint", "show"]).ok().stdout;
+    let lost = keep(&world, "lost.txt", &lost);
+    let on_backup = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        output(command.env("DATABASE_URL", backup.url()))
+    };
+    assert_eq!(on_backup(&["checkpoint"]).exit, 1);
+    on_backup(&["checkpoint", "restored", "--reason", "a disk"]).ok();
+    on_backup(&["checkpoint"]).ok();
+    // The key of the lost checkpoint is lost as well.
+    let verify = ["verify", "--json", "--checkpoint", path(&lost)];
+    let report = on_backup(&verify).ok().json();
+    let said = report["unchecked"].to_string();
+    assert!(said.contains("were lost when the ledger"), "{said}");
+    let rotated = on_backup(&["key", "rotate"]);
+    assert_eq!(rotated.exit, 0, "{rotated:?}");
+    on_backup(&["key", "retire", old.trim_end()]).ok();
+    on_backup(&["verify"]).ok();
+}
+
+#[tokio::test]
 async fn a_flipped_bit_is_found_before_it_is_signed() {
     let world = World::start().await;
     append(&world);
