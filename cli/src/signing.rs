@@ -74,12 +74,7 @@ pub(crate) fn signers(
     paths.sort();
     let mut signers = Vec::new();
     for path in paths {
-        if let Some(text) = read_private(&path)? {
-            let signer = NoteSigner::from_signing_key(text.trim_end()).map_err(|error| {
-                Failure::usage(error).hint(format!("look at {}", path.display()))
-            })?;
-            signers.push(signer);
-        }
+        signers.extend(signer_in(&path)?);
     }
     Ok(signers)
 }
@@ -92,8 +87,9 @@ pub(crate) fn keep(home: &Home, ledger: LedgerId, signer: &NoteSigner) -> Result
     Ok(path)
 }
 
-/// Removes the file of a key that signs no more; the path that was removed, if it was there.
-pub(crate) fn forget(
+/// Lays the file of a retired key aside: no checkpoint is signed with it, and a ledger that is put back to before its end can
+/// only be taken up again by it. Gives the file's new place, if it was there.
+pub(crate) fn lay_aside(
     home: &Home,
     ledger: LedgerId,
     key: &VerifierKey,
@@ -103,18 +99,63 @@ pub(crate) fn forget(
         file(&folder, ledger, Some(key)),
         file(&folder, ledger, None),
     ] {
-        let Some(text) = read_private(&path)? else {
-            continue;
-        };
-        let holds = NoteSigner::from_signing_key(text.trim_end())
-            .is_ok_and(|signer| signer.verifier_key() == *key);
-        if holds {
-            let what = format!("remove {}", path.display());
-            std::fs::remove_file(&path).map_err(environment(what))?;
-            return Ok(Some(path));
+        if signer_in(&path)?.is_some_and(|signer| signer.verifier_key() == *key) {
+            let aside = retired_file(&folder, ledger, key);
+            let what = format!("rename {}", path.display());
+            std::fs::rename(&path, &aside).map_err(environment(what))?;
+            return Ok(Some(aside));
         }
     }
     Ok(None)
+}
+
+/// The keys that were retired here, for the statement of a restore alone.
+pub(crate) fn retired(home: &Home, ledger: LedgerId) -> Result<Vec<NoteSigner>, Failure> {
+    let mut signers = Vec::new();
+    for entry in std::fs::read_dir(folder(home))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let own = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&format!("{ledger}.")))
+            .is_some_and(|rest| rest.ends_with(".retired"));
+        if own {
+            signers.extend(signer_in(&entry.path())?);
+        }
+    }
+    Ok(signers)
+}
+
+/// Takes keys into use again that a restored ledger does not know to be retired.
+pub(crate) fn take_up(home: &Home, ledger: LedgerId, keys: &[VerifierKey]) -> Result<(), Failure> {
+    let folder = folder(home);
+    for signer in retired(home, ledger)? {
+        let key = signer.verifier_key();
+        if keys.contains(&key) {
+            let aside = retired_file(&folder, ledger, &key);
+            let what = format!("rename {}", aside.display());
+            std::fs::rename(&aside, file(&folder, ledger, Some(&key)))
+                .map_err(environment(what))?;
+        }
+    }
+    Ok(())
+}
+
+fn retired_file(folder: &Path, ledger: LedgerId, key: &VerifierKey) -> PathBuf {
+    folder.join(format!("{ledger}.{:08x}.retired", key.id()))
+}
+
+fn signer_in(path: &Path) -> Result<Option<NoteSigner>, Failure> {
+    let Some(text) = read_private(path)? else {
+        return Ok(None);
+    };
+    let signer = NoteSigner::from_signing_key(text.trim_end());
+    signer
+        .map(Some)
+        .map_err(|error| Failure::usage(error).hint(format!("look at {}", path.display())))
 }
 
 /// Makes the folder of the keys, for its owner alone.

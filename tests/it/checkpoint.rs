@@ -269,6 +269,110 @@ async fn a_restored_ledger_that_was_written_to_since_is_a_fork_until_it_is_state
 }
 
 #[tokio::test]
+async fn what_took_the_place_of_lost_entries_is_not_excused_as_lost() {
+    let world = World::start().await;
+    append(&world);
+    world.ledger(["checkpoint"]).ok();
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    for _ in 0..4 {
+        append(&world);
+    }
+    world.ledger(["checkpoint"]).ok();
+    let on = |ledger: &World, arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        output(command.env("DATABASE_URL", ledger.url()))
+    };
+    on(&backup, &["checkpoint", "restored", "--reason", "a disk"]).ok();
+    // Entry 3 states that 3 to 6 are lost. What is signed from here on is of the new history, and so are its sizes.
+    let cut = World::empty().await;
+    dump_into(&backup, &cut, &[]);
+    let vkey = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let id = vkey.split('+').next().unwrap().rsplit('/').next().unwrap();
+    let key = std::fs::read_to_string(world.home().join("checkpoint-keys").join(id)).unwrap();
+    let kek = std::fs::read_to_string(world.home().join("kek")).unwrap();
+    let elsewhere = temporary("elsewhere");
+    std::fs::create_dir(elsewhere.path().join("checkpoint-keys")).unwrap();
+    let from_elsewhere = |ledger: &World, arguments: &[&str], input: &str| {
+        let mut command = world.command(arguments);
+        command.env("DATABASE_URL", ledger.url());
+        command.env("LEDGER_HOME", elsewhere.path());
+        command.env("LEDGER_KEK", kek.trim_end());
+        command.env("LEDGER_CHECKPOINT_KEY", key.trim_end());
+        output_of(&mut command, input)
+    };
+    let next = || line("test.happened", "service:api", &json!({})).to_string();
+    let mut command = world.command(["append", "--json"]);
+    command.env("DATABASE_URL", backup.url());
+    output_of(&mut command, &next()).ok();
+    let place = temporary("published");
+    let target = format!("folder:{}", place.path().display());
+    let kept = on(&backup, &["checkpoint", "--publish", &target]).ok();
+    let kept = keep(&world, "kept.txt", &kept.stdout);
+    let verify = ["verify", "--json", "--checkpoint", path(&kept)];
+    let report = on(&backup, &verify).ok().json();
+    assert_eq!(
+        (&report["verdict"], &report["anchored"]),
+        (&json!("intact"), &json!(4))
+    );
+
+    // Cut off, and then rewritten: the record beside the key is of the present, and the kept note is not said to be lost.
+    for rewritten in [false, true] {
+        if rewritten {
+            for _ in 0..2 {
+                from_elsewhere(&cut, &["append", "--json"], &next()).ok();
+            }
+        }
+        assert_eq!(on(&cut, &["verify"]).exit, 1, "{rewritten}");
+        let answer = from_elsewhere(&cut, &verify, "");
+        let report = answer.json();
+        assert_eq!(
+            (answer.exit, &report["verdict"], &report["anchored"]),
+            (3, &json!("unknown"), &json!(null)),
+            "{report}"
+        );
+        let said = report["unchecked"].to_string();
+        assert!(said.contains("cut off or rewritten since"), "{said}");
+    }
+    let refused = from_elsewhere(&cut, &["checkpoint", "--publish", &target], "");
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("the ledger was cut or rewritten"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_ledger_put_back_to_before_a_rotation_is_taken_up_again() {
+    let world = World::start().await;
+    append(&world);
+    world.ledger(["checkpoint"]).ok();
+    let old = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    world.ledger(["key", "rotate"]).ok();
+    world.ledger(["key", "retire", old.trim_end()]).ok();
+    let lost = world.ledger(["checkpoint", "show"]).ok().stdout;
+    let lost = keep(&world, "lost.txt", &lost);
+    let on_backup = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        output(command.env("DATABASE_URL", backup.url()))
+    };
+    assert_eq!(on_backup(&["checkpoint"]).exit, 1);
+    on_backup(&["checkpoint", "restored", "--reason", "a disk"]).ok();
+    on_backup(&["checkpoint"]).ok();
+    // The key of the lost checkpoint is lost as well.
+    let verify = ["verify", "--json", "--checkpoint", path(&lost)];
+    let report = on_backup(&verify).ok().json();
+    let said = report["unchecked"].to_string();
+    assert!(said.contains("were lost when the ledger"), "{said}");
+    let rotated = on_backup(&["key", "rotate"]);
+    assert_eq!(rotated.exit, 0, "{rotated:?}");
+    on_backup(&["key", "retire", old.trim_end()]).ok();
+    on_backup(&["verify"]).ok();
+}
+
+#[tokio::test]
 async fn a_flipped_bit_is_found_before_it_is_signed() {
     let world = World::start().await;
     append(&world);

@@ -2,12 +2,13 @@
 
 use ledger::chain::cosignature::Cosigner;
 use ledger::chain::note::NoteSigner;
-use ledger::store::Draft;
 use ledger::store::checkpoint::Signed;
 use ledger::store::signer::SignerRecord;
+use ledger::store::{Draft, Sealing};
 use serde_json::json;
 
 use crate::append::draft;
+use crate::server::execute;
 use crate::tamper::{ALL, Tampered};
 use crate::world::World;
 
@@ -81,6 +82,13 @@ async fn each_column_of_a_node() {
     let of_nothing =
         "insert into ledger.tree select ledger_id, 1, 2, hash from ledger.tree where index = 0";
     ledger.assert_names(of_nothing, &[768]).await;
+    // A row of no ledger that is missed in none is nobody's, wherever in a tree it would stand.
+    for index in [0, 1, 2, 9] {
+        let of_nobody = format!(
+            "insert into ledger.tree select gen_random_uuid(), 1, {index}, hash from ledger.tree where index = 0"
+        );
+        ledger.assert_names(&of_nobody, &[]).await;
+    }
 }
 
 #[tokio::test]
@@ -152,4 +160,43 @@ async fn what_was_signed_shows_a_rewritten_chain_and_a_cut_tail() {
                update ledger.heads h set (size, hash, recorded_at) = \
                    (select e.seq, e.hash, e.recorded_at from ledger.entries e where e.seq = 500)";
     ledger.assert_names(cut, &[512, SECOND]).await;
+}
+
+#[tokio::test]
+async fn an_entry_about_the_proof_that_is_sealed_is_named() {
+    let world = World::start().await;
+    fill(&world, 3).await;
+    let store = world.store().await;
+    for event_type in ["checkpoint.published", "checkpoint_key.added"] {
+        let mut sealed = draft("{}");
+        sealed.sealing = Sealing::Owner(sealed.subject.clone());
+        sealed.event_type = event_type.parse().unwrap();
+        store.append(sealed).await.unwrap();
+    }
+    store.close().await;
+    fill(&world, 6).await;
+    sign(&world).await;
+    let (exit, report) = world.verify(&[]);
+    let broken: Vec<_> = report["broken"].as_array().unwrap().iter().collect();
+    assert_eq!((exit, broken.len()), (1, 2), "{report}");
+    for (broken, seq) in broken.iter().zip([4, 5]) {
+        assert_eq!(broken["seq"], seq);
+        assert_eq!(
+            broken["how"],
+            "payload is sealed, and its type is kept in plain"
+        );
+    }
+    // What can be compared without the keys still is.
+    let mut superuser = world.superuser().await;
+    let other_root = "alter table ledger.checkpoints disable trigger user; \
+        update ledger.checkpoints set root = sha256(root); \
+        alter table ledger.checkpoints enable always trigger refuse_change; \
+        alter table ledger.checkpoints enable always trigger refuse_truncate";
+    execute(&mut superuser, other_root).await;
+    let (_, report) = world.verify(&[]);
+    let named = report["broken"].to_string();
+    assert!(
+        named.contains("its column root is not the signed one"),
+        "{named}"
+    );
 }

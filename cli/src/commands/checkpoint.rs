@@ -280,13 +280,17 @@ async fn list(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
 async fn restored(common: &Common<'_>, session: &Session, reason: &str) -> Result<Exit, Failure> {
     let home = &session.database.home;
     let id = session.store.id();
-    let signers = signing::signers(common.environment, home, id)?;
+    let mut signers = signing::signers(common.environment, home, id)?;
+    signers.extend(signing::retired(home, id)?);
     let record = signing::record(home, id);
     let stated = session
         .store
         .state_restored(&signers, &record, reason, common.actor()?)
         .await
         .map_err(signing::failure)?;
+    let keys = session.store.checkpoint_keys().await;
+    let keys = keys.map_err(signing::failure)?;
+    signing::take_up(home, id, &keys.valid_at(u64::MAX))?;
     if common.json {
         output::json(&stated)?;
     } else {

@@ -192,7 +192,7 @@ async fn retire(
     });
     let seq = append(common, session, &event).await?;
     let size = checkpoint(session, signers).await?;
-    let removed = signing::forget(&session.database.home, session.store.id(), old)?;
+    let aside = signing::lay_aside(&session.database.home, session.store.id(), old)?;
     if common.json {
         output::json(
             &serde_json::json!({ "vkey": old.to_string(), "until": seq, "checkpoint": size }),
@@ -203,8 +203,11 @@ async fn retire(
             old.id()
         ))?;
     }
-    if let Some(path) = removed {
-        output::note(format_args!("note: removed {}", path.display()));
+    if let Some(path) = aside {
+        output::note(format_args!(
+            "note: its private key is in {}, for a restore to before now; it signs nothing else",
+            path.display()
+        ));
     }
     Ok(())
 }

@@ -232,7 +232,8 @@ struct BrokenLine {
 impl Answer {
     fn of(report: &Report) -> Self {
         let broken_count = report.findings.broken_count();
-        let verdict = match (broken_count, report.guards_off.is_empty()) {
+        let vouched = report.guards_off.is_empty() && !report.undecided;
+        let verdict = match (broken_count, vouched) {
             (0, true) => "intact",
             (0, false) => "unknown",
             _ => "tampered",

@@ -141,7 +141,8 @@ impl<'a> Publication<'a> {
     }
 
     /// Holds the last checkpoint of a place against the ledger: it has to be the beginning of what is published now, unless
-    /// the ledger states that it was lost.
+    /// the ledger states the loss of that very checkpoint. Another one of a size that was lost may be of the history that took
+    /// the place of the lost one, and a person decides.
     async fn extends(&self, place: &str, found: &[u8]) -> Result<(), Failure> {
         let unreadable = |error| {
             let what = format!("read the checkpoint in {place}");
@@ -152,10 +153,18 @@ impl<'a> Publication<'a> {
         let (old, new) = (found.checkpoint(), self.published());
         let keys = self.store.checkpoint_keys().await;
         let keys = keys.map_err(signing::failure)?;
-        keys.verify(&found).map_err(unreadable)?;
-        if keys.lost(old.size()).is_some() {
+        // Before its signature: its key may be lost with it.
+        if keys.lost_exactly(old.size(), &old.root()).is_some() {
             return Ok(());
         }
+        keys.verify(&found).map_err(unreadable)?;
+        let of_lost_size = keys.lost(old.size()).map(|(seq, restored)| {
+            format!(
+                "entry {seq} states that entries {} to {} were lost: where the checkpoint in {place} is of them, move it away; \
+                 where it was signed since, the ledger was cut or rewritten",
+                restored.lost_from, restored.lost_to
+            )
+        });
         if old.size() > new.size() {
             return Err(Failure::new(
                 Exit::No,
@@ -165,13 +174,17 @@ impl<'a> Publication<'a> {
                     new.size()
                 ),
             )
-            .hint("the database was put back to an earlier state, or another signer is ahead"));
+            .hint(of_lost_size.unwrap_or_else(|| {
+                "the database was put back to an earlier state, or another signer is ahead"
+                    .to_owned()
+            })));
         }
         let proof = self.store.prove_consistency(old, new).await;
         proof.map(drop).map_err(|error| {
             let failure = signing::failure(error);
-            let hint = format!("{place} holds a checkpoint that this ledger does not extend");
-            failure.hint(hint)
+            failure.hint(of_lost_size.unwrap_or_else(|| {
+                format!("{place} holds a checkpoint that this ledger does not extend")
+            }))
         })
     }
 }

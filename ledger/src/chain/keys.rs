@@ -146,7 +146,16 @@ impl CheckpointKeys {
         &self.restores
     }
 
-    /// The entry that states the loss of a checkpoint of this size.
+    /// The entry that states the loss of just this checkpoint.
+    pub fn lost_exactly(&self, size: u64, root: &Hash) -> Option<&(u64, LedgerRestored)> {
+        let stated = |(_, restored): &&(u64, LedgerRestored)| {
+            restored.lost_to == size && restored.lost_root == *root
+        };
+        self.restores.iter().rev().find(stated)
+    }
+
+    /// The entry by which a checkpoint of this size may be of a lost history. The history that took its place has the same
+    /// sizes: that a size is among the lost ones excuses nothing.
     pub fn lost(&self, size: u64) -> Option<&(u64, LedgerRestored)> {
         let stated = |(_, restored): &&(u64, LedgerRestored)| {
             (restored.lost_from..=restored.lost_to).contains(&size)
@@ -360,5 +369,9 @@ mod tests {
         keys.apply(11, &Event::LedgerRestored(restored)).unwrap();
         assert_eq!(keys.lost(20).map(|(seq, _)| *seq), Some(11));
         assert!(keys.lost(10).is_none() && keys.lost(21).is_none());
+        assert!(keys.lost_exactly(20, &Hash([2; 32])).is_some());
+        for (size, root) in [(20, 3), (19, 2), (21, 2)] {
+            assert!(keys.lost_exactly(size, &Hash([root; 32])).is_none());
+        }
     }
 }

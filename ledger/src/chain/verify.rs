@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::entry::{Entry, EntryError, Hash, PLAIN, commitment_of_salted, leaf_hash, stored};
 use crate::domain::erasure::Ranges;
+use crate::domain::event::is_plain;
 use crate::domain::id::{LedgerId, RunId, Subject, Timestamp};
 
 /// Broken entries that are listed one by one; those beyond are only counted, so that memory stays flat.
@@ -121,6 +122,8 @@ pub enum How {
     NotErased(u64),
     /// The entry says that something was erased, and what it says does not hold.
     ErasureUnfounded(String),
+    /// The payload is sealed although its type is kept in plain, so that nobody can check what it says of the proof.
+    NotInPlain,
     /// The payload opens and is not what was committed to.
     CommitmentBroken,
     /// The payload cannot be opened although its bytes are as stored.
@@ -194,6 +197,7 @@ impl fmt::Display for How {
                 )
             }
             Self::ErasureUnfounded(why) => write!(f, "erasure is not founded: {why}"),
+            Self::NotInPlain => f.write_str("payload is sealed, and its type is kept in plain"),
             Self::CommitmentBroken => f.write_str("payload does not match its commitment"),
             Self::KeyAltered(why) => write!(f, "payload's key is altered: {why}"),
             Self::HeadAltered(why) => write!(f, "head does not match the last entry: {why}"),
@@ -581,6 +585,9 @@ impl Verifier {
         };
         if digest != entry.stored {
             return Some(How::PayloadAltered);
+        }
+        if row.algorithm != PLAIN && is_plain(&entry.event_type) {
+            return Some(How::NotInPlain);
         }
         let committed = match &opened {
             _ if row.algorithm == PLAIN => commitment_of_salted(row.bytes),

@@ -22,7 +22,7 @@ impl Integrity {
     /// What a verification found that was given something from `place`.
     pub fn of(report: &Report, place: &str) -> Self {
         Self {
-            log_intact: report.findings.broken_count() == 0,
+            log_intact: report.findings.broken_count() == 0 && !report.undecided,
             guards_on: report.guards_off.is_empty(),
             anchored: report.anchored.map(|seq| Anchor {
                 seq,

@@ -11,6 +11,7 @@ use super::read::{Filter, ReadError};
 use super::{Draft, Store, query};
 use crate::chain::checkpoint::Checkpoint;
 use crate::chain::entry::Hash;
+use crate::chain::keys::CheckpointKeys;
 use crate::domain::event::{CheckpointListed, CheckpointPublished, Event, LedgerListed};
 use crate::domain::id::{Actor, IdempotencyKey, LedgerId, Subject};
 
@@ -169,9 +170,10 @@ impl Store {
         let mut entries = std::pin::pin!(self.read(checkpoints));
         while let Some(recorded) = entries.try_next().await? {
             if let Some(Event::CheckpointListed(listed)) = event_of(&recorded) {
-                let stated = restores.as_ref().and_then(|keys| keys.lost(listed.size));
-                if stated.is_none() {
-                    let found = self.checkpoint_fault(&listed).await?;
+                let found = self.checkpoint_fault(&listed).await?;
+                let stated =
+                    |keys: &CheckpointKeys| keys.lost_exactly(listed.size, &listed.root).is_some();
+                if !restores.as_ref().is_some_and(stated) {
                     missed.findings.extend(found);
                 }
             }

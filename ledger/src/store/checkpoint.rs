@@ -572,9 +572,7 @@ impl Store {
         let _lock = record.lock()?;
         let signed = record.last()?.ok_or(ProveError::NothingLost)?;
         let folded = self.checkpoint_keys().await?;
-        let stated = folded.lost(signed.size()).filter(|(_, restored)| {
-            (restored.lost_to, restored.lost_root) == (signed.size(), signed.root())
-        });
+        let stated = folded.lost_exactly(signed.size(), &signed.root());
         // A run that ended between the entry and the record has the rest to do.
         let restored = if let Some((_, restored)) = stated {
             restored.clone()

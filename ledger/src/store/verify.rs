@@ -75,6 +75,8 @@ pub struct Report {
     pub guards_off: Vec<String>,
     /// What could not be checked, in words.
     pub unchecked: Vec<String>,
+    /// Something in there could be tampering as well, so that nothing can be called intact.
+    pub undecided: bool,
     /// What is as it was written and should be looked at all the same, in words.
     pub warnings: Vec<String>,
 }
@@ -189,6 +191,7 @@ impl Store {
             published: (proof.last_published > 0).then_some(proof.last_published),
             guards_off,
             unchecked,
+            undecided: proof.undecided,
             warnings,
         })
     }

@@ -3,6 +3,8 @@
 //!
 //! Give it every entry in order and let it [`TreeCheck::settle`] at least every [`SETTLE_EVERY`] entries.
 
+mod strays;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sqlx::{PgConnection, Row as _};
@@ -14,7 +16,7 @@ use crate::chain::checkpoint::SignedCheckpoint;
 use crate::chain::entry::{Entry, Hash, commitment_of_salted};
 use crate::chain::keys::CheckpointKeys;
 use crate::chain::merkle::Frontier;
-use crate::chain::note::{Note, Signature, VerifierKey};
+use crate::chain::note::VerifierKey;
 use crate::chain::verify::{Findings, Head, How, LISTED_MAX, StoredEntry};
 use crate::domain::event::Event;
 use crate::domain::id::LedgerId;
@@ -59,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) anchored: Option<u64>,
     /// What could not be checked, in words.
     pub(super) unchecked: Vec<String>,
+    /// Something in there could be tampering as well, so that nothing can be called intact.
+    pub(super) undecided: bool,
     /// Size of the last sound checkpoint; 0 where there is none.
     pub(super) last_checkpoint: u64,
     /// Size of the last one that an entry says was published; 0 where none was.
@@ -108,11 +112,13 @@ pub(super) struct TreeCheck {
     /// Sizes and roots that entries say there are checkpoints of.
     told: Vec<(u64, u64, Hash)>,
     claims: BTreeMap<u64, Vec<Claim>>,
-    contradicted: Vec<Claim>,
+    /// Claims that do not hold, and why where it is their signature.
+    contradicted: Vec<(Claim, Option<String>)>,
     keys: CheckpointKeys,
     /// An entry about keys cannot be read, so that a signature proves nothing either way.
     keys_in_doubt: bool,
     anchored: Option<u64>,
+    undecided: bool,
     faults: Vec<Fault>,
 }
 
@@ -192,6 +198,7 @@ impl TreeCheck {
             keys_in_doubt: false,
             from,
             anchored: None,
+            undecided: false,
             faults: Vec::new(),
         };
         check.read_ahead(snapshot).await?;
@@ -313,7 +320,7 @@ impl TreeCheck {
                 self.fault(size, How::CheckpointAltered(why), None);
             }
         }
-        self.stray_nodes(snapshot).await?;
+        unchecked.extend(self.stray_nodes(snapshot).await?);
         self.cosignatures(snapshot).await?;
 
         let unsettled: BTreeSet<u64> = findings
@@ -327,7 +334,8 @@ impl TreeCheck {
         let mut excused = 0_u64;
         for fault in self.faults {
             let cause = fault.rests_on.is_some_and(|(from, to)| {
-                unsettled.range(from..=to).next().is_some() || head_altered && to > head.size
+                from <= to && unsettled.range(from..=to).next().is_some()
+                    || head_altered && to > head.size
             });
             if cause {
                 excused += 1;
@@ -336,6 +344,7 @@ impl TreeCheck {
             }
         }
         if self.keys_in_doubt {
+            self.undecided = true;
             unchecked
                 .push("signatures of checkpoints: an entry about their keys is damaged".to_owned());
         }
@@ -347,6 +356,7 @@ impl TreeCheck {
         Ok(Outcome {
             anchored: self.anchored,
             unchecked,
+            undecided: self.undecided,
             last_checkpoint: self.last_checkpoint,
             last_published: self.last_published,
         })
@@ -415,9 +425,12 @@ impl TreeCheck {
             return self.fault(checkpoint.size(), altered(why), None);
         }
         let mut sound = true;
-        if self.keys_in_doubt {
-            sound = false;
-        } else if let Err(error) = self.keys.verify_alone(&signed) {
+        let verified = if self.keys_in_doubt {
+            Ok(())
+        } else {
+            self.keys.verify_alone(&signed)
+        };
+        if let Err(error) = verified {
             sound = false;
             self.fault(size, altered(words_of(&error)), None);
         } else if row.root != Some(checkpoint.root()) {
@@ -442,7 +455,7 @@ impl TreeCheck {
             self.links.push((size, row.before));
         }
         self.before = size;
-        if sound && size <= self.last_seq {
+        if sound && !self.keys_in_doubt && size <= self.last_seq {
             self.last_checkpoint = self.last_checkpoint.max(size);
         }
     }
@@ -466,27 +479,43 @@ impl TreeCheck {
                 self.fault(size, How::NotAsAnchored(why), None);
             } else if let Err(error) = checked {
                 let why = format!("{source}: {}", words_of(&error));
-                self.fault(size, How::NotAsAnchored(why), None);
+                self.contradicted.push((claim, Some(why)));
             } else if size > self.last_seq || !self.gap && self.frontier.root() != claim.root {
-                self.contradicted.push(claim);
+                self.contradicted.push((claim, None));
             } else if claim.outside && !self.gap {
                 self.anchored = self.anchored.max(Some(size));
             }
         }
     }
 
-    /// Names the claims that do not hold, but those about entries whose loss the ledger states.
+    /// Names the claims that do not hold, but the very checkpoint whose loss the ledger states. Its key may be lost with it.
+    ///
+    /// Another one of a size that was lost may be of the lost history, or of what took its place and was cut or rewritten
+    /// since: that is left open. The signer's own record is never of the past.
     fn contradicted(&mut self) -> Vec<String> {
         let mut stated = Vec::new();
-        for claim in std::mem::take(&mut self.contradicted) {
+        for (claim, unsigned) in std::mem::take(&mut self.contradicted) {
             let Claim {
                 source, size, root, ..
             } = claim;
-            if let Some((seq, restored)) = self.keys.lost(size)
-                && (size < restored.lost_to || root == restored.lost_root)
-            {
+            if let Some((seq, restored)) = self.keys.lost_exactly(size, &root) {
                 stated.push(format!(
                     "{source}: entries {} to {} were lost when the ledger was restored from a backup, as entry {seq} states",
+                    restored.lost_from, restored.lost_to
+                ));
+                continue;
+            }
+            if let Some(why) = unsigned {
+                self.fault(size, How::NotAsAnchored(why), None);
+                continue;
+            }
+            if let Some((seq, restored)) = self.keys.lost(size)
+                && claim.signed.is_some()
+            {
+                self.undecided = true;
+                stated.push(format!(
+                    "{source}: it does not hold; entry {seq} states that entries {} to {} were lost, and it is of them, or of \
+                     entries that took their place and were cut off or rewritten since",
                     restored.lost_from, restored.lost_to
                 ));
                 continue;
@@ -580,116 +609,6 @@ impl TreeCheck {
         }
         Ok(())
     }
-
-    /// Checkpoints under the id of no ledger, which were some ledger's before their row was edited.
-    async fn stray_checkpoints(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
-        let what = "look for checkpoints of no ledger";
-        let rows = query(
-            "select note from ledger.checkpoints c \
-             where not exists (select from ledger.heads h where h.ledger_id = c.ledger_id) limit 1000",
-        )
-        .fetch_all(snapshot)
-        .await
-        .map_err(failed(what))?;
-        for row in &rows {
-            let note: &str = row.try_get("note").map_err(failed(what))?;
-            let Ok(signed) = SignedCheckpoint::parse(note.as_bytes()) else {
-                continue;
-            };
-            let checkpoint = signed.checkpoint();
-            if checkpoint.origin() == self.keys.origin() {
-                self.displaced.insert(checkpoint.size());
-                let why = "its row stands under no ledger".to_owned();
-                self.fault(checkpoint.size(), How::CheckpointAltered(why), None);
-            }
-        }
-        Ok(())
-    }
-
-    /// Nodes that no entries make, and those that are missing under a checkpoint.
-    async fn stray_nodes(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
-        let what = "look for nodes of no entries";
-        let rows = query(
-            "select t.level, t.index from ledger.tree t \
-             where t.ledger_id = $1 and (t.index::numeric + 1) * power(256::numeric, t.level) > $2 \
-                or not exists (select from ledger.heads h where h.ledger_id = t.ledger_id) \
-             order by t.level, t.index limit 1000",
-        )
-        .bind(self.ledger.uuid())
-        .bind(i64::try_from(self.last_seq).unwrap_or(i64::MAX))
-        .fetch_all(snapshot)
-        .await
-        .map_err(failed(what))?;
-        let mut moved = 0;
-        for (level, index) in std::mem::take(&mut self.missing) {
-            let last = last_entry(level, index);
-            if last <= self.last_checkpoint {
-                moved += 1;
-                let why = format!("{} is gone", node_words(level, index));
-                self.fault(last, How::NodeAltered(why), None);
-            }
-        }
-        for row in &rows {
-            if moved > 0 {
-                // A row that was given another place is missed at its own: one edit.
-                moved -= 1;
-                continue;
-            }
-            let level: i16 = row.try_get("level").map_err(failed(what))?;
-            let index: i64 = row.try_get("index").map_err(failed(what))?;
-            let (level, index) = (u32::from(level.unsigned_abs()), index.unsigned_abs());
-            let last = last_entry(level, index);
-            let why = format!(
-                "{} is of entries that are not there",
-                node_words(level, index)
-            );
-            let rests_on = Some((self.last_seq + 1, last));
-            self.fault(last, How::NodeAltered(why), rests_on);
-        }
-        Ok(())
-    }
-
-    async fn cosignatures(&mut self, snapshot: &mut PgConnection) -> Result<(), ReadError> {
-        let what = "read the cosignatures";
-        let mut after = (i64::MIN, String::new());
-        loop {
-            let rows = query(
-                "select s.size, s.vkey, s.line, c.note from ledger.cosignatures s \
-                 left join ledger.checkpoints c on c.ledger_id = s.ledger_id and c.size = s.size \
-                 where (s.ledger_id = $1 or not exists (select from ledger.heads h where h.ledger_id = s.ledger_id)) \
-                   and (s.size, s.vkey) > ($2, $3) \
-                 order by s.size, s.vkey limit 500",
-            )
-            .bind(self.ledger.uuid())
-            .bind(after.0)
-            .bind(&after.1)
-            .fetch_all(&mut *snapshot)
-            .await
-            .map_err(failed(what))?;
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            after = (
-                last.try_get("size").map_err(failed(what))?,
-                last.try_get("vkey").map_err(failed(what))?,
-            );
-            for row in &rows {
-                let size: i64 = row.try_get("size").map_err(failed(what))?;
-                let vkey: &str = row.try_get("vkey").map_err(failed(what))?;
-                let line: &str = row.try_get("line").map_err(failed(what))?;
-                let note: Option<&str> = row.try_get("note").map_err(failed(what))?;
-                if note.is_none() && self.displaced.contains(&size.unsigned_abs()) {
-                    // The checkpoint is named.
-                } else if note.is_none() {
-                    let why = format!("there is no checkpoint of size {size}, which it is of");
-                    self.fault(self.last_checkpoint, How::CosignatureAltered(why), None);
-                } else if let Some(why) = note.and_then(|note| cosignature_fault(vkey, line, note))
-                {
-                    self.fault(size.unsigned_abs(), How::CosignatureAltered(why), None);
-                }
-            }
-        }
-    }
 }
 
 /// Words about entries that no checkpoint covers yet. Publications are entries too, and need none of their own.
@@ -730,22 +649,4 @@ pub(super) async fn lag(
         ));
     }
     Ok(warnings)
-}
-
-/// What is wrong with a witness's line on a checkpoint's note.
-fn cosignature_fault(vkey: &str, line: &str, note: &str) -> Option<String> {
-    let key: VerifierKey = match vkey.parse() {
-        Ok(key) => key,
-        Err(error) => return Some(words_of(&error)),
-    };
-    let signature: Signature = match line.parse() {
-        Ok(signature) => signature,
-        Err(error) => return Some(words_of(&error)),
-    };
-    let text = Note::parse(note.as_bytes()).map(|note| note.text().to_owned());
-    let verified = text.and_then(|text| {
-        let note = Note::new(text, vec![signature])?;
-        note.verify(std::slice::from_ref(&key)).map(drop)
-    });
-    verified.err().map(|error| words_of(&error))
 }
