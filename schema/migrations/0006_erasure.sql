@@ -188,12 +188,19 @@ create function ledger.identify(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
+    v_owner text := 'ledger:' || p_ledger;
     v_index record;
+    v_found boolean;
 begin
-    -- FOR SHARE: an erasure waits for this commit, and then takes along what was made here.
-    select k.key_id, k.kek_id into v_index
-    from ledger.keys k where k.ledger_id = p_ledger and k.owner = 'ledger:' || p_ledger for share;
-    if found and exists (select from unnest(p_kek_ids) k where k <> v_index.kek_id)
+    -- FOR SHARE: an erasure waits for this commit, and then takes along what was made here. Who waits here for an erasure
+    -- finds no row, since it replaced that one; another statement then sees the new one. No snapshot is without one.
+    loop
+        select k.key_id, k.kek_id into v_index
+        from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_owner for share;
+        v_found := found;
+        exit when v_found or not exists (select from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_owner);
+    end loop;
+    if v_found and exists (select from unnest(p_kek_ids) k where k <> v_index.kek_id)
        or cardinality(i_subjects) > 0 and v_index.key_id is distinct from i_index
        or exists (select from unnest(i_key_ids) u
                   where not exists (select from ledger.keys k where k.ledger_id = p_ledger and k.key_id = u)) then

@@ -20,6 +20,9 @@ use crate::domain::id::{Actor, EntryId, IdempotencyKey, LedgerId, Subject, Times
 /// How often an erasure begins anew because something about the owner was written meanwhile.
 const ATTEMPTS: u32 = 8;
 
+/// Each statement has to see what was committed while it waited for a lock, whatever the server's default.
+const BEGIN: &str = "begin isolation level read committed";
+
 /// An erasure did not happen. Nothing was destroyed, unless it is [`EraseError::CommitUnknown`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -155,7 +158,7 @@ impl Store {
         let keys_failed = |source| EraseError::Key { ledger: id, source };
         let mut transaction = self
             .pool()
-            .begin()
+            .begin_with(BEGIN)
             .await
             .map_err(failed("begin the erasure"))?;
         let doomed = erasable(&mut transaction, id, owner)
@@ -246,7 +249,7 @@ impl Store {
         for other in wrapped_by(&mut connection, self.id(), kek_before).await? {
             let mut transaction = self
                 .pool()
-                .begin()
+                .begin_with(BEGIN)
                 .await
                 .map_err(failed("begin to wrap keys anew"))?;
             self.rewrap_other(&mut transaction, other, actor, kek_before, kek)
