@@ -46,6 +46,60 @@ set search_path = pg_catalog, pg_temp as $$
                   group by n.altered_island) i)
 $$;
 
+-- What the log itself says against the `subject.erased` of this number; null where it is founded. An approval counts that
+-- stands between request and erasure, names the request by id and hash, and had not lapsed when the erasure was recorded.
+create function ledger.unfounded(p_ledger uuid, p_seq bigint) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+    v_erasure record;
+    v_request record;
+    v_count   bigint;
+begin
+    select e.subject, e.recorded_at, s.said into v_erasure
+    from ledger.entries e
+    join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+    cross join lateral (select case when p.algorithm = 'plain'
+                                    then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end) s (said)
+    where e.ledger_id = p_ledger and e.seq = p_seq and e.type = 'subject.erased';
+
+    select e.seq, e.id, e.subject, encode(e.hash, 'hex') as hash, s.said into v_request
+    from ledger.entries e
+    join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+    cross join lateral (select case when p.algorithm = 'plain'
+                                    then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end) s (said)
+    where e.ledger_id = p_ledger and e.id = (v_erasure.said ->> 'request')::uuid and e.type = 'erasure.requested'
+      and e.seq < p_seq;
+    if not found or v_request.said ->> 'owner' is distinct from v_erasure.subject then
+        return 'nobody requested this erasure';
+    end if;
+
+    if exists (select from ledger.entries e
+               join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+               where e.ledger_id = p_ledger and e.type = 'subject.erased' and e.seq < p_seq
+                 and case when p.algorithm = 'plain'
+                          then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'request' = v_request.id::text end) then
+        return 'its request was executed before';
+    end if;
+
+    select count(distinct a.actor) into v_count
+    from (select convert_from(e.bytes, 'UTF8')::json ->> 'actor' as actor,
+                 case when p.algorithm = 'plain' then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end as said
+          from ledger.entries e join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+          where e.ledger_id = p_ledger and e.subject = v_request.subject and e.type = 'erasure.approved'
+            and e.seq > v_request.seq and e.seq < p_seq) a
+    where left(a.actor, 7) = 'person:'
+      and v_erasure.said -> 'approved_by' ? a.actor
+      and a.said ->> 'request' = v_request.id::text
+      and a.said ->> 'request_hash' = v_request.hash
+      and (a.said ->> 'expires_at')::timestamptz > v_erasure.recorded_at;
+    if v_count < 2 then
+        return 'an erasure needs the approval of two persons';
+    end if;
+    return null;
+end
+$$;
+
 -- Carries out what the last entry, a `subject.erased` of the same transaction, announces: payloads, identities and data key
 -- of its subject go, and the ledger gets another index key, so that the old one tells nothing about anybody any more.
 create function ledger.erase(
@@ -61,7 +115,7 @@ declare
     v_said    jsonb;
     v_owner   text;
     v_index   text := 'ledger:' || p_ledger;
-    v_request record;
+    v_fault   text;
     v_found   record;
     v_count   bigint;
 begin
@@ -75,21 +129,9 @@ begin
             using errcode = 'object_not_in_prerequisite_state';
     end if;
 
-    select e.subject, convert_from(substr(p.bytes, 33), 'UTF8')::jsonb as said into v_request
-    from ledger.entries e join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
-    where e.ledger_id = p_ledger and e.id = (v_said ->> 'request')::uuid and e.type = 'erasure.requested'
-      and p.algorithm = 'plain';
-    if not found or v_request.said ->> 'owner' is distinct from v_owner then
-        raise exception 'nobody requested this erasure' using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    select count(distinct said.person) into v_count
-    from jsonb_array_elements_text(v_said -> 'approved_by') said (person)
-    where left(said.person, 7) = 'person:'
-      and exists (select from ledger.entries e
-                  where e.ledger_id = p_ledger and e.subject = v_request.subject and e.type = 'erasure.approved'
-                    and convert_from(e.bytes, 'UTF8')::json ->> 'actor' = said.person);
-    if v_count < 2 then
-        raise exception 'an erasure needs the approval of two persons' using errcode = 'object_not_in_prerequisite_state';
+    select ledger.unfounded(p_ledger, h.size) into v_fault from ledger.heads h where h.ledger_id = p_ledger;
+    if v_fault is not null then
+        raise exception '%', v_fault using errcode = 'object_not_in_prerequisite_state';
     end if;
     if v_said ->> 'overridden' is null
        and exists (select from ledger.entries e
@@ -303,6 +345,7 @@ alter table ledger.identity enable always trigger announced_delete;
 
 revoke all on function ledger.announced(uuid) from public;
 revoke all on function ledger.erasable(uuid, text) from public;
+revoke all on function ledger.unfounded(uuid, bigint) from public;
 revoke all on function ledger.erase(uuid, bytea, bytea, text[], bytea[]) from public;
 revoke all on function ledger.rewrap(uuid, text[], bytea[], bytea[]) from public;
 revoke all on function ledger.identify(
