@@ -81,6 +81,9 @@ begin
                           then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'request' = v_request.id::text end) then
         return 'its request was executed before';
     end if;
+    if v_erasure.said ->> 'overridden' is distinct from v_request.said ->> 'overridden' then
+        return 'the request says otherwise why it may be done against a hold';
+    end if;
 
     select count(distinct a.actor) into v_count
     from (select convert_from(e.bytes, 'UTF8')::json ->> 'actor' as actor,
