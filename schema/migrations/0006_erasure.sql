@@ -150,6 +150,12 @@ begin
     end if;
 
     select f.* into v_found from ledger.erasable(p_ledger, v_said ->> 'key_id') f;
+    if v_said ->> 'kek_before' = v_said ->> 'kek'
+       or not exists (select from ledger.keys k
+                      where k.ledger_id = p_ledger and k.owner = v_index and k.kek_id = v_said ->> 'kek_before') then
+        raise exception 'the entry names another key-encryption key than the one in force'
+            using errcode = 'serialization_failure';
+    end if;
     if not exists (select from ledger.keys k
                    where k.ledger_id = p_ledger and k.key_id = v_said ->> 'key_id' and k.owner = v_owner)
        or (v_found.payloads::text, v_found.ranges, encode(v_found.stored, 'hex'), v_found.altered)
@@ -179,8 +185,9 @@ begin
 end
 $$;
 
--- Puts every data key of a ledger under the key-encryption key that the last entry names, a `subject.erased` or a
--- `keys.rewrapped` of the same transaction: all of them or none.
+-- Puts every data key of a ledger under the key-encryption key that the last entry names, all of them or none: after
+-- `ledger.erase` with the `subject.erased` of the same transaction, or with a `keys.rewrapped` because of an erasure of
+-- another ledger, which is founded and has put that ledger under the same key.
 create function ledger.rewrap(
     p_ledger  uuid,
     p_key_ids text[],
@@ -190,13 +197,40 @@ create function ledger.rewrap(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-    v_kek text;
+    v_index   text := 'ledger:' || p_ledger;
+    v_said    jsonb;
+    v_kek     text;
+    v_because uuid;
+    v_held    boolean;
 begin
     perform from ledger.heads h where h.ledger_id = p_ledger for update;
-    perform from ledger.keys k where k.ledger_id = p_ledger and k.owner = 'ledger:' || p_ledger for update;
-    v_kek := ledger.announced(p_ledger) ->> 'kek';
-    if v_kek is null then
-        raise exception 'the last entry of ledger % announces no other key-encryption key', p_ledger
+    perform from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_index for update;
+    v_said := ledger.announced(p_ledger);
+    v_kek := v_said ->> 'kek';
+    if v_said ->> 'type' = 'subject.erased' then
+        -- Only ledger.erase puts another index key in place of one.
+        v_held := exists (select from ledger.keys k
+                          where k.ledger_id = p_ledger and k.owner = v_index and k.key_id = v_said ->> 'index_key'
+                            and k.kek_id = v_kek);
+    elsif v_said ->> 'type' = 'keys.rewrapped' then
+        v_because := nullif(substr(v_said ->> 'because_of', 8), p_ledger::text)::uuid;
+        v_held := exists (select from ledger.keys k
+                          where k.ledger_id = v_because and k.owner = 'ledger:' || v_because and k.kek_id = v_kek)
+                  and exists (select from ledger.entries e
+                              join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+                              where e.ledger_id = v_because and e.type = 'subject.erased'
+                                and case when p.algorithm = 'plain'
+                                         then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'kek_before'
+                                              = v_said ->> 'kek_before' end
+                                and ledger.unfounded(e.ledger_id, e.seq) is null);
+    end if;
+    if v_held is not true then
+        raise exception 'the last entry of ledger % announces no other key-encryption key that an erasure brought', p_ledger
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if exists (select from ledger.keys k
+               where k.ledger_id = p_ledger and k.kek_id not in (v_kek, v_said ->> 'kek_before')) then
+        raise exception 'a data key is under another key-encryption key than the entry names'
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     update ledger.keys k set kek_id = v_kek, nonce = u.nonce, wrapped = u.wrapped
