@@ -28,7 +28,7 @@ set search_path = pg_catalog, pg_temp as $$
                convert_from(e.bytes, 'UTF8')::json ->> 'stored' as committed
         from ledger.payloads p
         left join ledger.entries e on e.ledger_id = p.ledger_id and e.seq = p.seq
-        where p.ledger_id = p_ledger and p.key_id = p_key_id),
+        where p.ledger_id = p_ledger and p.key_id = p_key_id and p.algorithm <> 'plain'),
     numbered as (
         select d.seq, encode(d.stored, 'hex') is distinct from d.committed as altered,
                d.seq - row_number() over (order by d.seq) as island,
@@ -165,7 +165,8 @@ begin
             using errcode = 'serialization_failure';
     end if;
 
-    delete from ledger.payloads p where p.ledger_id = p_ledger and p.key_id = v_said ->> 'key_id';
+    delete from ledger.payloads p
+    where p.ledger_id = p_ledger and p.key_id = v_said ->> 'key_id' and p.algorithm <> 'plain';
     delete from ledger.identity i where i.ledger_id = p_ledger and i.owner = v_owner;
     get diagnostics v_count = row_count;
     if v_count::text is distinct from v_said ->> 'identities' then
@@ -287,6 +288,12 @@ begin
             using errcode = 'object_not_in_prerequisite_state', hint = 'run the command again: it then reads the keys anew';
     end if;
 
+    -- An empty one, say, would seem to seal all that is plain.
+    if exists (select from unnest(p_key_ids) k
+               where (k ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$') is not true) then
+        raise exception 'a data key has an id that is no UUID' using errcode = 'invalid_parameter_value';
+    end if;
+
     insert into ledger.keys (ledger_id, key_id, owner, kek_id, nonce, wrapped)
     select p_ledger, u.* from unnest(p_key_ids, p_owners, p_kek_ids, p_nonces, p_wrapped)
         as u (key_id, owner, kek_id, nonce, wrapped)
@@ -324,7 +331,7 @@ begin
         elsif tg_op = 'DELETE' and v_said ->> 'type' = 'subject.erased' then
             if tg_table_name = 'payloads' then
                 -- Exactly those, in one statement.
-                select bool_and((g.key_id = v_said ->> 'key_id') is true)
+                select bool_and((g.key_id = v_said ->> 'key_id' and g.algorithm <> 'plain') is true)
                        and (select jsonb_agg(jsonb_build_array(i.first, i.last) order by i.first)
                             from (select min(n.seq) as first, max(n.seq) as last
                                   from (select h.seq, h.seq - row_number() over (order by h.seq) as island
