@@ -53,6 +53,9 @@ pub enum EraseError {
     /// This request was executed before.
     #[error("request {0} was executed before")]
     Done(EntryId),
+    /// Something stands against it that was not there when the program looked, a hold say.
+    #[error("the database refused the erasure")]
+    Refused(#[source] sqlx::Error),
     /// The entry could not be made.
     #[error("record the erasure")]
     Append(#[source] AppendError),
@@ -216,7 +219,13 @@ impl Store {
             .bind(blinds)
             .execute(&mut *transaction)
             .await
-            .map_err(failed("destroy what the owner's key seals"))?;
+            .map_err(|source| {
+                if has_code(&source, &["55000"]) {
+                    EraseError::Refused(source)
+                } else {
+                    failed("destroy what the owner's key seals")(source)
+                }
+            })?;
         call_rewrap(&mut transaction, id, &rewrapped).await?;
         for other in wrapped_by(&mut transaction, id, &kek_before).await? {
             self.rewrap_other(&mut transaction, other, actor, &kek_before, next)
@@ -337,10 +346,14 @@ pub async fn ledgers_of(pool: &sqlx::PgPool) -> Result<BTreeSet<LedgerId>, Erase
 }
 
 fn is_serialization(error: &sqlx::Error) -> bool {
+    has_code(error, &["40001", "40P01"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("40001" | "40P01"))
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
 async fn erasable(
