@@ -28,7 +28,7 @@ set search_path = pg_catalog, pg_temp as $$
                convert_from(e.bytes, 'UTF8')::json ->> 'stored' as committed
         from ledger.payloads p
         left join ledger.entries e on e.ledger_id = p.ledger_id and e.seq = p.seq
-        where p.ledger_id = p_ledger and p.key_id = p_key_id),
+        where p.ledger_id = p_ledger and p.key_id = p_key_id and p.algorithm <> 'plain'),
     numbered as (
         select d.seq, encode(d.stored, 'hex') is distinct from d.committed as altered,
                d.seq - row_number() over (order by d.seq) as island,
@@ -46,6 +46,63 @@ set search_path = pg_catalog, pg_temp as $$
                   group by n.altered_island) i)
 $$;
 
+-- What the log itself says against the `subject.erased` of this number; null where it is founded. An approval counts that
+-- stands between request and erasure, names the request by id and hash, and had not lapsed when the erasure was recorded.
+create function ledger.unfounded(p_ledger uuid, p_seq bigint) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+    v_erasure record;
+    v_request record;
+    v_count   bigint;
+begin
+    select e.subject, e.recorded_at, s.said into v_erasure
+    from ledger.entries e
+    join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+    cross join lateral (select case when p.algorithm = 'plain'
+                                    then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end) s (said)
+    where e.ledger_id = p_ledger and e.seq = p_seq and e.type = 'subject.erased';
+
+    select e.seq, e.id, e.subject, encode(e.hash, 'hex') as hash, s.said into v_request
+    from ledger.entries e
+    join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+    cross join lateral (select case when p.algorithm = 'plain'
+                                    then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end) s (said)
+    where e.ledger_id = p_ledger and e.id = (v_erasure.said ->> 'request')::uuid and e.type = 'erasure.requested'
+      and e.seq < p_seq;
+    if not found or v_request.said ->> 'owner' is distinct from v_erasure.subject then
+        return 'nobody requested this erasure';
+    end if;
+
+    if exists (select from ledger.entries e
+               join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+               where e.ledger_id = p_ledger and e.type = 'subject.erased' and e.seq < p_seq
+                 and case when p.algorithm = 'plain'
+                          then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'request' = v_request.id::text end) then
+        return 'its request was executed before';
+    end if;
+    if v_erasure.said ->> 'overridden' is distinct from v_request.said ->> 'overridden' then
+        return 'the request says otherwise why it may be done against a hold';
+    end if;
+
+    select count(distinct a.actor) into v_count
+    from (select convert_from(e.bytes, 'UTF8')::json ->> 'actor' as actor,
+                 case when p.algorithm = 'plain' then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb end as said
+          from ledger.entries e join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+          where e.ledger_id = p_ledger and e.subject = v_request.subject and e.type = 'erasure.approved'
+            and e.seq > v_request.seq and e.seq < p_seq) a
+    where left(a.actor, 7) = 'person:'
+      and v_erasure.said -> 'approved_by' ? a.actor
+      and a.said ->> 'request' = v_request.id::text
+      and a.said ->> 'request_hash' = v_request.hash
+      and (a.said ->> 'expires_at')::timestamptz > v_erasure.recorded_at;
+    if v_count < 2 then
+        return 'an erasure needs the approval of two persons';
+    end if;
+    return null;
+end
+$$;
+
 -- Carries out what the last entry, a `subject.erased` of the same transaction, announces: payloads, identities and data key
 -- of its subject go, and the ledger gets another index key, so that the old one tells nothing about anybody any more.
 create function ledger.erase(
@@ -61,7 +118,7 @@ declare
     v_said    jsonb;
     v_owner   text;
     v_index   text := 'ledger:' || p_ledger;
-    v_request record;
+    v_fault   text;
     v_found   record;
     v_count   bigint;
 begin
@@ -75,21 +132,9 @@ begin
             using errcode = 'object_not_in_prerequisite_state';
     end if;
 
-    select e.subject, convert_from(substr(p.bytes, 33), 'UTF8')::jsonb as said into v_request
-    from ledger.entries e join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
-    where e.ledger_id = p_ledger and e.id = (v_said ->> 'request')::uuid and e.type = 'erasure.requested'
-      and p.algorithm = 'plain';
-    if not found or v_request.said ->> 'owner' is distinct from v_owner then
-        raise exception 'nobody requested this erasure' using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    select count(distinct said.person) into v_count
-    from jsonb_array_elements_text(v_said -> 'approved_by') said (person)
-    where left(said.person, 7) = 'person:'
-      and exists (select from ledger.entries e
-                  where e.ledger_id = p_ledger and e.subject = v_request.subject and e.type = 'erasure.approved'
-                    and convert_from(e.bytes, 'UTF8')::json ->> 'actor' = said.person);
-    if v_count < 2 then
-        raise exception 'an erasure needs the approval of two persons' using errcode = 'object_not_in_prerequisite_state';
+    select ledger.unfounded(p_ledger, h.size) into v_fault from ledger.heads h where h.ledger_id = p_ledger;
+    if v_fault is not null then
+        raise exception '%', v_fault using errcode = 'object_not_in_prerequisite_state';
     end if;
     if v_said ->> 'overridden' is null
        and exists (select from ledger.entries e
@@ -105,6 +150,12 @@ begin
     end if;
 
     select f.* into v_found from ledger.erasable(p_ledger, v_said ->> 'key_id') f;
+    if v_said ->> 'kek_before' = v_said ->> 'kek'
+       or not exists (select from ledger.keys k
+                      where k.ledger_id = p_ledger and k.owner = v_index and k.kek_id = v_said ->> 'kek_before') then
+        raise exception 'the entry names another key-encryption key than the one in force'
+            using errcode = 'serialization_failure';
+    end if;
     if not exists (select from ledger.keys k
                    where k.ledger_id = p_ledger and k.key_id = v_said ->> 'key_id' and k.owner = v_owner)
        or (v_found.payloads::text, v_found.ranges, encode(v_found.stored, 'hex'), v_found.altered)
@@ -114,7 +165,8 @@ begin
             using errcode = 'serialization_failure';
     end if;
 
-    delete from ledger.payloads p where p.ledger_id = p_ledger and p.key_id = v_said ->> 'key_id';
+    delete from ledger.payloads p
+    where p.ledger_id = p_ledger and p.key_id = v_said ->> 'key_id' and p.algorithm <> 'plain';
     delete from ledger.identity i where i.ledger_id = p_ledger and i.owner = v_owner;
     get diagnostics v_count = row_count;
     if v_count::text is distinct from v_said ->> 'identities' then
@@ -134,8 +186,9 @@ begin
 end
 $$;
 
--- Puts every data key of a ledger under the key-encryption key that the last entry names, a `subject.erased` or a
--- `keys.rewrapped` of the same transaction: all of them or none.
+-- Puts every data key of a ledger under the key-encryption key that the last entry names, all of them or none: after
+-- `ledger.erase` with the `subject.erased` of the same transaction, or with a `keys.rewrapped` because of an erasure of
+-- another ledger, which is founded and has put that ledger under the same key.
 create function ledger.rewrap(
     p_ledger  uuid,
     p_key_ids text[],
@@ -145,13 +198,40 @@ create function ledger.rewrap(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-    v_kek text;
+    v_index   text := 'ledger:' || p_ledger;
+    v_said    jsonb;
+    v_kek     text;
+    v_because uuid;
+    v_held    boolean;
 begin
     perform from ledger.heads h where h.ledger_id = p_ledger for update;
-    perform from ledger.keys k where k.ledger_id = p_ledger and k.owner = 'ledger:' || p_ledger for update;
-    v_kek := ledger.announced(p_ledger) ->> 'kek';
-    if v_kek is null then
-        raise exception 'the last entry of ledger % announces no other key-encryption key', p_ledger
+    perform from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_index for update;
+    v_said := ledger.announced(p_ledger);
+    v_kek := v_said ->> 'kek';
+    if v_said ->> 'type' = 'subject.erased' then
+        -- Only ledger.erase puts another index key in place of one.
+        v_held := exists (select from ledger.keys k
+                          where k.ledger_id = p_ledger and k.owner = v_index and k.key_id = v_said ->> 'index_key'
+                            and k.kek_id = v_kek);
+    elsif v_said ->> 'type' = 'keys.rewrapped' then
+        v_because := nullif(substr(v_said ->> 'because_of', 8), p_ledger::text)::uuid;
+        v_held := exists (select from ledger.keys k
+                          where k.ledger_id = v_because and k.owner = 'ledger:' || v_because and k.kek_id = v_kek)
+                  and exists (select from ledger.entries e
+                              join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq
+                              where e.ledger_id = v_because and e.type = 'subject.erased'
+                                and case when p.algorithm = 'plain'
+                                         then convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'kek_before'
+                                              = v_said ->> 'kek_before' end
+                                and ledger.unfounded(e.ledger_id, e.seq) is null);
+    end if;
+    if v_held is not true then
+        raise exception 'the last entry of ledger % announces no other key-encryption key that an erasure brought', p_ledger
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if exists (select from ledger.keys k
+               where k.ledger_id = p_ledger and k.kek_id not in (v_kek, v_said ->> 'kek_before')) then
+        raise exception 'a data key is under another key-encryption key than the entry names'
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     update ledger.keys k set kek_id = v_kek, nonce = u.nonce, wrapped = u.wrapped
@@ -188,17 +268,30 @@ create function ledger.identify(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
+    v_owner text := 'ledger:' || p_ledger;
     v_index record;
+    v_found boolean;
 begin
-    -- FOR SHARE: an erasure waits for this commit, and then takes along what was made here.
-    select k.key_id, k.kek_id into v_index
-    from ledger.keys k where k.ledger_id = p_ledger and k.owner = 'ledger:' || p_ledger for share;
-    if found and exists (select from unnest(p_kek_ids) k where k <> v_index.kek_id)
+    -- FOR SHARE: an erasure waits for this commit, and then takes along what was made here. Who waits here for an erasure
+    -- finds no row, since it replaced that one; another statement then sees the new one. No snapshot is without one.
+    loop
+        select k.key_id, k.kek_id into v_index
+        from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_owner for share;
+        v_found := found;
+        exit when v_found or not exists (select from ledger.keys k where k.ledger_id = p_ledger and k.owner = v_owner);
+    end loop;
+    if v_found and exists (select from unnest(p_kek_ids) k where k <> v_index.kek_id)
        or cardinality(i_subjects) > 0 and v_index.key_id is distinct from i_index
        or exists (select from unnest(i_key_ids) u
                   where not exists (select from ledger.keys k where k.ledger_id = p_ledger and k.key_id = u)) then
         raise exception 'the keys of ledger % were replaced by an erasure', p_ledger
             using errcode = 'object_not_in_prerequisite_state', hint = 'run the command again: it then reads the keys anew';
+    end if;
+
+    -- An empty one, say, would seem to seal all that is plain.
+    if exists (select from unnest(p_key_ids) k
+               where (k ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$') is not true) then
+        raise exception 'a data key has an id that is no UUID' using errcode = 'invalid_parameter_value';
     end if;
 
     insert into ledger.keys (ledger_id, key_id, owner, kek_id, nonce, wrapped)
@@ -238,7 +331,7 @@ begin
         elsif tg_op = 'DELETE' and v_said ->> 'type' = 'subject.erased' then
             if tg_table_name = 'payloads' then
                 -- Exactly those, in one statement.
-                select bool_and((g.key_id = v_said ->> 'key_id') is true)
+                select bool_and((g.key_id = v_said ->> 'key_id' and g.algorithm <> 'plain') is true)
                        and (select jsonb_agg(jsonb_build_array(i.first, i.last) order by i.first)
                             from (select min(n.seq) as first, max(n.seq) as last
                                   from (select h.seq, h.seq - row_number() over (order by h.seq) as island
@@ -296,6 +389,7 @@ alter table ledger.identity enable always trigger announced_delete;
 
 revoke all on function ledger.announced(uuid) from public;
 revoke all on function ledger.erasable(uuid, text) from public;
+revoke all on function ledger.unfounded(uuid, bigint) from public;
 revoke all on function ledger.erase(uuid, bytea, bytea, text[], bytea[]) from public;
 revoke all on function ledger.rewrap(uuid, text[], bytea[], bytea[]) from public;
 revoke all on function ledger.identify(

@@ -96,7 +96,7 @@ begin
                                                     and substr(u.actor, 8) ~ '^[a-z0-9._:/-]+$')
                 and u.occurred_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'
                 and octet_length(u.commitment) = 32
-                and u.algorithm is not null and u.key_id is not null and u.nonce is not null
+                and (u.algorithm = 'plain') = (u.key_id = '') and (u.algorithm = 'plain') = (u.nonce = '')
                 and octet_length(u.payload) between 32 and 8 * 1024 * 1024 + 64) is true as allowed,
                '{"actor":"' || u.actor
                || '","cause":' || coalesce('"' || u.cause::text || '"', 'null')

@@ -20,7 +20,7 @@ use crate::tamper::dump_into;
 use crate::world::{World, line, output, temporary};
 
 /// What an erasure would say of one entry.
-fn said(request: EntryId, seq: u64, by: &[&str]) -> SubjectErased {
+pub(crate) fn said(request: EntryId, seq: u64, by: &[&str]) -> SubjectErased {
     let mut ranges = Ranges::default();
     ranges.push(seq);
     SubjectErased {
@@ -117,7 +117,7 @@ async fn the_database_itself_refuses_an_erasure_that_was_not_approved() {
 }
 
 /// Changes rows with the triggers of a table off.
-async fn edit(world: &World, table: &str, sql: &str) {
+pub(crate) async fn edit(world: &World, table: &str, sql: &str) {
     let triggers: Vec<String> = sqlx::query_scalar(
         "select format('alter table ledger.%s enable always trigger %I', $1, tgname) from pg_trigger \
          where tgrelid = ('ledger.' || $1)::regclass and not tgisinternal",
@@ -133,7 +133,7 @@ async fn edit(world: &World, table: &str, sql: &str) {
 }
 
 /// The broken entries with what verify says of them.
-fn broken(world: &World) -> BTreeMap<u64, String> {
+pub(crate) fn broken(world: &World) -> BTreeMap<u64, String> {
     let (_, report) = world.verify(&[]);
     let broken = report["broken"].as_array().unwrap().iter();
     broken
@@ -380,6 +380,49 @@ async fn a_writer_with_the_keys_of_before_is_refused_and_writes_nothing_that_is_
     world.assert_intact();
 }
 
+/// Makes the commit of every erasure wait until `release`.
+async fn hold_the_commit(superuser: &mut sqlx::PgConnection) {
+    let wait = "create function public.wait() returns trigger language plpgsql as \
+                    'begin perform pg_advisory_xact_lock(42); return null; end'; \
+                create constraint trigger wait after insert on ledger.entries deferrable initially deferred \
+                    for each row when (new.type = 'subject.erased') execute function public.wait(); \
+                select pg_advisory_lock(42)";
+    execute(superuser, wait).await;
+}
+
+#[tokio::test]
+async fn a_key_asked_for_while_an_erasure_runs_is_not_made_under_the_old_key() {
+    let world = world().await;
+    let owner = approved(&world);
+    let mut superuser = world.superuser().await;
+    hold_the_commit(&mut superuser).await;
+    let store = world.store().await;
+    let running = Running::start(&mut world.command(["erase", &owner, "--as", "cid"]));
+    until_waiting(&world, "advisory").await;
+    // Keys only, no identities: nothing else of the call would notice.
+    let eve = "user:0197f1c2-0000-4000-8000-0000000000e5".parse().unwrap();
+    let asking = tokio::spawn(async move {
+        let made = store.owner_key(&eve).await.map(drop);
+        store.close().await;
+        made
+    });
+    until_waiting(&world, "transactionid").await;
+    execute(&mut superuser, "select pg_advisory_unlock(42)").await;
+    let error = asking.await.unwrap().unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("were replaced by an erasure"), "{why}");
+    running.output().await.ok();
+    execute(&mut superuser, "drop trigger wait on ledger.entries").await;
+    let keks: i64 = sqlx::query_scalar(
+        "select count(distinct kek_id) from ledger.keys k join ledger.heads h using (ledger_id) where h.name = 'test'",
+    )
+    .fetch_one(&mut superuser)
+    .await
+    .unwrap();
+    assert_eq!(keks, 1);
+    world.assert_intact();
+}
+
 #[tokio::test]
 async fn other_ledgers_of_the_database_go_along_to_the_new_key() {
     let world = world().await;
@@ -485,7 +528,7 @@ async fn until_waiting(world: &World, kind: &str) {
     panic!("nobody waits for a lock of type {kind}");
 }
 
-fn approved(world: &World) -> String {
+pub(crate) fn approved(world: &World) -> String {
     let asked = ask(world, ANN, &[]);
     approve(world, &asked, &["ann", "bea"]);
     asked["owner"].as_str().unwrap().to_owned()
@@ -522,13 +565,7 @@ async fn killed_right_after_the_commit_it_is_not_called_done_until_it_is() {
     let world = world().await;
     let owner = approved(&world);
     let mut superuser = world.superuser().await;
-    // The commit itself waits for the test.
-    let wait = "create function public.wait() returns trigger language plpgsql as \
-                    'begin perform pg_advisory_xact_lock(42); return null; end'; \
-                create constraint trigger wait after insert on ledger.entries deferrable initially deferred \
-                    for each row when (new.type = 'subject.erased') execute function public.wait(); \
-                select pg_advisory_lock(42)";
-    execute(&mut superuser, wait).await;
+    hold_the_commit(&mut superuser).await;
     let arguments = ["erase", &owner, "--as", "cid"];
     let running = Running::start(&mut world.command(arguments));
     until_waiting(&world, "advisory").await;

@@ -27,6 +27,7 @@ mod cli;
 mod documents;
 mod erasure;
 mod erasure_faults;
+mod erasure_writers;
 mod export;
 mod faults;
 mod follow;

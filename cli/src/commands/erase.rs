@@ -474,6 +474,11 @@ pub(super) fn failure(error: ErasureError) -> Failure {
             ..
         } => Failure::new(Exit::No, error)
             .hint("nothing was erased; `ledger verify` names them; ask with --override REASON, which is recorded"),
+        ErasureError::Erase {
+            source: EraseError::Refused(_),
+            ..
+        } => Failure::new(Exit::No, error)
+            .hint("nothing was erased; run the same command again: it says what stands against it now"),
         other => Failure::new(Exit::Environment, other)
             .hint("nothing was erased; mend that and run the same command again"),
     }

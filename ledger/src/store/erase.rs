@@ -20,6 +20,9 @@ use crate::domain::id::{Actor, EntryId, IdempotencyKey, LedgerId, Subject, Times
 /// How often an erasure begins anew because something about the owner was written meanwhile.
 const ATTEMPTS: u32 = 8;
 
+/// Each statement has to see what was committed while it waited for a lock, whatever the server's default.
+const BEGIN: &str = "begin isolation level read committed";
+
 /// An erasure did not happen. Nothing was destroyed, unless it is [`EraseError::CommitUnknown`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -50,6 +53,9 @@ pub enum EraseError {
     /// This request was executed before.
     #[error("request {0} was executed before")]
     Done(EntryId),
+    /// Something stands against it that was not there when the program looked, a hold say.
+    #[error("the database refused the erasure")]
+    Refused(#[source] sqlx::Error),
     /// The entry could not be made.
     #[error("record the erasure")]
     Append(#[source] AppendError),
@@ -155,7 +161,7 @@ impl Store {
         let keys_failed = |source| EraseError::Key { ledger: id, source };
         let mut transaction = self
             .pool()
-            .begin()
+            .begin_with(BEGIN)
             .await
             .map_err(failed("begin the erasure"))?;
         let doomed = erasable(&mut transaction, id, owner)
@@ -213,7 +219,13 @@ impl Store {
             .bind(blinds)
             .execute(&mut *transaction)
             .await
-            .map_err(failed("destroy what the owner's key seals"))?;
+            .map_err(|source| {
+                if has_code(&source, &["55000"]) {
+                    EraseError::Refused(source)
+                } else {
+                    failed("destroy what the owner's key seals")(source)
+                }
+            })?;
         call_rewrap(&mut transaction, id, &rewrapped).await?;
         for other in wrapped_by(&mut transaction, id, &kek_before).await? {
             self.rewrap_other(&mut transaction, other, actor, &kek_before, next)
@@ -246,7 +258,7 @@ impl Store {
         for other in wrapped_by(&mut connection, self.id(), kek_before).await? {
             let mut transaction = self
                 .pool()
-                .begin()
+                .begin_with(BEGIN)
                 .await
                 .map_err(failed("begin to wrap keys anew"))?;
             self.rewrap_other(&mut transaction, other, actor, kek_before, kek)
@@ -334,10 +346,14 @@ pub async fn ledgers_of(pool: &sqlx::PgPool) -> Result<BTreeSet<LedgerId>, Erase
 }
 
 fn is_serialization(error: &sqlx::Error) -> bool {
+    has_code(error, &["40001", "40P01"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("40001" | "40P01"))
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
 async fn erasable(

@@ -13,7 +13,7 @@ use super::{Store, query};
 use crate::chain::entry::{Entry, Hash};
 use crate::chain::erasure::ErasedDigest;
 use crate::chain::verify::{Findings, How};
-use crate::domain::erasure::{APPROVERS_MIN, SubjectErased};
+use crate::domain::erasure::{APPROVERS_MIN, KeysRewrapped, SubjectErased};
 use crate::domain::event::{Event, is_plain};
 use crate::domain::id::{Actor, EntryId, LedgerId, Subject, Timestamp};
 
@@ -40,23 +40,45 @@ pub struct Erased {
 pub(super) struct Announced {
     requests: HashMap<EntryId, Request>,
     erasures: Vec<(Entry, SubjectErased)>,
+    rewrapped: Vec<(u64, KeysRewrapped)>,
+    holds: Vec<Hold>,
     destroyed: HashSet<EntryId>,
 }
 
 #[derive(Debug)]
 struct Request {
+    seq: u64,
     hash: Hash,
     subject: Subject,
     owner: Subject,
-    approvals: Vec<(Actor, Timestamp)>,
+    overridden: Option<String>,
+    approvals: Vec<Approval>,
+}
+
+#[derive(Debug)]
+struct Approval {
+    seq: u64,
+    person: Actor,
+    until: Timestamp,
+}
+
+#[derive(Debug)]
+struct Hold {
+    seq: u64,
+    id: EntryId,
+    subject: Subject,
+    lifted: Option<u64>,
 }
 
 /// Types of the entries that tell of erasures.
-const TYPES: [&str; 4] = [
+const TYPES: [&str; 7] = [
     "erasure.requested",
     "erasure.approved",
     "subject.erased",
+    "keys.rewrapped",
     "kek.destroyed",
+    "legal_hold.placed",
+    "legal_hold.lifted",
 ];
 
 /// Whether the pass has to show [`Announced::entry`] an entry of this type.
@@ -111,9 +133,11 @@ impl Announced {
         match Event::decode(entry.event_type.as_str(), entry.schema, json) {
             Ok(Event::ErasureRequested(asked)) => {
                 let request = Request {
+                    seq: entry.seq,
                     hash: entry.hash(),
                     subject: entry.subject.clone(),
                     owner: asked.owner,
+                    overridden: asked.overridden,
                     approvals: Vec::new(),
                 };
                 self.requests.insert(entry.id, request);
@@ -123,13 +147,30 @@ impl Announced {
                 if let Some(request) = request.filter(|request| {
                     request.hash == approved.request_hash && request.subject == entry.subject
                 }) {
-                    let approval = (entry.actor.clone(), approved.expires_at);
-                    request.approvals.push(approval);
+                    request.approvals.push(Approval {
+                        seq: entry.seq,
+                        person: entry.actor.clone(),
+                        until: approved.expires_at,
+                    });
                 }
             }
             Ok(Event::SubjectErased(said)) => self.erasures.push((entry.clone(), said)),
+            Ok(Event::KeysRewrapped(said)) => self.rewrapped.push((entry.seq, said)),
             Ok(Event::KekDestroyed(destroyed)) => {
                 self.destroyed.insert(destroyed.erasure);
+            }
+            Ok(Event::LegalHoldPlaced(_)) => self.holds.push(Hold {
+                seq: entry.seq,
+                id: entry.id,
+                subject: entry.subject.clone(),
+                lifted: None,
+            }),
+            Ok(Event::LegalHoldLifted(_)) => {
+                for hold in &mut self.holds {
+                    if hold.subject == entry.subject && Some(hold.id) == entry.cause {
+                        hold.lifted.get_or_insert(entry.seq);
+                    }
+                }
             }
             _ => {}
         }
@@ -154,6 +195,12 @@ impl Announced {
                 None => sound.push((entry, said)),
             }
         }
+        let erased: Vec<_> = sound
+            .iter()
+            .map(|(entry, said)| (entry.seq, *said))
+            .collect();
+        self.keys_in_force(snapshot, ledger, &erased, findings)
+            .await?;
         findings.settle_missing(|seq| sound.iter().any(|(_, said)| said.ranges.contains(seq)));
         let mut unchecked = Vec::new();
         for (entry, said) in &sound {
@@ -175,6 +222,74 @@ impl Announced {
         Ok((erased.collect(), unchecked))
     }
 
+    /// Names data keys that are not under the key-encryption key of the index key, and key-encryption keys that no erasure
+    /// brought: without the key that a row names, what it wraps cannot be looked at.
+    async fn keys_in_force(
+        &self,
+        snapshot: &mut PgConnection,
+        ledger: LedgerId,
+        sound: &[(u64, &SubjectErased)],
+        findings: &mut Findings,
+    ) -> Result<(), ReadError> {
+        let mut last = sound.last().map(|(seq, said)| (*seq, said.kek.as_str()));
+        for (seq, said) in &self.rewrapped {
+            let because: Option<LedgerId> = said
+                .because_of
+                .to_string()
+                .strip_prefix("ledger:")
+                .and_then(|id| id.parse().ok())
+                .filter(|id| *id != ledger);
+            let brought = query(
+                "with erasure (said) as materialized ( \
+                     select convert_from(substr(p.bytes, 33), 'UTF8')::jsonb from ledger.entries e \
+                     join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq \
+                     where e.ledger_id = $1 and e.type = 'subject.erased' and p.algorithm = 'plain') \
+                 select where $2 in (select said ->> 'kek_before' from erasure) \
+                          and $3 in (select said ->> 'kek' from erasure)",
+            )
+            .bind(because.map(LedgerId::uuid))
+            .bind(&said.kek_before)
+            .bind(&said.kek)
+            .fetch_optional(&mut *snapshot)
+            .await
+            .map_err(failed)?;
+            if brought.is_none() {
+                let why = format!(
+                    "no erasure of {} replaced {} by {}",
+                    said.because_of, said.kek_before, said.kek
+                );
+                findings.name(*seq, How::ErasureUnfounded(why));
+            }
+            if last.is_none_or(|(before, _)| before < *seq) {
+                last = Some((*seq, &said.kek));
+            }
+        }
+        let rows = query(
+            "select k.key_id, k.kek_id, i.kek_id as index_kek, coalesce(s.seq, 1) as seq from ledger.keys k \
+             join ledger.keys i on i.ledger_id = k.ledger_id and i.owner = 'ledger:' || k.ledger_id \
+             left join lateral (select min(p.seq) as seq from ledger.payloads p \
+                                where p.ledger_id = k.ledger_id and p.key_id = k.key_id) s on true \
+             where k.ledger_id = $1 and k.kek_id <> coalesce($2, i.kek_id) order by 4 limit 1000",
+        )
+        .bind(ledger.uuid())
+        .bind(last.map(|(_, kek)| kek))
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(failed)?;
+        for row in &rows {
+            let text = |column| row.try_get::<&str, _>(column).map_err(failed);
+            let seq: i64 = row.try_get("seq").map_err(failed)?;
+            let expected = last.map_or(text("index_kek")?, |(_, kek)| kek);
+            let why = format!(
+                "data key {} is under {}, and in force is {expected}",
+                text("key_id")?,
+                text("kek_id")?
+            );
+            findings.name(seq.unsigned_abs(), How::KeyAltered(why));
+        }
+        Ok(())
+    }
+
     /// What the log itself says against an erasure.
     fn fault(&self, entry: &Entry, said: &SubjectErased) -> Option<String> {
         let Some(request) = self.requests.get(&said.request) else {
@@ -183,18 +298,48 @@ impl Announced {
         if request.owner != entry.subject {
             return Some("it was requested for somebody else".to_owned());
         }
+        if request.seq >= entry.seq {
+            return Some("it was requested only afterwards".to_owned());
+        }
+        let earlier = |(other, of): &&(Entry, SubjectErased)| {
+            other.seq < entry.seq && of.request == said.request
+        };
+        if let Some((other, _)) = self.erasures.iter().find(earlier) {
+            let seq = other.seq;
+            return Some(format!("its request was executed before, by entry {seq}"));
+        }
         let counted: BTreeSet<&Actor> = request
             .approvals
             .iter()
-            .filter(|(person, until)| {
-                person.as_str().starts_with("person:")
-                    && entry.recorded_at < *until
-                    && said.approved_by.contains(person)
+            .filter(|approval| {
+                approval.person.as_str().starts_with("person:")
+                    && (request.seq..entry.seq).contains(&approval.seq)
+                    && entry.recorded_at < approval.until
+                    && said.approved_by.contains(&approval.person)
             })
-            .map(|(person, _)| person)
+            .map(|approval| &approval.person)
             .collect();
         if counted.len() < APPROVERS_MIN {
             return Some("it was not approved by two persons".to_owned());
+        }
+        if said.overridden != request.overridden {
+            return Some("it gives another reason against holds than its request".to_owned());
+        }
+        let held = |hold: &&Hold| {
+            hold.seq < entry.seq
+                && hold.lifted.is_none_or(|lifted| lifted > entry.seq)
+                && (hold.subject == entry.subject
+                    || hold.subject == Subject::of_ledger(entry.ledger)
+                    || said.items.contains_key(&hold.subject))
+        };
+        if let Some(hold) = self
+            .holds
+            .iter()
+            .find(held)
+            .filter(|_| said.overridden.is_none())
+        {
+            let seq = hold.seq;
+            return Some(format!("the legal hold of entry {seq} forbade it"));
         }
         (said.ranges.count() != said.payloads || said.ranges.iter().any(|seq| seq >= entry.seq))
             .then(|| "it counts its payloads wrongly".to_owned())
@@ -241,9 +386,10 @@ async fn look(
                 findings.name(seq, How::ErasedAltered(erasure));
             }
             if is_plain(&entry.event_type) {
-                fault = Some(format!(
-                    "entry {seq}, which it names, was sealed for nobody"
-                ));
+                // That one alone: who seals such a type under an owner's key must not undo a later erasure with it.
+                let why =
+                    format!("entry {erasure} names it, and what its type says is kept in plain");
+                findings.name(seq, How::ErasureUnfounded(why));
             }
         }
     }
