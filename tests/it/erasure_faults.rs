@@ -117,7 +117,7 @@ async fn the_database_itself_refuses_an_erasure_that_was_not_approved() {
 }
 
 /// Changes rows with the triggers of a table off.
-async fn edit(world: &World, table: &str, sql: &str) {
+pub(crate) async fn edit(world: &World, table: &str, sql: &str) {
     let triggers: Vec<String> = sqlx::query_scalar(
         "select format('alter table ledger.%s enable always trigger %I', $1, tgname) from pg_trigger \
          where tgrelid = ('ledger.' || $1)::regclass and not tgisinternal",
@@ -485,7 +485,7 @@ async fn until_waiting(world: &World, kind: &str) {
     panic!("nobody waits for a lock of type {kind}");
 }
 
-fn approved(world: &World) -> String {
+pub(crate) fn approved(world: &World) -> String {
     let asked = ask(world, ANN, &[]);
     approve(world, &asked, &["ann", "bea"]);
     asked["owner"].as_str().unwrap().to_owned()
