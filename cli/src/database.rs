@@ -282,7 +282,7 @@ fn no_ledger() -> Failure {
 }
 
 /// The key-encryption keys: `LEDGER_KEK`, what `LEDGER_KEK_COMMAND` prints, or the home's file, in this order; and behind it the
-/// one that an erasure is about to put in its place.
+/// one that an erasure is about to put in its place, and the one that it is about to destroy.
 pub(crate) fn keks(
     environment: &Environment,
     home: &Home,
@@ -291,10 +291,11 @@ pub(crate) fn keks(
     let path = kek_file(home);
     let mut keks: Vec<Kek> = match given_kek(environment)? {
         Some(kek) => vec![kek],
-        None => [read_kek(&path)?, read_kek(&path.with_extension("next"))?]
-            .into_iter()
-            .flatten()
-            .collect(),
+        None => {
+            let read = |ending: &str| read_kek(&path.with_extension(ending));
+            let found = [read_kek(&path)?, read("next")?, read("old")?];
+            found.into_iter().flatten().collect()
+        }
     };
     keks.extend(from_variable(environment, "LEDGER_KEK_NEXT")?);
     if keks.is_empty() && create {

@@ -90,12 +90,36 @@ impl<'a> Epochs<'a> {
         })
     }
 
-    /// Refuses to go on where a ledger that was made with this home's key lies in another database: its keys cannot be put
-    /// under the new one from here, and would be lost with the old.
-    pub(crate) fn check_alone(&self, here: &BTreeSet<LedgerId>) -> Result<(), Failure> {
+    /// Whether a successor lies in the home already.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.file("next").exists()
+    }
+
+    /// Removes a successor that nothing was put under.
+    pub(crate) fn give_up(&self) -> Result<(), Failure> {
         if !self.in_files() {
             return Ok(());
         }
+        destroy(&self.file("next"))
+    }
+
+    /// Refuses a new ledger while an erasure is under way: it would be wrapped by a key that is about to go.
+    pub(crate) fn check_settled(&self) -> Result<(), Failure> {
+        if !self.in_files() {
+            return Ok(());
+        }
+        let left = [self.file("next"), self.file("old")];
+        let Some(path) = left.iter().find(|path| path.exists()) else {
+            return Ok(());
+        };
+        let what = anyhow::anyhow!("an erasure is under way in this home: {}", path.display());
+        Err(Failure::new(Exit::No, what)
+            .hint("nothing was made; bring it to its end with `ledger erase OWNER` and run the same command again"))
+    }
+
+    /// Refuses to go on where a ledger that was made from this home lies in another database: its keys cannot be put under the
+    /// new key-encryption key from here, and would be lost with the old.
+    pub(crate) fn check_alone(&self, here: &BTreeSet<LedgerId>) -> Result<(), Failure> {
         let folder = self.home.path().join("checkpoint-keys");
         let what = format!("read the folder {}", folder.display());
         let files = match fs::read_dir(&folder) {
@@ -115,13 +139,13 @@ impl<'a> Epochs<'a> {
         Err(Failure::new(
             Exit::No,
             anyhow::anyhow!(
-                "ledger {id} was made with this home's key-encryption key and is not in this database: \
-                 with the key it would become unreadable"
+                "ledger {id} was made from this home and is not in this database: \
+                 with the old key-encryption key it would become unreadable"
             ),
         )
         .hint(format!(
-            "nothing was erased; give each database a LEDGER_HOME of its own, or, where that ledger is no more, move \
-             {}/{id} away",
+            "no key was destroyed; give each database a LEDGER_HOME and a key of its own, or, where that ledger is no more, \
+             move {}/{id} away",
             folder.display()
         )))
     }

@@ -25,6 +25,7 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cli;
 mod documents;
+mod epochs;
 mod erasure;
 mod erasure_faults;
 mod erasure_writers;

@@ -93,14 +93,31 @@ async fn go_on(
     }
     let epochs = Epochs::new(common.environment, &session.database.home);
     let _alone = epochs.lock()?;
-    let here = ledgers_of(store.pool()).await;
-    epochs.check_alone(&here.map_err(environment("look for other ledgers"))?)?;
+    check_alone(&epochs, store).await?;
+    let is_begun = epochs.is_begun();
     let next = epochs.next()?;
-    let erased = erasure::execute(store, &request, person, &next)
-        .await
-        .map_err(failure)?;
+    let erased = match erasure::execute(store, &request, person, &next).await {
+        Err(error) => {
+            if !is_begun && !is_unknown(&error) {
+                epochs.give_up()?;
+            }
+            return Err(failure(error));
+        }
+        Ok(erased) => erased,
+    };
     request.erased = Some((erased.entry.id, erased.entry.seq, erased.said.kek_before));
     end(&epochs, session, request, person).await
+}
+
+/// Whether it may have happened all the same.
+fn is_unknown(error: &ErasureError) -> bool {
+    matches!(
+        error,
+        ErasureError::Erase {
+            source: EraseError::CommitUnknown(_) | EraseError::Done(_),
+            ..
+        }
+    )
 }
 
 /// Brings an erasure to its end whose old key is not yet known to be gone.
@@ -115,6 +132,12 @@ async fn finish(
     end(&epochs, session, request.clone(), person).await
 }
 
+/// Refuses where the old key may wrap what cannot be reached from here.
+async fn check_alone(epochs: &Epochs<'_>, store: &Store) -> Result<(), Failure> {
+    let here = ledgers_of(store.pool()).await;
+    epochs.check_alone(&here.map_err(environment("look for other ledgers"))?)
+}
+
 async fn end(
     epochs: &Epochs<'_>,
     session: &Session,
@@ -125,16 +148,26 @@ async fn end(
     let Some((id, _, kek_before)) = request.erased.clone() else {
         return Answer::of(store, &request, None, BTreeSet::new()).await;
     };
+    check_alone(epochs, store).await?;
     let in_force = store.kek_in_force().await;
     let in_force = in_force.map_err(environment("read which key-encryption key is in force"))?;
     // What was made while the erasure ran is wrapped by the old key: it must not go before that is put right.
     let keks = store.keks();
-    if let Some(kek) = keks.iter().find(|kek| kek.id() == in_force) {
-        store
-            .rewrap_rest(person, &kek_before, kek)
-            .await
-            .map_err(environment("put other ledgers under the new key"))?;
-    }
+    let Some(kek) = keks.iter().find(|kek| kek.id() == in_force) else {
+        let what =
+            anyhow::anyhow!("key-encryption key {in_force}, which is in force, is not at hand");
+        return Err(Failure::new(Exit::Environment, what)
+            .hint("no key was destroyed; bring the key that the erasure used and run the same command again"));
+    };
+    store
+        .rewrap_rest(person, &kek_before, kek)
+        .await
+        .map_err(|error| {
+            let hint = format!(
+                "no key was destroyed; {kek_before} may still be needed: run the same command again with both keys at hand"
+            );
+            environment("put everything under the new key")(error).hint(hint)
+        })?;
     let how = match epochs.finish(&in_force)? {
         Old::Destroyed => "file",
         Old::Replaced => "asserted",

@@ -6,6 +6,7 @@ use ledger::domain::event::{Event, LedgerCreated, PersonAdded};
 use ledger::domain::id::{Actor, LedgerId, Timestamp};
 use ledger::store::catalogue::CATALOGUE;
 use ledger::store::connect::{NewLedger, create_ledger};
+use ledger::store::erase::for_new_ledger;
 use ledger::store::identity::Natural;
 use ledger::store::keys::random;
 use ledger::store::{Clock, Draft, Store};
@@ -93,8 +94,15 @@ pub(crate) async fn make_ledger(
         None => None,
     };
     // No erasure may destroy the key between its being read here and the new ledger's being seen.
-    let _alone = Epochs::new(common.environment, &database.home).lock()?;
+    let epochs = Epochs::new(common.environment, &database.home);
+    let _alone = epochs.lock()?;
+    epochs.check_settled()?;
     let keks = database::keks(common.environment, &database.home, true)?;
+    let keks = for_new_ledger(&database.pool, keks).await;
+    let keks = keks.map_err(|error| {
+        Failure::new(Exit::Environment, error)
+            .hint("nothing was made; bring the key that is in force in this database and run the same command again")
+    })?;
     let clock = Clock::system();
     let id = clock.ledger_id();
     let origin = format!("{}/{id}", args.origin.as_deref().unwrap_or(&args.name));

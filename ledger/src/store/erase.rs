@@ -50,6 +50,17 @@ pub enum EraseError {
     /// The new key-encryption key is the one in use.
     #[error("the new key-encryption key is the old one")]
     SameKek,
+    /// A data key was made under the old key-encryption key meanwhile.
+    #[error("key-encryption key {kek} still wraps keys of ledger {ledger}")]
+    StillWraps {
+        /// The old key-encryption key.
+        kek: String,
+        /// A ledger with such keys.
+        ledger: LedgerId,
+    },
+    /// The key-encryption key at hand is one that an erasure replaced.
+    #[error("key-encryption key {0} was replaced by an erasure")]
+    Replaced(String),
     /// This request was executed before.
     #[error("request {0} was executed before")]
     Done(EntryId),
@@ -227,7 +238,8 @@ impl Store {
                 }
             })?;
         call_rewrap(&mut transaction, id, &rewrapped).await?;
-        for other in wrapped_by(&mut transaction, id, &kek_before).await? {
+        let wrapped = wrapped_by(&mut transaction, &kek_before).await?;
+        for other in wrapped.into_iter().filter(|other| *other != id) {
             self.rewrap_other(&mut transaction, other, actor, &kek_before, next)
                 .await?;
         }
@@ -242,11 +254,11 @@ impl Store {
         })
     }
 
-    /// Puts every other ledger of this database that a key-encryption key still wraps under the one in force here. For what
-    /// was made while an erasure ran: the old key may go only when nothing is wrapped by it.
+    /// Puts every ledger of this database, this one too, that a key-encryption key still wraps under the one in force here. For
+    /// what was made while an erasure ran: the old key may go only when nothing is wrapped by it.
     ///
     /// # Errors
-    /// The database's; keys that do not open.
+    /// The database's; keys that do not open; [`EraseError::StillWraps`] where at the end a key is wrapped by it yet.
     pub async fn rewrap_rest(
         &self,
         actor: &Actor,
@@ -255,7 +267,7 @@ impl Store {
     ) -> Result<u64, EraseError> {
         let mut rewrapped = 0;
         let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
-        for other in wrapped_by(&mut connection, self.id(), kek_before).await? {
+        for other in wrapped_by(&mut connection, kek_before).await? {
             let mut transaction = self
                 .pool()
                 .begin_with(BEGIN)
@@ -268,6 +280,12 @@ impl Store {
                 .await
                 .map_err(EraseError::CommitUnknown)?;
             rewrapped += 1;
+        }
+        if let Some(ledger) = wrapped_by(&mut connection, kek_before).await?.first() {
+            return Err(EraseError::StillWraps {
+                kek: kek_before.to_owned(),
+                ledger: *ledger,
+            });
         }
         Ok(rewrapped)
     }
@@ -325,6 +343,35 @@ pub async fn in_force_first(
             ..
         }) => {}
         Err(error) => return Err(error),
+    }
+    Ok(keks)
+}
+
+/// Puts the key-encryption keys that are in force in a database in front of the others, for a ledger that is to be made in it.
+///
+/// # Errors
+/// [`EraseError::Replaced`] where an erasure in this database replaced the first and none in force is at hand.
+pub async fn for_new_ledger(
+    pool: &sqlx::PgPool,
+    mut keks: Vec<Kek>,
+) -> Result<Vec<Kek>, EraseError> {
+    const WHAT: &str = "look for the key-encryption keys in force and replaced";
+    let all = async |sql: &'static str| -> Result<BTreeSet<String>, EraseError> {
+        let rows = query(sql).fetch_all(pool).await.map_err(failed(WHAT))?;
+        let ids = rows.iter().map(|row| row.try_get("kek_id"));
+        ids.collect::<Result<_, _>>().map_err(failed(WHAT))
+    };
+    let in_force =
+        all("select kek_id from ledger.keys where owner = 'ledger:' || ledger_id").await?;
+    keks.sort_by_key(|kek| !in_force.contains(kek.id()));
+    if let Some(first) = keks.first().filter(|kek| !in_force.contains(kek.id())) {
+        let replaced = all("select convert_from(substr(p.bytes, 33), 'UTF8')::jsonb ->> 'kek_before' as kek_id \
+             from ledger.entries e join ledger.payloads p on p.ledger_id = e.ledger_id and p.seq = e.seq \
+             where e.type in ('subject.erased', 'keys.rewrapped') and p.algorithm = 'plain'")
+        .await?;
+        if replaced.contains(first.id()) {
+            return Err(EraseError::Replaced(first.id().to_owned()));
+        }
     }
     Ok(keks)
 }
@@ -419,21 +466,15 @@ async fn kek_in_force(
         .map_err(failed("read which key-encryption key is in force"))
 }
 
-/// The other ledgers of the database that have keys under this key-encryption key.
-async fn wrapped_by(
-    connection: &mut PgConnection,
-    not: LedgerId,
-    kek: &str,
-) -> Result<Vec<LedgerId>, EraseError> {
+/// The ledgers of the database that have keys under this key-encryption key.
+async fn wrapped_by(connection: &mut PgConnection, kek: &str) -> Result<Vec<LedgerId>, EraseError> {
     const WHAT: &str = "look for ledgers under the same key-encryption key";
-    let rows = query(
-        "select distinct ledger_id from ledger.keys where ledger_id <> $1 and kek_id = $2 order by ledger_id",
-    )
-    .bind(not.uuid())
-    .bind(kek)
-    .fetch_all(connection)
-    .await
-    .map_err(failed(WHAT))?;
+    let rows =
+        query("select distinct ledger_id from ledger.keys where kek_id = $1 order by ledger_id")
+            .bind(kek)
+            .fetch_all(connection)
+            .await
+            .map_err(failed(WHAT))?;
     rows.iter()
         .map(|row| row.try_get("ledger_id").map(LedgerId::new))
         .collect::<Result<_, _>>()
