@@ -1,16 +1,18 @@
 //! Erasure against who may append anything: what the database refuses a writer, and what `verify` says of who goes round it.
 
+use std::collections::BTreeMap;
+
 use ledger::chain::entry::Hash;
-use ledger::domain::erasure::{ErasureApproved, KeysRewrapped, SubjectErased};
+use ledger::domain::erasure::{ErasureApproved, KeysRewrapped, RetentionSet, SubjectErased};
 use ledger::domain::event::Event;
 use ledger::domain::id::{Actor, EntryId, Subject};
-use ledger::store::Draft;
 use ledger::store::erase::EraseError;
 use ledger::store::keys::Kek;
+use ledger::store::{Draft, Sealing};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use crate::erasure::{ANN, approve, ask, by, kek_id, states, world};
+use crate::erasure::{ANN, BOB, approve, ask, by, erase, kek_id, states, world};
 use crate::erasure_faults::{approved, broken, edit, said};
 use crate::server::execute;
 use crate::world::World;
@@ -183,4 +185,90 @@ async fn no_key_seals_what_is_plain() {
         .await
         .unwrap();
     assert_eq!(key_id, 0);
+}
+
+#[tokio::test]
+async fn what_comes_after_an_erasure_is_no_ground_for_it() {
+    let world = world().await;
+    let forge = async |asked: &serde_json::Value| {
+        let store = world.store().await;
+        let request = asked["request"]["id"].as_str().unwrap().parse().unwrap();
+        let owner: Subject = asked["owner"].as_str().unwrap().parse().unwrap();
+        let forged = Event::SubjectErased(said(request, 5, &["person:ann", "person:bea"]));
+        let forged = Draft::of(&forged, owner.clone(), Actor::system(), owner).unwrap();
+        let seq = store.append(forged).await.unwrap().entry.seq;
+        store.close().await;
+        seq
+    };
+    let asked = ask(&world, ANN, &[]);
+    let early = forge(&asked).await;
+    approve(&world, &asked, &["ann", "bea"]);
+    let unfounded = "erasure is not founded: ";
+    let how = format!("{unfounded}it was not approved by two persons");
+    assert_eq!(broken(&world)[&early], how);
+    let again = forge(&asked).await;
+    let how = format!("{unfounded}its request was executed before, by entry {early}");
+    assert_eq!(broken(&world)[&again], how);
+    // Nor is it carried out in spite of a hold.
+    let asked = ask(&world, BOB, &[]);
+    approve(&world, &asked, &["ann", "bea"]);
+    let hold = by(&world, "bea", &["hold", "place", BOB, "--reason", "case 4"]);
+    let hold = hold.ok().json()["seq"].to_string();
+    let forged = forge(&asked).await;
+    by(&world, "bea", &["hold", "lift", &hold, "--reason", "over"]).ok();
+    let how = format!("{unfounded}the legal hold of entry {hold} forbade it");
+    assert_eq!(broken(&world)[&forged], how);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_plain_type_under_an_owners_key_does_not_undo_the_erasure() {
+    let world = world().await;
+    let store = world.store().await;
+    let ann = store.subject_of("user", "ann.lee@example.com").await;
+    let ann = ann.unwrap().unwrap();
+    let kept = Event::RetentionSet(RetentionSet {
+        kind: "user".to_owned(),
+        until: serde_json::from_value(json!("2001-01-01T00:00:00.000000Z")).unwrap(),
+        reason: "none".to_owned(),
+    });
+    let sealed = Draft {
+        sealing: Sealing::Owner(ann.clone()),
+        ..Draft::of(&kept, ann.clone(), Actor::system(), ann).unwrap()
+    };
+    let seq = store.append(sealed).await.unwrap().entry.seq;
+    store.close().await;
+    let (_, done) = erase(&world, ANN, &[]);
+    let how = format!(
+        "erasure is not founded: entry {} names it, and what its type says is kept in plain",
+        done["erased"]["seq"]
+    );
+    assert_eq!(broken(&world), BTreeMap::from([(seq, how)]));
+}
+
+#[tokio::test]
+async fn what_is_plain_names_no_key_and_what_is_sealed_does() {
+    let world = world().await;
+    let mut superuser = world.superuser().await;
+    for (algorithm, key_id, nonce) in [
+        ("plain", "x", ""),
+        ("plain", "", "x"),
+        ("xchacha20poly1305", "", "x"),
+        ("xchacha20poly1305", "x", ""),
+    ] {
+        let sql = format!(
+            "begin; set local role ledger_writer; \
+             select ledger.append(ledger_id, array[gen_random_uuid()], array['key/1'], array['test.happened'], array[1], \
+                                  array['thing:' || gen_random_uuid()], array['system'], array[null::uuid], \
+                                  array[null::uuid], array[now()], array[sha256('x')], array['{algorithm}'], \
+                                  array['{key_id}'], array['{nonce}'::bytea], array[sha256('x')], array[null::text], \
+                                  array[null::bigint], array[null::timestamptz]) \
+             from ledger.heads where name = 'test'"
+        );
+        let refused = sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut superuser)
+            .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("is not allowed"), "{refused}");
+        execute(&mut superuser, "rollback").await;
+    }
 }

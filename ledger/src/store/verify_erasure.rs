@@ -222,8 +222,8 @@ impl Announced {
         Ok((erased.collect(), unchecked))
     }
 
-    /// Names data keys that are not under the key-encryption key of the index key, and key-encryption keys that no erasure
-    /// brought: without the key that a row names, what it wraps cannot be looked at.
+    /// Names data keys that are under another key-encryption key than the log says, or, while it says none, than most are;
+    /// and key-encryption keys that no erasure brought. Without the key that a row names, what it wraps cannot be looked at.
     async fn keys_in_force(
         &self,
         snapshot: &mut PgConnection,
@@ -265,11 +265,13 @@ impl Announced {
             }
         }
         let rows = query(
-            "select k.key_id, k.kek_id, i.kek_id as index_kek, coalesce(s.seq, 1) as seq from ledger.keys k \
-             join ledger.keys i on i.ledger_id = k.ledger_id and i.owner = 'ledger:' || k.ledger_id \
+            "with expected (kek_id) as ( \
+                 select coalesce($2, mode() within group (order by kek_id)) from ledger.keys where ledger_id = $1) \
+             select k.key_id, k.kek_id, x.kek_id as expected, coalesce(s.seq, 1) as seq \
+             from expected x join ledger.keys k on k.ledger_id = $1 and k.kek_id <> x.kek_id \
              left join lateral (select min(p.seq) as seq from ledger.payloads p \
                                 where p.ledger_id = k.ledger_id and p.key_id = k.key_id) s on true \
-             where k.ledger_id = $1 and k.kek_id <> coalesce($2, i.kek_id) order by 4 limit 1000",
+             order by 4 limit 1000",
         )
         .bind(ledger.uuid())
         .bind(last.map(|(_, kek)| kek))
@@ -279,11 +281,11 @@ impl Announced {
         for row in &rows {
             let text = |column| row.try_get::<&str, _>(column).map_err(failed);
             let seq: i64 = row.try_get("seq").map_err(failed)?;
-            let expected = last.map_or(text("index_kek")?, |(_, kek)| kek);
             let why = format!(
-                "data key {} is under {}, and in force is {expected}",
+                "data key {} is under {}, and in force is {}",
                 text("key_id")?,
-                text("kek_id")?
+                text("kek_id")?,
+                text("expected")?
             );
             findings.name(seq.unsigned_abs(), How::KeyAltered(why));
         }
