@@ -168,9 +168,9 @@ async fn end(
             );
             environment("put everything under the new key")(error).hint(hint)
         })?;
-    let how = match epochs.finish(&in_force)? {
+    let how = match epochs.finish(&in_force, &kek_before)? {
         Old::Destroyed => "file",
-        Old::Replaced => "asserted",
+        Old::Absent => "asserted",
         Old::InUse { hint } => {
             return Answer::of(store, &request, Some(hint), BTreeSet::new()).await;
         }
