@@ -289,15 +289,17 @@ pub(crate) fn keks(
     create: bool,
 ) -> Result<Vec<Kek>, Failure> {
     let path = kek_file(home);
-    let mut keks: Vec<Kek> = match given_kek(environment)? {
-        Some(kek) => vec![kek],
-        None => {
-            let read = |ending: &str| read_kek(&path.with_extension(ending));
-            let found = [read_kek(&path)?, read("next")?, read("old")?];
-            found.into_iter().flatten().collect()
-        }
+    let mut keks: Vec<Kek> = if let Some(kek) = given_kek(environment)? {
+        let given = |name| from_variable(environment, name);
+        let beside = [given("LEDGER_KEK_NEXT")?, given("LEDGER_KEK_OLD")?];
+        std::iter::once(kek)
+            .chain(beside.into_iter().flatten())
+            .collect()
+    } else {
+        let read = |ending: &str| read_kek(&path.with_extension(ending));
+        let found = [read_kek(&path)?, read("next")?, read("old")?];
+        found.into_iter().flatten().collect()
     };
-    keks.extend(from_variable(environment, "LEDGER_KEK_NEXT")?);
     if keks.is_empty() && create {
         let kek = Kek::generate().map_err(environment_key)?;
         write_private(&path, &kek.to_hex())?;

@@ -21,8 +21,8 @@ use crate::exit::{Exit, Failure, environment as prevented};
 pub(crate) enum Old {
     /// This program overwrote and removed its file.
     Destroyed,
-    /// The operator has replaced it in the environment.
-    Replaced,
+    /// It is not here: the operator has replaced it in the environment, or its file is gone or never was in this home.
+    Absent,
     /// The operator still has to.
     InUse {
         /// How.
@@ -66,6 +66,12 @@ impl<'a> Epochs<'a> {
     /// The key-encryption key that is to come.
     pub(crate) fn next(&self) -> Result<Kek, Failure> {
         if let Some(kek) = from_variable(self.environment, "LEDGER_KEK_NEXT")? {
+            if self.in_files() {
+                return Err(Failure::usage(
+                    "LEDGER_KEK_NEXT is set, and the key-encryption key is a file of the home",
+                )
+                .hint("nothing was erased; unset LEDGER_KEK_NEXT, and the program draws the next key itself"));
+            }
             return Ok(kek);
         }
         if let Some(variable) = self.variable() {
@@ -151,18 +157,24 @@ impl<'a> Epochs<'a> {
     }
 
     /// Destroys the old key where this program keeps it, once everything is under the one in force. Can be repeated.
-    pub(crate) fn finish(&self, in_force: &str) -> Result<Old, Failure> {
+    pub(crate) fn finish(&self, in_force: &str, kek_before: &str) -> Result<Old, Failure> {
         if let Some(variable) = self.variable() {
             let keks = crate::database::keks(self.environment, self.home, false)?;
-            if keks.first().is_some_and(|kek| kek.id() == in_force) {
-                return Ok(Old::Replaced);
+            let is_first = keks.first().is_some_and(|kek| kek.id() == in_force);
+            if is_first && keks.iter().all(|kek| kek.id() != kek_before) {
+                return Ok(Old::Absent);
             }
-            return Ok(Old::InUse {
-                hint: format!(
-                    "make {variable} give what LEDGER_KEK_NEXT holds, unset LEDGER_KEK_NEXT, destroy the old key wherever it is \
-                     kept, and run the same command again, which records it"
-                ),
-            });
+            let hint = if is_first {
+                "nothing is under the old key any more: destroy it wherever it is kept, unset LEDGER_KEK_OLD, and run the same \
+                 command again, which records it"
+                    .to_owned()
+            } else {
+                format!(
+                    "do not destroy the old key yet; make {variable} give what LEDGER_KEK_NEXT holds, set LEDGER_KEK_OLD to the \
+                     old key, unset LEDGER_KEK_NEXT, and run the same command again, which looks for what is still under it"
+                )
+            };
+            return Ok(Old::InUse { hint });
         }
         let (current, next, old) = (kek_file(self.home), self.file("next"), self.file("old"));
         if read_kek(&next)?.is_some_and(|kek| kek.id() == in_force) {
@@ -178,8 +190,19 @@ impl<'a> Epochs<'a> {
             return Err(Failure::new(Exit::Environment, what)
                 .hint("bring the key that the erasure used to this home"));
         }
-        destroy(&old)?;
-        Ok(Old::Destroyed)
+        match read_kek(&old)? {
+            None => Ok(Old::Absent),
+            Some(kek) if kek.id() == kek_before => {
+                destroy(&old)?;
+                Ok(Old::Destroyed)
+            }
+            Some(kek) => {
+                let what = format!("{} is {}, not {kek_before}", old.display(), kek.id());
+                Err(Failure::new(Exit::Environment, anyhow::anyhow!(what)).hint(
+                    "no key was destroyed; find out where that key comes from and move it away",
+                ))
+            }
+        }
     }
 }
 
@@ -276,15 +299,17 @@ mod tests {
     fn whatever_a_crash_leaves_the_end_is_one_key_the_one_in_force() {
         let (old, new) = (Kek::generate().unwrap(), Kek::generate().unwrap());
         for files in [
-            // Right after the commit, after the link, after the rename, and when all is done.
+            // Right after the commit, after the link, and after the rename.
             &[("kek", &old), ("kek.next", &new)][..],
             &[("kek", &old), ("kek.old", &old), ("kek.next", &new)],
             &[("kek", &new), ("kek.old", &old)],
-            &[("kek", &new)],
         ] {
             let home = Files::new(files);
             let epochs = Epochs::new(&home.environment, &home.home);
-            assert!(matches!(epochs.finish(new.id()), Ok(Old::Destroyed)));
+            let finish = || epochs.finish(new.id(), old.id());
+            assert!(matches!(finish(), Ok(Old::Destroyed)));
+            // What is not here any more, this run does not claim to have destroyed.
+            assert!(matches!(finish(), Ok(Old::Absent)));
             let expected = BTreeMap::from([("kek".to_owned(), new.id().to_owned())]);
             assert_eq!(home.names(), expected);
             drop(home.folder);
@@ -298,10 +323,10 @@ mod tests {
         let epochs = Epochs::new(&home.environment, &home.home);
         let before = home.names();
         // Begun and not committed: the same key is used when it is begun again.
-        assert!(matches!(epochs.finish(old.id()), Ok(Old::Destroyed)));
+        assert!(matches!(epochs.finish(old.id(), "kek-0"), Ok(Old::Absent)));
         assert_eq!(home.names(), before);
         assert_eq!(epochs.next().unwrap().id(), new.id());
-        assert!(epochs.finish("kek-0000000000000000").is_err());
+        assert!(epochs.finish("kek-0000000000000000", old.id()).is_err());
         assert_eq!(home.names(), before);
     }
 
@@ -318,15 +343,36 @@ mod tests {
         home.environment = Environment::of(variables.clone());
         let epochs = Epochs::new(&home.environment, &home.home);
         assert_eq!(epochs.next().unwrap().id(), new.id());
-        let Ok(Old::InUse { hint }) = epochs.finish(new.id()) else {
+        let Ok(Old::InUse { hint }) = epochs.finish(new.id(), old.id()) else {
             panic!("the old key is still given")
         };
+        assert!(hint.starts_with("do not destroy the old key yet"));
         assert!(!hint.contains(old.to_hex().as_str()) && !hint.contains(new.to_hex().as_str()));
         variables.insert("LEDGER_KEK".to_owned(), new.to_hex().to_string());
+        variables.remove("LEDGER_KEK_NEXT");
+        variables.insert("LEDGER_KEK_OLD".to_owned(), old.to_hex().to_string());
+        home.environment = Environment::of(variables.clone());
+        let epochs = Epochs::new(&home.environment, &home.home);
+        let Ok(Old::InUse { hint }) = epochs.finish(new.id(), old.id()) else {
+            panic!("the old key is still given")
+        };
+        assert!(hint.contains("unset LEDGER_KEK_OLD"));
+        variables.remove("LEDGER_KEK_OLD");
         home.environment = Environment::of(variables);
         let epochs = Epochs::new(&home.environment, &home.home);
-        assert!(matches!(epochs.finish(new.id()), Ok(Old::Replaced)));
+        let finished = epochs.finish(new.id(), old.id());
+        assert!(matches!(finished, Ok(Old::Absent)));
         assert_eq!(home.names(), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_variable_does_not_replace_a_file() {
+        let (old, new) = (Kek::generate().unwrap(), Kek::generate().unwrap());
+        let mut home = Files::new(&[("kek", &old)]);
+        let next = ("LEDGER_KEK_NEXT".to_owned(), new.to_hex().to_string());
+        home.environment = Environment::of(BTreeMap::from([next]));
+        let epochs = Epochs::new(&home.environment, &home.home);
+        assert_eq!(epochs.next().unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

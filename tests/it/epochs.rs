@@ -1,14 +1,16 @@
 //! The key-encryption key of before an erasure goes when nothing is wrapped by it any more, and not earlier.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use ledger::domain::id::Subject;
 use ledger::store::keys::{Kek, KeyRing};
+use serde_json::json;
 
-use crate::erasure::{by, kek_id, world};
+use crate::erasure::{BOB, WHY, approve, by, kek_id, world};
 use crate::erasure_faults::{approved, edit};
 use crate::server::execute;
-use crate::world::{World, output};
+use crate::world::{World, line, output};
 
 /// An erasure that is committed and has not touched the files yet: the owner and the old key.
 async fn committed() -> (World, String, Kek) {
@@ -47,7 +49,12 @@ async fn late_key(world: &World, old: &Kek) {
     let row = KeyRing::new(store.id(), vec![old.clone()])
         .generate(&owner)
         .unwrap();
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
     let sql = format!(
         "insert into ledger.keys (ledger_id, key_id, owner, kek_id, nonce, wrapped) \
          values ('{}', '{}', '{owner}', '{}', '\\x{}', '\\x{}')",
@@ -126,4 +133,23 @@ async fn a_crash_does_not_open_a_way_around_the_look_for_other_databases() {
         "{late:?}"
     );
     assert_eq!(under(&world, &old).await, 0);
+}
+
+#[tokio::test]
+async fn another_erasure_waits_for_the_unfinished_one_and_what_came_since_is_not_done() {
+    let (world, owner, _) = committed().await;
+    let asked = by(&world, "ann", &[&["erase", BOB], &WHY[..]].concat()).json();
+    approve(&world, &asked, &["ann", "bea"]);
+    let refused = by(&world, "cid", &["erase", BOB]);
+    let how = format!("run `ledger erase {owner}`");
+    assert!(
+        refused.exit == 1 && refused.stderr.contains(&how),
+        "{refused:?}"
+    );
+    by(&world, "cid", &["erase", &owner]).ok();
+    by(&world, "cid", &["erase", BOB]).ok();
+    world.append(&[line("test.happened", &owner, &json!({"n": 9}))]);
+    let held = by(&world, "cid", &["erase", &owner]);
+    assert_eq!((held.exit, &held.json()["state"]), (1, &json!("held")));
+    assert_eq!(held.json()["held_since"], 1);
 }

@@ -6,6 +6,7 @@ use ledger::chain::entry::Hash;
 use ledger::domain::erasure::{Ranges, SubjectErased};
 use ledger::domain::event::Event;
 use ledger::domain::id::{Actor, EntryId};
+use ledger::store::erase::EraseError;
 use ledger::store::identity::Natural;
 use ledger::store::keys::Kek;
 use ledger::store::{Draft, Sealing};
@@ -114,6 +115,40 @@ async fn the_database_itself_refuses_an_erasure_that_was_not_approved() {
     }
     assert_eq!(states(&world)[4], "open");
     world.assert_intact();
+}
+
+#[tokio::test]
+async fn what_is_recorded_between_the_look_and_the_lock_is_looked_at() {
+    let world = world().await;
+    let asked = ask(&world, ANN, &[]);
+    approve(&world, &asked, &["ann", "bea"]);
+    let request: EntryId = asked["request"]["id"].as_str().unwrap().parse().unwrap();
+    let owner = asked["owner"].as_str().unwrap().parse().unwrap();
+    let actor: Actor = "person:ann".parse().unwrap();
+    let said = said(request, 5, &["person:ann", "person:bea"]);
+    let next = Kek::generate().unwrap();
+    let store = world.store().await;
+    for entry in [
+        line("test.happened", ANN, &json!({"n": 9})),
+        line("test.happened", BOB, &json!({"n": 9})),
+    ] {
+        let looked_at = store.head().await.unwrap().size;
+        let is_anns = entry["subject"] == ANN;
+        world.append(&[entry]);
+        let erased = store.erase_as_of(&owner, &actor, &said, &next, Some(looked_at));
+        let erased = erased.await;
+        if is_anns {
+            let seq = looked_at + 1;
+            assert!(
+                matches!(erased, Err(EraseError::Changed { seq: found }) if found == seq),
+                "{erased:?}"
+            );
+            assert_eq!(states(&world)[4], "open");
+        } else {
+            erased.unwrap();
+        }
+    }
+    store.close().await;
 }
 
 /// Changes rows with the triggers of a table off.

@@ -27,9 +27,10 @@ pub(crate) async fn run(common: &Common<'_>, args: Erase) -> Result<Exit, Failur
     let named = log::subject(store, &args.subject).await?;
     let owner = erasure::owner(store, &named).await.map_err(failure)?;
     let mut requests = erasure::requests(store).await.map_err(failure)?;
-    requests.retain(|request| request.asked.owner == owner);
     let unfinished = |request: &Request| request.erased.is_some() && request.destroyed.is_none();
-
+    let other = |request: &&Request| unfinished(request) && request.asked.owner != owner;
+    let other = requests.iter().find(other).cloned();
+    requests.retain(|request| request.asked.owner == owner);
     let answer = if let Some(request) = requests.iter().find(|request| unfinished(request)) {
         finish(common, &session, request, &person).await?
     } else if let Some(asking) = asking(args)? {
@@ -40,13 +41,13 @@ pub(crate) async fn run(common: &Common<'_>, args: Erase) -> Result<Exit, Failur
                 .await
                 .map_err(failure)?,
         };
-        go_on(common, &session, request, &person).await?
+        go_on(common, &session, request, other.as_ref(), &person).await?
     } else {
         match requests.pop() {
             Some(request) if request.erased.is_some() => {
                 Answer::of(store, &request, None, BTreeSet::new()).await?
             }
-            Some(request) => go_on(common, &session, request, &person).await?,
+            Some(request) => go_on(common, &session, request, other.as_ref(), &person).await?,
             None => {
                 return Err(Failure::usage(format_args!(
                     "nobody has asked for the erasure of {owner}"
@@ -83,6 +84,7 @@ async fn go_on(
     common: &Common<'_>,
     session: &Session,
     mut request: Request,
+    other: Option<&Request>,
     person: &Actor,
 ) -> Result<Answer, Failure> {
     let store = &session.store;
@@ -90,6 +92,15 @@ async fn go_on(
     let by = request.approvers(now);
     if by.len() < APPROVERS_MIN {
         return Answer::of(store, &request, None, by).await;
+    }
+    if let Some(other) = other {
+        let owner = &other.asked.owner;
+        let what = anyhow::anyhow!(
+            "the erasure of {owner} is not finished: its old key is not yet known to be gone"
+        );
+        return Err(Failure::new(Exit::No, what).hint(format!(
+            "nothing was erased; run `ledger erase {owner}` until it says done, and then the same command again"
+        )));
     }
     let epochs = Epochs::new(common.environment, &session.database.home);
     let _alone = epochs.lock()?;
@@ -168,9 +179,9 @@ async fn end(
             );
             environment("put everything under the new key")(error).hint(hint)
         })?;
-    let how = match epochs.finish(&in_force)? {
+    let how = match epochs.finish(&in_force, &kek_before)? {
         Old::Destroyed => "file",
-        Old::Replaced => "asserted",
+        Old::Absent => "asserted",
         Old::InUse { hint } => {
             return Answer::of(store, &request, Some(hint), BTreeSet::new()).await;
         }
@@ -227,7 +238,7 @@ pub(super) async fn approve(
 #[derive(Serialize)]
 struct Answer {
     owner: Subject,
-    /// `requested`, `approved`, `erased` (the old key is still to be destroyed) or `done`.
+    /// `requested`, `approved`, `erased` (the old key is still to be destroyed), `held` (something was written since) or `done`.
     state: &'static str,
     request: RequestLine,
     approved_by: Vec<String>,
@@ -237,6 +248,8 @@ struct Answer {
     /// The entry that says that the old key-encryption key is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     kek_destroyed: Option<u64>,
+    /// Payloads that were sealed for the owner after the erasure.
+    held_since: u64,
     /// Copies outside that are to be called back.
     copies: Vec<CopyLine>,
     /// Until when copies of the old key may exist, by the requester's word.
@@ -295,12 +308,15 @@ impl Answer {
         let erasure = erasures
             .iter()
             .find(|erasure| erasure.said.request == request.id);
-        let ranges = if let Some(erasure) = erasure {
-            erasure.said.ranges.clone()
-        } else {
-            let held = store.erasable(&owner).await;
-            let held = held.map_err(environment("look at what is held"))?;
-            held.map(|held| held.ranges).unwrap_or_default()
+        let held = store.erasable(&owner).await;
+        let held = held.map_err(environment("look at what is held"))?;
+        let held_since = match (erasure, &held) {
+            (Some(_), Some(held)) => held.payloads,
+            _ => 0,
+        };
+        let ranges = match erasure {
+            Some(erasure) => erasure.said.ranges.clone(),
+            None => held.map(|held| held.ranges).unwrap_or_default(),
         };
         let copies = erasure::copies(store, &owner, &ranges).await;
         let copies = copies.map_err(failure)?;
@@ -315,6 +331,7 @@ impl Answer {
         };
         Ok(Self {
             state: match (erasure, request.destroyed) {
+                (Some(_), Some(_)) if held_since > 0 => "held",
                 (Some(_), Some(_)) => "done",
                 (Some(_), None) => "erased",
                 (None, _) if by.len() >= APPROVERS_MIN => "approved",
@@ -335,6 +352,7 @@ impl Answer {
             approved_by: by,
             erased: erasure.map(|erasure| ErasedLine::of(erasure)),
             kek_destroyed: request.destroyed,
+            held_since,
             copies: copies
                 .into_iter()
                 .map(|(copy, to)| CopyLine {
@@ -446,6 +464,12 @@ impl Answer {
                     .to_owned(),
             ],
         };
+        if self.held_since > 0 {
+            lines.push(format!(
+                "NOT DONE: {} payloads were written about {} since; next: ask anew with `ledger erase {} --reason TEXT --legal-basis TEXT`",
+                self.held_since, self.owner, self.owner
+            ));
+        }
         lines.extend(self.hint.iter().map(|hint| format!("next: {hint}")));
         lines.push(format!("{before}; {until}"));
         lines.push(format!(
@@ -512,6 +536,13 @@ pub(super) fn failure(error: ErasureError) -> Failure {
             ..
         } => Failure::new(Exit::No, error)
             .hint("nothing was erased; run the same command again: it says what stands against it now"),
+        ErasureError::Erase {
+            source: EraseError::SameKek,
+            ..
+        } => Failure::new(Exit::No, error).hint(
+            "nothing was erased; an erasure is not finished, perhaps in another ledger of this database: `ledger verify` names it; \
+             run its `ledger erase OWNER` until it says done; or else LEDGER_KEK_NEXT is the key in force: draw another",
+        ),
         other => Failure::new(Exit::Environment, other)
             .hint("nothing was erased; mend that and run the same command again"),
     }

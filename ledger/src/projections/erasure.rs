@@ -658,6 +658,9 @@ pub async fn copies(
     Ok(copies)
 }
 
+/// How often an erasure looks anew at what stands against it because something was recorded meanwhile.
+const ATTEMPTS: u32 = 8;
+
 /// Executes an approved request: everything about its owner goes, and what remains is put under `next`.
 ///
 /// # Errors
@@ -669,6 +672,26 @@ pub async fn execute(
     next: &Kek,
 ) -> Result<Erased, ErasureError> {
     may_act(store, person).await?;
+    let mut attempt = 1;
+    loop {
+        match execute_once(store, request, person, next).await {
+            Err(ErasureError::Erase {
+                source: EraseError::Changed { .. },
+                ..
+            }) if attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+    }
+}
+
+async fn execute_once(
+    store: &Store,
+    request: &Request,
+    person: &Actor,
+    next: &Kek,
+) -> Result<Erased, ErasureError> {
+    // What is recorded from here on may be missing in what is looked at below.
+    let looked_at = store.head().await.map_err(ErasureError::Read)?.size;
     let by = request.approvers(now(store).await?);
     if by.len() < APPROVERS_MIN {
         return Err(ErasureError::NotApproved { by });
@@ -703,7 +726,7 @@ pub async fn execute(
         copies_until: request.asked.copies_until,
     };
     store
-        .erase(owner, person, &said, next)
+        .erase_as_of(owner, person, &said, next, Some(looked_at))
         .await
         .map_err(|source| ErasureError::Erase {
             owner: owner.clone(),

@@ -61,6 +61,12 @@ pub enum EraseError {
     /// The key-encryption key at hand is one that an erasure replaced.
     #[error("key-encryption key {0} was replaced by an erasure")]
     Replaced(String),
+    /// Something that may stand against the erasure was recorded after it was looked for.
+    #[error("entry {seq} was recorded meanwhile and may stand against the erasure")]
+    Changed {
+        /// The first such entry.
+        seq: u64,
+    },
     /// This request was executed before.
     #[error("request {0} was executed before")]
     Done(EntryId),
@@ -141,10 +147,26 @@ impl Store {
         said: &SubjectErased,
         next: &Kek,
     ) -> Result<Erased, EraseError> {
+        self.erase_as_of(owner, actor, said, next, None).await
+    }
+
+    /// [`Store::erase`], only if nothing about the owner's subjects, no legal hold and no retention was recorded behind the
+    /// entries that the caller looked at.
+    ///
+    /// # Errors
+    /// [`EraseError::Changed`], and as [`Store::erase`].
+    pub async fn erase_as_of(
+        &self,
+        owner: &Subject,
+        actor: &Actor,
+        said: &SubjectErased,
+        next: &Kek,
+        looked_at: Option<u64>,
+    ) -> Result<Erased, EraseError> {
         self.is_writable().map_err(EraseError::Append)?;
         let mut attempt = 1;
         loop {
-            match self.erase_once(owner, actor, said, next).await {
+            match self.erase_once(owner, actor, said, next, looked_at).await {
                 Err(EraseError::Database { source, .. })
                     if attempt < ATTEMPTS && is_serialization(&source) =>
                 {
@@ -167,6 +189,7 @@ impl Store {
         actor: &Actor,
         said: &SubjectErased,
         next: &Kek,
+        looked_at: Option<u64>,
     ) -> Result<Erased, EraseError> {
         let id = self.id();
         let keys_failed = |source| EraseError::Key { ledger: id, source };
@@ -200,6 +223,8 @@ impl Store {
         let (subjects, blinds) =
             reindexed(&mut transaction, id, owner, &opened, &index_key).await?;
 
+        let mut concerned: Vec<String> = doomed.subjects.iter().map(Subject::to_string).collect();
+        concerned.push(owner.to_string());
         let said = SubjectErased {
             key_id: doomed.key_id,
             payloads: doomed.payloads,
@@ -222,6 +247,13 @@ impl Store {
         let event = Event::SubjectErased(said.clone());
         let announced = announce(&mut transaction, self.clock(), about, &event).await?;
         let entry = announced.ok_or(EraseError::Done(said.request))?;
+        // The head is locked from here on: nothing comes in between any more.
+        if let Some(looked_at) = looked_at {
+            let between = (looked_at, entry.seq);
+            if let Some(seq) = changed(&mut transaction, id, between, &concerned).await? {
+                return Err(EraseError::Changed { seq });
+            }
+        }
         query("select ledger.erase($1, $2, $3, $4, $5)")
             .bind(id.uuid())
             .bind(&index_row.nonce)
@@ -390,6 +422,29 @@ pub async fn ledgers_of(pool: &sqlx::PgPool) -> Result<BTreeSet<LedgerId>, Erase
         .map(|row| row.try_get("ledger_id").map(LedgerId::new))
         .collect::<Result<_, _>>()
         .map_err(failed(WHAT))
+}
+
+/// The first entry between two others that may change whether these subjects may be erased.
+async fn changed(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+    (after, before): (u64, u64),
+    subjects: &[String],
+) -> Result<Option<u64>, EraseError> {
+    const WHAT: &str = "look at what was recorded meanwhile";
+    let row = query(
+        "select min(seq) as seq from ledger.entries where ledger_id = $1 and seq > $2 and seq < $3 \
+         and (subject = any($4) or type in ('legal_hold.placed', 'retention.set'))",
+    )
+    .bind(ledger.uuid())
+    .bind(after.cast_signed())
+    .bind(before.cast_signed())
+    .bind(subjects)
+    .fetch_one(connection)
+    .await
+    .map_err(failed(WHAT))?;
+    let seq: Option<i64> = row.try_get("seq").map_err(failed(WHAT))?;
+    Ok(seq.map(i64::unsigned_abs))
 }
 
 fn is_serialization(error: &sqlx::Error) -> bool {
