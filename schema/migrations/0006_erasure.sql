@@ -188,7 +188,7 @@ $$;
 
 -- Puts every data key of a ledger under the key-encryption key that the last entry names, all of them or none: after
 -- `ledger.erase` with the `subject.erased` of the same transaction, or with a `keys.rewrapped` because of an erasure of
--- another ledger, which is founded and has put that ledger under the same key.
+-- a ledger, this or another, which is founded and has put that ledger under the same key.
 create function ledger.rewrap(
     p_ledger  uuid,
     p_key_ids text[],
@@ -214,7 +214,7 @@ begin
                           where k.ledger_id = p_ledger and k.owner = v_index and k.key_id = v_said ->> 'index_key'
                             and k.kek_id = v_kek);
     elsif v_said ->> 'type' = 'keys.rewrapped' then
-        v_because := nullif(substr(v_said ->> 'because_of', 8), p_ledger::text)::uuid;
+        v_because := substr(v_said ->> 'because_of', 8)::uuid;
         v_held := exists (select from ledger.keys k
                           where k.ledger_id = v_because and k.owner = 'ledger:' || v_because and k.kek_id = v_kek)
                   and exists (select from ledger.entries e
