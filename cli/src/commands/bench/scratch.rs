@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use ledger::chain::entry::FORMAT;
+use ledger::chain::note::NoteSigner;
 use ledger::domain::event::{Event, LedgerCreated};
 use ledger::domain::id::Actor;
 use ledger::store::connect::{NewLedger, create_ledger, parse_address};
 use ledger::store::embedded::{self, Embedded, EmbeddedEnv, EmbeddedOptions, Home};
-use ledger::store::keys::Kek;
+use ledger::store::keys::{Kek, random};
 use ledger::store::{Admin, Clock, Store, connect};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
@@ -147,12 +148,14 @@ impl Scratch {
             .map_err(connect_failure)?;
         let clock = Clock::system();
         let keks = vec![Kek::generate().map_err(environment_key)?];
+        let seed = random().map_err(environment_key)?;
+        let signer = NoteSigner::new("bench", &seed).map_err(Failure::usage)?;
         let created = Event::LedgerCreated(LedgerCreated {
             name: "bench".to_owned(),
             origin: "bench".to_owned(),
             format: FORMAT,
             clock: "system".to_owned(),
-            checkpoint_key: String::new(),
+            checkpoint_key: signer.verifier_key().to_string(),
             parameters: std::collections::BTreeMap::new(),
         });
         let new = NewLedger {
