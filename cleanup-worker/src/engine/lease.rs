@@ -1,4 +1,4 @@
-//! The lease on a plan: one live run at a time. It is renewed while the run works, and no deletion is sent that could
+//! A lease on a piece of work, a plan say: one holder at a time. It is renewed while the run works, and no deletion is sent that could
 //! land after somebody else has taken it over.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,26 +40,25 @@ impl LeaseTimes {
 
 /// A held lease.
 #[derive(Debug, Clone)]
-pub struct PlanLease {
+pub struct Lease {
     store: Store,
     fence: Fence,
     times: LeaseTimes,
     valid_until: Arc<Mutex<Instant>>,
 }
 
-impl PlanLease {
-    /// Takes the lease of a plan. One that a killed run left behind is waited for; one that is being renewed is refused.
+impl Lease {
+    /// Takes the lease of this name. One that a killed run left behind is waited for; one that is being renewed is refused.
     ///
     /// # Errors
     /// [`LeaseError::Held`] where another run is alive.
     pub async fn take(
         store: &Store,
-        plan: uuid::Uuid,
+        name: String,
         holder: &str,
         times: LeaseTimes,
     ) -> Result<Self, LeaseError> {
         let length = times.length;
-        let name = format!("plan/{plan}");
         let asked = Instant::now();
         let (fence, taken_over) = match store.take_lease(&name, holder, length).await {
             Err(LeaseError::Held { remaining, .. }) => {

@@ -4,9 +4,7 @@
 //! time gate is open or overridden, v2's ids are fresh, nobody else holds the lease, and what a crash left open is settled.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
@@ -19,17 +17,13 @@ use ledger::store::read::Filter;
 use ledger::store::{Draft, Store};
 use serde::Serialize;
 
-use super::accounts::{Pace, Unreachable, calendar_of};
-use super::dry_run::ACCOUNT_KIND;
-use super::lease::PlanLease;
+use super::lease::Lease;
+use super::pace::Pace;
 use super::runlog::RunLog;
-use super::sources::{SourceUser, Sources, read_sources, read_v2, v2_recorded};
 use super::step::{ItemEnd, Live, Stopped, ended, nothing_new};
-use super::{EngineError, Progress as Done, Reader, Recorder, RunOptions, check_clock};
-use crate::clients::convex::V2Export;
-use crate::clients::google::{CalendarReader, CalendarWriter};
-use crate::clients::http::{HttpLimits, WriteTransport};
-use crate::clients::supabase::UsersTable;
+use super::{EngineError, Progress as Done, Recorder, RunOptions};
+use crate::clients::retry::Timing;
+use crate::executors::{Executor, Freshness, Place as OpenPlace, PlannedUser};
 
 /// The plan's cleanup comes no earlier than this after going live.
 const GATE: chrono::Duration = chrono::Duration::hours(24);
@@ -41,12 +35,6 @@ const FAILURES_IN_A_ROW_MAX: u32 = 5;
 pub struct LiveRun {
     /// The plan.
     pub plan: Hash,
-    /// v2's exports, fresh ones.
-    pub v2_exports: Vec<PathBuf>,
-    /// How old they may be when an item is deleted.
-    pub v2_max_age: Duration,
-    /// Which of v1's tables of users, where both exist.
-    pub users_table: Option<UsersTable>,
     /// Pace and times.
     pub options: RunOptions,
     /// Why it may run before its time.
@@ -77,6 +65,9 @@ pub struct UserOutcome {
     pub user: String,
     /// For the terminal of who may see it.
     pub email: Option<String>,
+    /// Where the account stands among the others, for the order of the report.
+    #[serde(skip)]
+    position: usize,
     /// Items of the plan to be deleted.
     pub found: u64,
     /// Deleted, now or in an earlier run of this plan.
@@ -126,21 +117,14 @@ pub(super) struct Ends<'a> {
     pub(super) open: HashSet<&'a Subject>,
 }
 
-/// The items of one account that are to be deleted.
+/// The items of one place that are to be deleted.
 pub(super) struct Place {
-    pub(super) calendar: String,
+    /// Its natural id.
+    pub(super) id: String,
     pub(super) owner: Subject,
-    pub(super) user: Option<PlaceUser>,
+    pub(super) users: Vec<PlannedUser>,
     pub(super) items: Vec<PlannedItem>,
-}
-
-/// The user through whom an account is reached.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PlaceUser {
-    /// Position among the sources.
-    pub(super) n: usize,
-    /// The stored token is the one that the plan was made with, so it leads to the same account.
-    pub(super) same_token: bool,
+    position: usize,
 }
 
 impl From<PlanError> for EngineError {
@@ -157,7 +141,8 @@ impl From<PlanError> for EngineError {
 /// # Errors
 /// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
 pub async fn live_run(
-    reader: &Reader,
+    executor: Arc<dyn Executor>,
+    timing: Arc<dyn Timing>,
     store: &Store,
     actor: &Actor,
     told: LiveRun,
@@ -165,32 +150,25 @@ pub async fn live_run(
     progress: &(dyn Fn(Done) + Sync),
 ) -> Result<LiveReport, EngineError> {
     let plan = plan::load(store, told.plan).await?;
-    let exports = read_v2(told.v2_exports.clone()).await?;
+    executor.accepts(&plan.sealed.header)?;
     let clock = store.clock().clone();
-    let stale_at = stale_at(&plan, &exports, told.v2_max_age, clock.now().instant())?;
     let begun = plan::progress(store, plan.hash).await?;
+    let fresh = executor.fresh_until().await;
     let may = Permission {
         plan: &plan,
         runner: actor,
         told: &told,
-        stale_at,
+        fresh: fresh.as_ref(),
     };
     // Before anything is sent. What a crash left open is settled whatever has lapsed since.
     if begun.values().all(|progress| progress.open.is_none()) {
         may.begin(clock.now())?;
     }
     let approval = may.approval(clock.now())?;
-    let lease = PlanLease::take(
-        store,
-        plan.subject.uuid(),
-        actor.as_str(),
-        told.options.lease,
-    )
-    .await?;
+    let name = format!("plan/{}", plan.subject.uuid());
+    let lease = Lease::take(store, name, actor.as_str(), told.options.lease).await?;
     let work = async {
-        let sources =
-            read_sources(reader, told.users_table, &exports, &told.options, &clock).await?;
-        let v2_now = v2_recorded(&exports).map(str::to_owned).collect();
+        executor.prepare().await?;
         let open = run_of(store, plan.hash).await?;
         if let Some((_, starter)) = &open
             && *starter == approval.person
@@ -210,17 +188,16 @@ pub async fn live_run(
         let live = Live {
             recorder,
             by_place: by_place(&plan),
-            tokens: tokens_of(store, plan.run).await?,
+            credentials: credentials_of(store, plan.run).await?,
             plan: plan.clone(),
             approval,
             lease: lease.clone(),
             log,
-            timing: reader.timing.clone(),
+            timing,
             retry: told.options.retry,
-            v2_now,
-            v2_stale_at: stale_at,
+            executor,
         };
-        execute(reader, &live, &told, &sources, resumed, progress).await
+        execute(&live, &told, resumed, progress).await
     };
     let result = tokio::select! {
         result = work => result,
@@ -235,7 +212,7 @@ struct Permission<'a> {
     plan: &'a SealedPlan,
     runner: &'a Actor,
     told: &'a LiveRun,
-    stale_at: DateTime<Utc>,
+    fresh: Option<&'a Freshness>,
 }
 
 impl Permission<'_> {
@@ -255,7 +232,7 @@ impl Permission<'_> {
     /// Refuses where nothing may be begun.
     fn begin(&self, now: Timestamp) -> Result<(), EngineError> {
         let approval = self.approval(now)?;
-        if let Some(reason) = nothing_new(&approval, self.stale_at, now) {
+        if let Some(reason) = nothing_new(&approval, self.fresh, now) {
             return Err(EngineError::Refused(reason));
         }
         match gate(self.told, now.instant()) {
@@ -279,8 +256,8 @@ fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
     by_place
 }
 
-/// Digests of the stored tokens as a dry run saw them.
-async fn tokens_of(
+/// Digests of the stored credentials as a dry run saw them.
+async fn credentials_of(
     store: &Store,
     run: RunId,
 ) -> Result<HashMap<Subject, Option<String>>, EngineError> {
@@ -298,43 +275,6 @@ async fn tokens_of(
         }
     }
     Ok(tokens)
-}
-
-fn stale_at(
-    plan: &SealedPlan,
-    exports: &[V2Export],
-    max_age: Duration,
-    now: DateTime<Utc>,
-) -> Result<DateTime<Utc>, EngineError> {
-    let oldest = exports.iter().map(|export| export.taken_at).min();
-    let oldest = oldest.ok_or_else(|| {
-        EngineError::Refused(
-            "a live run needs a fresh export of v2 (--v2-export), so that nothing v2 relies on is \
-             deleted"
-                .to_owned(),
-        )
-    })?;
-    let header = plan.sealed.header.keys();
-    let planned =
-        header.filter(|name| name.starts_with("v2_export") && name.ends_with("_taken_at"));
-    let planned = planned.count();
-    if exports.len() < planned {
-        return Err(EngineError::Refused(format!(
-            "the plan was made with {planned} exports of v2 and {} was given now; give a fresh one for \
-             each (--v2-export)",
-            exports.len()
-        )));
-    }
-    if exports
-        .iter()
-        .any(|export| check_clock("v2", Some(export.taken_at.max(now)), now).is_err())
-    {
-        return Err(EngineError::Refused(
-            "an export of v2 says that it was taken in the future, so its age is not known"
-                .to_owned(),
-        ));
-    }
-    Ok(oldest + chrono::Duration::from_std(max_age).unwrap_or(chrono::Duration::MAX))
 }
 
 fn not_approved(plan: &SealedPlan, actor: &Actor) -> EngineError {
@@ -396,27 +336,18 @@ async fn run_of(store: &Store, plan: Hash) -> Result<Option<(RunId, Actor)>, Eng
 }
 
 async fn execute(
-    reader: &Reader,
     live: &Live,
     told: &LiveRun,
-    sources: &Sources,
     resumed: bool,
     progress: &(dyn Fn(Done) + Sync),
 ) -> Result<LiveReport, EngineError> {
     let mut known = plan::progress(&live.recorder.store, live.plan.hash).await?;
-    let places = places(live, sources).await?;
-    let writing = WriteTransport::open(
-        &reader.config,
-        HttpLimits {
-            request: live.lease.write_limit(),
-            ..told.options.http
-        },
-    )?;
+    let places = places(live).await?;
     if known.values().any(|progress| progress.open.is_some()) {
-        recover(reader, live, sources, &places, &known).await?;
+        recover(live, &places, &known).await?;
         known = plan::progress(&live.recorder.store, live.plan.hash).await?;
     }
-    if let Some(reason) = live.stopped() {
+    if let Some(reason) = live.stopped().await {
         return Err(EngineError::Refused(reason));
     }
     if let Some(why) = gate(told, live.recorder.store.clock().now().instant()) {
@@ -427,7 +358,7 @@ async fn execute(
     }
     let known = Arc::new(known);
     let all = places.len() as u64;
-    let pace = Pace::new(reader, &told.options);
+    let pace = Pace::new(live.timing.clone(), told.options.user_interval);
     let mut report = LiveReport {
         run: live.recorder.run,
         plan: live.plan.hash,
@@ -437,8 +368,8 @@ async fn execute(
         users: Vec::new(),
     };
     let work = |place: Place| {
-        let (known, pace, writing) = (known.clone(), pace.clone(), writing.clone());
-        async move { one_place(reader, live, sources, place, &known, &pace, writing).await }
+        let (known, pace) = (known.clone(), pace.clone());
+        async move { one_place(live, place, &known, &pace).await }
     };
     let mut results = stream::iter(places)
         .map(work)
@@ -457,7 +388,7 @@ async fn execute(
         });
     }
     drop(results);
-    finish(live, sources, report).await
+    finish(live, report).await
 }
 
 async fn pass_gate(live: &Live, told: &LiveRun, why: &str) -> Result<(), EngineError> {
@@ -499,15 +430,9 @@ fn run_subject(run: RunId) -> Result<Subject, EngineError> {
     Subject::new("run", run.uuid()).map_err(|error| EngineError::Internal(error.to_string()))
 }
 
-/// The accounts of the plan, each with a user whose token leads to it.
-async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineError> {
+/// The places of the plan, each with the users through whom it was found.
+async fn places(live: &Live) -> Result<Vec<Place>, EngineError> {
     let store = &live.recorder.store;
-    let by_id: HashMap<&str, usize> = sources
-        .users
-        .iter()
-        .enumerate()
-        .map(|(n, user)| (user.id.as_str(), n))
-        .collect();
     let mut grouped: BTreeMap<String, Vec<PlannedItem>> = BTreeMap::new();
     for item in live.plan.with(Disposition::Delete) {
         grouped
@@ -515,65 +440,54 @@ async fn places(live: &Live, sources: &Sources) -> Result<Vec<Place>, EngineErro
             .or_default()
             .push(item.clone());
     }
+    let owner_kind = live.executor.kinds().owner;
     let mut places = Vec::new();
-    let mut ids: HashMap<&Subject, Option<String>> = HashMap::new();
-    for (calendar, items) in &grouped {
-        let calendar = calendar.clone();
-        let owner = store
-            .subject_of(ACCOUNT_KIND, &calendar)
-            .await?
-            .ok_or_else(|| {
-                EngineError::Refused("an account of the plan has no subject any more".to_owned())
-            })?;
-        let mut user = None;
+    let mut ids: HashMap<Subject, Option<String>> = HashMap::new();
+    for (position, (id, items)) in grouped.into_iter().enumerate() {
+        let owner = store.subject_of(&owner_kind, &id).await?.ok_or_else(|| {
+            EngineError::Refused("an account of the plan has no subject any more".to_owned())
+        })?;
+        let mut users: Vec<PlannedUser> = Vec::new();
         for subject in items.iter().flat_map(|item| &item.users) {
             if !ids.contains_key(subject) {
-                ids.insert(subject, store.natural_id(subject).await?);
+                ids.insert(subject.clone(), store.natural_id(subject).await?);
             }
             let id = ids.get(subject).cloned().flatten();
-            let found = id.and_then(|id| by_id.get(id.as_str()).copied());
-            if let Some(n) = found.filter(|n| sources.users[*n].access.is_ok()) {
-                let same = live.tokens.get(subject) == Some(&sources.users[n].token_fingerprint);
-                user = Some(PlaceUser {
-                    n,
-                    same_token: same,
-                });
-                break;
+            if id.is_none() || !users.iter().any(|user| user.id == id) {
+                let credential = live.credentials.get(subject).cloned().flatten();
+                users.push(PlannedUser { id, credential });
             }
         }
         places.push(Place {
-            calendar,
+            id,
             owner,
-            user,
-            items: items.clone(),
+            users,
+            items,
+            position,
         });
     }
     Ok(places)
 }
 
 async fn recover(
-    reader: &Reader,
     live: &Live,
-    sources: &Sources,
     places: &[Place],
     known: &BTreeMap<Subject, Progress>,
 ) -> Result<(), EngineError> {
+    let mut opened: HashMap<&str, Option<Box<dyn OpenPlace>>> = HashMap::new();
     for open in known.values().filter_map(|progress| progress.open.as_ref()) {
-        let place = places.iter().find(|place| place.calendar == open.place);
-        let Some((place, calendar)) =
-            place.and_then(|place| Some((place, calendar_for(reader, sources, place)?)))
-        else {
+        let Some(place) = places.iter().find(|place| place.id == open.place) else {
             continue;
         };
-        live.recover(&calendar, &place.owner, open).await?;
+        if !opened.contains_key(place.id.as_str()) {
+            let reached = live.executor.open(&place.id, &place.users).await.ok();
+            opened.insert(&place.id, reached);
+        }
+        if let Some(Some(reached)) = opened.get(place.id.as_str()) {
+            live.recover(reached.as_ref(), &place.owner, open).await?;
+        }
     }
     Ok(())
-}
-
-fn calendar_for(reader: &Reader, sources: &Sources, place: &Place) -> Option<CalendarReader> {
-    let user: &SourceUser = sources.users.get(place.user?.n)?;
-    let token = user.access.as_ref().ok()?;
-    Some(calendar_of(reader, &user.id, token))
 }
 
 impl Live {
@@ -585,55 +499,54 @@ impl Live {
 }
 
 async fn one_place(
-    reader: &Reader,
     live: &Live,
-    sources: &Sources,
     place: Place,
     known: &BTreeMap<Subject, Progress>,
     starts: &Pace,
-    writing: WriteTransport,
 ) -> Result<(UserOutcome, Option<String>), EngineError> {
     let mut outcome = UserOutcome {
         found: place.items.len() as u64,
+        position: place.position,
         ..UserOutcome::default()
     };
-    let Some(user) = place.user.and_then(|user| sources.users.get(user.n)) else {
-        outcome.not_begun(&place, known);
-        outcome.say(Unreachable::without_token("disconnected").reason);
-        return Ok((outcome, None));
-    };
-    outcome.user.clone_from(&user.id);
-    outcome.email.clone_from(&user.email);
-    let Ok(token) = &user.access else {
-        outcome.not_begun(&place, known);
-        return Ok((outcome, None));
-    };
-    if let Some(reason) = live.stopped() {
+    if let Some(reason) = live.stopped().await {
         outcome.not_begun(&place, known);
         return Ok((outcome, Some(reason)));
     }
     starts.start().await;
-    let session = reader.google.session(&user.id, token.clone());
-    let writer = CalendarWriter::new(&reader.google, writing, session);
-    let before = match live.list_before(writer.reader(), &place, user).await? {
-        Ok(before) => before,
+    let opened = match live.executor.open(&place.id, &place.users).await {
+        Ok(opened) => opened,
         Err(why) => {
             outcome.not_begun(&place, known);
-            outcome.errors.push(why.reason.clone());
-            let why = stopped_by(&why);
-            live.user_stopped(&place, &why).await?;
+            outcome.say(why.reason.clone());
+            if why.attempt > 0 {
+                live.user_stopped(&place, &Stopped::from(&why)).await?;
+            }
+            return Ok((outcome, None));
+        }
+    };
+    let opened = opened.as_ref();
+    let through = opened.through();
+    outcome.user = through.user;
+    outcome.email = through.email;
+    let before = match live.list_before(opened, &place).await? {
+        Ok(before) => before,
+        Err(error) => {
+            outcome.not_begun(&place, known);
+            outcome.say(format!("{}: run it again later", error.reason));
+            live.user_stopped(&place, &Stopped::from(&error)).await?;
             return Ok((outcome, None));
         }
     };
     let mut ends = Ends::default();
-    let stopped = each_item(live, &writer, &place, known, &mut ends, &mut outcome).await?;
+    let stopped = each_item(live, opened, &place, known, &mut ends, &mut outcome).await?;
     match live
-        .observe_after(writer.reader(), &place, &before, &ends)
+        .observe_after(opened, &place, before.as_deref(), &ends)
         .await?
     {
         Ok(unexplained) => outcome.unexplained = unexplained,
         Err(error) => {
-            let why = Stopped::by(&error);
+            let why = Stopped::from(&error);
             outcome.errors.push(why.reason.clone());
             live.user_failed(&place.owner, "observe", "skipped", &why)
                 .await?;
@@ -645,7 +558,7 @@ async fn one_place(
 /// Brings each item of an account to its end; gives why the whole run stops, if it does.
 async fn each_item<'a>(
     live: &Live,
-    writer: &CalendarWriter,
+    opened: &dyn OpenPlace,
     place: &'a Place,
     known: &BTreeMap<Subject, Progress>,
     ends: &mut Ends<'a>,
@@ -661,11 +574,11 @@ async fn each_item<'a>(
         let end = match ended(progress) {
             Some(end) => end,
             None if over => ItemEnd::Failed(String::new()),
-            // Google could not be asked about it; until it can, nothing is done to this item.
+            // Nobody could be asked about it; until somebody can, nothing is done to this item.
             None if progress.open.is_some() => ItemEnd::Failed(
                 "what became of an earlier deletion could not be asked: run it again".to_owned(),
             ),
-            None => live.execute(writer, &place.owner, item, progress).await?,
+            None => live.execute(opened, &place.owner, item, progress).await?,
         };
         let subject = &item.subject;
         match end {
@@ -716,30 +629,8 @@ async fn each_item<'a>(
     Ok(stopped)
 }
 
-fn stopped_by(why: &Unreachable) -> Stopped {
-    Stopped {
-        class: why.class,
-        status: why.status,
-        attempt: why.attempt,
-        date: why.date,
-        reason: why.reason.clone(),
-    }
-}
-
-async fn finish(
-    live: &Live,
-    sources: &Sources,
-    mut report: LiveReport,
-) -> Result<LiveReport, EngineError> {
-    let emails: HashMap<&str, usize> = sources
-        .users
-        .iter()
-        .enumerate()
-        .map(|(n, user)| (user.id.as_str(), n))
-        .collect();
-    report
-        .users
-        .sort_by_key(|user| emails.get(user.user.as_str()).copied());
+async fn finish(live: &Live, mut report: LiveReport) -> Result<LiveReport, EngineError> {
+    report.users.sort_by_key(|user| user.position);
     let mut add = |name: &str, of: fn(&UserOutcome) -> u64| {
         let sum: u64 = report.users.iter().map(of).sum();
         report.totals.insert(name.to_owned(), sum);

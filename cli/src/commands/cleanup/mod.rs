@@ -1,18 +1,20 @@
 //! `ledger cleanup`: the dry run and the live run.
 
+mod items;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cleanup_worker::clients::ErrorClass;
-use cleanup_worker::clients::retry::RateLimits;
-use cleanup_worker::clients::supabase::SupabaseErrorKind;
+use cleanup_worker::clients::retry::{RateLimits, Timing};
 use cleanup_worker::config::WorkerConfig;
-use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
+use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
-use cleanup_worker::engine::{EngineError, Reader, Recorder, RunOptions};
-use cleanup_worker::executors::calendar::incumbent::Selector;
+use cleanup_worker::engine::{EngineError, Recorder, RunOptions};
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
+use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
@@ -24,7 +26,7 @@ use crate::exit::{Exit, Failure, environment};
 use crate::output;
 
 /// The rules for PERM Tracker's calendar events, for where no file is given.
-const POLICY: &[u8] = include_bytes!("../../../schema/policies/perm-tracker-calendar.toml");
+const POLICY: &[u8] = include_bytes!("../../../../schema/policies/perm-tracker-calendar.toml");
 
 pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Failure> {
     let Cleanup::Calendar(args) = args;
@@ -38,9 +40,12 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
 async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
     let policy = policy(args)?;
-    let options = options(common, args)?;
-    let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
+    let (reader, told) = calendar(common, args)?;
     let session = common.open().await?;
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
     let run = session.store.clock().run_id();
     let recorder = Recorder {
         store: session.store.clone(),
@@ -48,28 +53,38 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
         run,
     };
     let log = open_log(args, run)?;
-    let told = DryRun {
-        policy,
-        v2_exports: args.v2_exports.clone(),
-        users_table: users_table(args)?,
-        options,
-    };
     let bar = output::bar("users");
-    let report = dry_run(&reader, &recorder, told, &log, &|progress| {
+    let report = dry_run(&executor, &policy, &recorder, &log, &|progress| {
         bar.set(progress.done, progress.all);
     })
     .await;
     bar.clear();
     drop(recorder);
     let report = report.map_err(engine_failure)?;
-    session.close().await;
     if common.json {
-        output::json(&report)?;
+        items::print(&session.store, run, &report).await?;
     } else {
-        print(&report, args)?;
+        print(&report)?;
     }
+    session.close().await;
     output::note(format_args!("log: {}", log.path().display()));
     Ok(Exit::Yes)
+}
+
+/// The clients and what the executor is told; nothing is sent yet.
+fn calendar(
+    common: &Common<'_>,
+    args: &CleanupCalendar,
+) -> Result<(Reader, CalendarTold), Failure> {
+    let told = CalendarTold {
+        v2_exports: args.v2_exports.clone(),
+        v2_max_age: args.v2_max_age,
+        users_table: users_table(args)?,
+        options: options(common, args)?,
+    };
+    let reader = Reader::open(config(common)?, &told.options)
+        .map_err(environment("set up the HTTP client"))?;
+    Ok((reader, told))
 }
 
 pub(crate) fn open_log(
@@ -164,41 +179,8 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
     let (exit, hint) = match &error {
         EngineError::Refused(_) => (Exit::No, None),
         EngineError::Lease(_) => (Exit::No, Some("another live run of this plan is under way")),
-        EngineError::Export(_) => (
-            Exit::Usage,
-            Some("export v2 with `npx convex export --prod`"),
-        ),
-        EngineError::EncryptionKey(_) => (
-            Exit::Environment,
-            Some("set ENCRYPTION_KEY to v1's own; nothing was deleted"),
-        ),
-        EngineError::Client(error) if !error.is_global() => (
-            Exit::Environment,
-            Some("check the network and GOOGLE_OAUTH_TOKEN_URL; nothing was deleted"),
-        ),
-        EngineError::Client(_) => (
-            Exit::Environment,
-            Some("check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET: v1's own"),
-        ),
-        EngineError::Supabase(error) if error.class() == ErrorClass::Network => (
-            Exit::Environment,
-            Some("check the network and SUPABASE_URL; nothing was deleted"),
-        ),
-        EngineError::Supabase(error)
-            if matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }) =>
-        {
-            (
-                Exit::Usage,
-                Some("give --users-table perm_users or users; nothing was deleted"),
-            )
-        }
-        EngineError::Supabase(_) => (
-            Exit::Environment,
-            Some(
-                "check SUPABASE_URL and SUPABASE_KEY (the service role's key); nothing was deleted",
-            ),
-        ),
-        EngineError::Clock { .. } => (Exit::Environment, Some("set this machine's clock")),
+        EngineError::Executor(error) if error.usage => (Exit::Usage, error.hint),
+        EngineError::Executor(error) => (Exit::Environment, error.hint),
         _ => (Exit::Environment, None),
     };
     let failure = Failure::new(exit, error);
@@ -208,7 +190,7 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
     }
 }
 
-fn print(report: &DryRunReport, args: &CleanupCalendar) -> Result<(), Failure> {
+fn print(report: &DryRunReport) -> Result<(), Failure> {
     let totals = &report.totals;
     output::line(format_args!(
         "{:<36} {:<14} {:>7} {:>6} {:>8} {:>6} {:>6}",
@@ -230,41 +212,12 @@ fn print(report: &DryRunReport, args: &CleanupCalendar) -> Result<(), Failure> {
         totals.others
     ))?;
     output::line(format_args!("classes: {}", counts(&totals.classes)))?;
-    let calibration = &totals.calibration;
     output::line(format_args!(
-        "calibration: {} of {} recorded events carry v1's signature{}",
-        calibration.signed,
-        calibration.recorded,
-        if totals.calibrated {
-            ""
-        } else {
-            ": too few, so orphans are held"
-        }
-    ))?;
-    output::line(format_args!(
-        "future deadlines to be deleted: {} covered by v2, {} uncovered",
+        "future deadlines to be deleted: {} covered by the new system, {} uncovered",
         totals.covered, totals.uncovered
     ))?;
-    for (selector, count) in &totals.incumbent {
-        let name = match selector {
-            Selector::TitlePrefix => "by title",
-            Selector::SearchText => "for \"PERM Tracker\"",
-        };
-        output::line(format_args!(
-            "the plan's own search {name} would have deleted {}, of which {} are not v1's",
-            count.would_delete, count.not_v1s
-        ))?;
-    }
-    if totals.odd_ids > 0 {
-        output::line(format_args!(
-            "recorded values that are no ids: {}",
-            totals.odd_ids
-        ))?;
-    }
-    if args.v2_exports.is_empty() {
-        output::line(
-            "no export of v2 was given (--v2-export): nothing may be deleted by this plan",
-        )?;
+    for line in &report.lines {
+        output::line(line)?;
     }
     output::line("")?;
     output::line(format_args!("plan: {}", report.plan))?;
@@ -303,27 +256,29 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
-    let options = options(common, args)?;
-    let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
+    let (reader, told) = calendar(common, args)?;
     let session = common.open().await?;
     let named = args.plan.as_deref().unwrap_or_default();
     let plan = plan::find(&session.store, named)
         .await
         .map_err(super::approve::plan_failure)?;
-    let told = LiveRun {
+    let live = LiveRun {
         plan,
-        v2_exports: args.v2_exports.clone(),
-        v2_max_age: args.v2_max_age,
-        users_table: users_table(args)?,
-        options,
+        options: told.options.clone(),
         override_reason: args.r#override.clone(),
     };
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
     let bar = output::bar("users");
     let report = live_run(
-        &reader,
+        Arc::new(executor),
+        timing,
         &session.store,
         &actor,
-        told,
+        live,
         &|run| RunLog::open(&args.log_dir, run),
         &|progress| bar.set(progress.done, progress.all),
     )
