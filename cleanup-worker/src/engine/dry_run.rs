@@ -433,11 +433,19 @@ impl Writer<'_> {
                 .collect(),
         });
         let version = candidate.version.clone().unwrap_or_default();
-        let words = vec![
+        let mut words = vec![
             ("class", class.class.clone()),
             ("disposition", class.disposition.name().to_owned()),
             ("etag", etag_digest(&version)),
         ];
+        if self.log.names_addresses() {
+            let user = candidate
+                .users
+                .first()
+                .and_then(|user| self.lines.get(user));
+            let email = user.and_then(|n| self.users.get(*n)?.email.clone());
+            words.extend(email.map(|email| ("email", email)));
+        }
         self.push(&found, subject.clone(), owner, words).await?;
         self.plan.push(PlanItem {
             subject,

@@ -1,34 +1,38 @@
 //! The live run: exactly the items of an approved plan, each at the version that was approved.
 //!
 //! Before anything is deleted: the plan's hash is recomputed from the log, its approval holds and is another person's, the
-//! time gate is open or overridden, v2's ids are fresh, nobody else holds the lease, and what a crash left open is settled.
+//! time gate is open or overridden, what it relies on is fresh, and nobody else holds the plan's lease. Then the run is opened with one
+//! command for each place, for this process and any number of workers ([`join`](super::join)); before a place is touched, what
+//! a crash left open there is settled.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
-use ledger::projections::plan::{self, Approval, PlanError, PlannedItem, Progress, SealedPlan};
+use ledger::projections::plan::{self, Approval, PlanError, PlannedItem, SealedPlan};
+use ledger::store::commands::{NewCommand, NewRun};
 use ledger::store::read::Filter;
-use ledger::store::{Draft, Store};
-use serde::Serialize;
+use ledger::store::{AppendError, Store};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use super::canary;
 use super::lease::Lease;
-use super::pace::Pace;
+use super::limits::Limits;
+use super::permission::{Permission, gate, not_approved, too_early};
+pub use super::place::UserOutcome;
+use super::place::{Known, Place};
 use super::runlog::RunLog;
-use super::step::{ItemEnd, Live, Stopped, ended, nothing_new};
+use super::step::Live;
+use super::work::{Work, holder};
 use super::{EngineError, Progress as Done, Recorder, RunOptions};
 use crate::clients::retry::Timing;
-use crate::executors::{Executor, Freshness, Place as OpenPlace, PlannedUser};
-
-/// The plan's cleanup comes no earlier than this after going live.
-const GATE: chrono::Duration = chrono::Duration::hours(24);
-/// So many items of a user may fail one after another before the user is left for later.
-const FAILURES_IN_A_ROW_MAX: u32 = 5;
+use crate::executors::{Executor, PlannedUser};
 
 /// What a live run is told.
 #[derive(Debug)]
@@ -39,6 +43,17 @@ pub struct LiveRun {
     pub options: RunOptions,
     /// Why it may run before its time.
     pub override_reason: Option<String>,
+    /// Only so many places, then a person has to look.
+    pub canary: Option<u64>,
+    /// What makes it stop by itself.
+    pub limits: Limits,
+}
+
+/// What a live run was told, as workers that join it need to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) limits: Limits,
+    pub(super) go_live: Option<DateTime<Utc>>,
 }
 
 /// What a live run came to.
@@ -48,7 +63,7 @@ pub struct LiveReport {
     pub run: RunId,
     /// The plan.
     pub plan: Hash,
-    /// `complete`, `partial` or `stopped`.
+    /// `complete`, `partial`, `stopped`, `canary` or `interrupted`.
     pub status: String,
     /// Why it stopped, or what to do about what is left.
     pub notes: Vec<String>,
@@ -56,75 +71,6 @@ pub struct LiveReport {
     pub totals: BTreeMap<String, u64>,
     /// Per user.
     pub users: Vec<UserOutcome>,
-}
-
-/// One account's part.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UserOutcome {
-    /// v1's id of the user whose token was used.
-    pub user: String,
-    /// For the terminal of who may see it.
-    pub email: Option<String>,
-    /// Where the account stands among the others, for the order of the report.
-    #[serde(skip)]
-    position: usize,
-    /// Items of the plan to be deleted.
-    pub found: u64,
-    /// Deleted, now or in an earlier run of this plan.
-    pub deleted: u64,
-    /// Gone before we came.
-    pub already_gone: u64,
-    /// Left for a person at the moment of deletion.
-    pub held: u64,
-    /// Not done.
-    pub failed: u64,
-    /// Changes to planned or recorded items that no entry explains.
-    pub unexplained: u64,
-    /// What went wrong, with what to do.
-    pub errors: Vec<String>,
-}
-
-impl UserOutcome {
-    /// Adds to what went wrong; the same thing stands there once.
-    fn say(&mut self, error: impl Into<String>) {
-        let error = error.into();
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
-    }
-
-    /// Counts an account at which nothing is begun: what earlier runs have ended stays so, the rest is not done.
-    fn not_begun(&mut self, place: &Place, known: &BTreeMap<Subject, Progress>) {
-        for item in &place.items {
-            match known.get(&item.subject).and_then(ended) {
-                Some(ItemEnd::Deleted) => self.deleted += 1,
-                Some(ItemEnd::AlreadyGone) => self.already_gone += 1,
-                Some(ItemEnd::Held) => self.held += 1,
-                _ => self.failed += 1,
-            }
-        }
-    }
-}
-
-/// How the items of one account ended, for the look at it afterwards.
-#[derive(Debug, Default)]
-pub(super) struct Ends<'a> {
-    /// Gone, as the ledger says.
-    pub(super) gone: HashSet<&'a Subject>,
-    /// Left for a person.
-    pub(super) held: HashSet<&'a Subject>,
-    /// Not done, or not known to be: what a look shows of them is for the next run to settle.
-    pub(super) open: HashSet<&'a Subject>,
-}
-
-/// The items of one place that are to be deleted.
-pub(super) struct Place {
-    /// Its natural id.
-    pub(super) id: String,
-    pub(super) owner: Subject,
-    pub(super) users: Vec<PlannedUser>,
-    pub(super) items: Vec<PlannedItem>,
-    position: usize,
 }
 
 impl From<PlanError> for EngineError {
@@ -136,39 +82,87 @@ impl From<PlanError> for EngineError {
     }
 }
 
+/// What a run needs of its process.
+pub struct Hands<'a> {
+    /// The kind of item.
+    pub executor: Arc<dyn Executor>,
+    /// Sleeping and jitter.
+    pub timing: Arc<dyn Timing>,
+    /// The ledger.
+    pub store: &'a Store,
+    /// Who runs it.
+    pub actor: &'a Actor,
+    /// Opens the run's log file.
+    pub open_log: &'a (dyn Fn(RunId) -> std::io::Result<RunLog> + Sync),
+    /// How far this process is.
+    pub progress: &'a (dyn Fn(Done) + Sync),
+    /// Told to stop: what is begun reaches its outcome, nothing new starts.
+    pub stop: CancellationToken,
+}
+
 /// Executes a plan, or goes on with one that was interrupted.
 ///
 /// # Errors
 /// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
-pub async fn live_run(
-    executor: Arc<dyn Executor>,
-    timing: Arc<dyn Timing>,
-    store: &Store,
-    actor: &Actor,
-    told: LiveRun,
-    open_log: &(dyn Fn(RunId) -> std::io::Result<RunLog> + Sync),
-    progress: &(dyn Fn(Done) + Sync),
-) -> Result<LiveReport, EngineError> {
+pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, EngineError> {
+    let (store, actor) = (hands.store, hands.actor);
     let plan = plan::load(store, told.plan).await?;
-    executor.accepts(&plan.sealed.header)?;
-    let clock = store.clock().clone();
+    hands.executor.accepts(&plan.sealed.header)?;
+    let now = store.clock().now();
     let begun = plan::progress(store, plan.hash).await?;
-    let fresh = executor.fresh_until().await;
+    let fresh = hands.executor.fresh_until().await;
     let may = Permission {
         plan: &plan,
         runner: actor,
-        told: &told,
+        go_live: told.options.go_live,
+        override_reason: told.override_reason.as_deref(),
         fresh: fresh.as_ref(),
     };
     // Before anything is sent. What a crash left open is settled whatever has lapsed since.
-    if begun.values().all(|progress| progress.open.is_none()) {
-        may.begin(clock.now())?;
+    let refusal = may.begin(now).err();
+    let left_open = begun.values().any(|progress| progress.open.is_some());
+    if let Some(refusal) = refusal {
+        if !left_open {
+            return Err(refusal);
+        }
+        let approval = may.approval(now)?;
+        return begin(hands, told, plan, approval, Some(refusal)).await;
     }
-    let approval = may.approval(clock.now())?;
+    spread_out(&plan, told.limits)?;
+    canary::check(store, plan.hash).await?;
+    let approval = may.approval(now)?;
+    begin(hands, told, plan, approval, None).await
+}
+
+/// Refuses a plan that deletes too much at one place.
+fn spread_out(plan: &SealedPlan, limits: Limits) -> Result<(), EngineError> {
+    let mut by_place: HashMap<&str, u64> = HashMap::new();
+    for item in plan.with(Disposition::Delete) {
+        *by_place.entry(&item.place).or_default() += 1;
+    }
+    let most = by_place.values().copied().max().unwrap_or_default();
+    let max = limits.deletions_per_place_max;
+    if most > max {
+        return Err(EngineError::Refused(format!(
+            "the plan deletes {most} items of one user, more than {max}: look at it, then say so with \
+             --user-deletions-max {most}"
+        )));
+    }
+    Ok(())
+}
+
+async fn begin(
+    hands: &Hands<'_>,
+    told: &LiveRun,
+    plan: SealedPlan,
+    approval: Approval,
+    refusal: Option<EngineError>,
+) -> Result<LiveReport, EngineError> {
+    let (store, actor) = (hands.store, hands.actor);
     let name = format!("plan/{}", plan.subject.uuid());
     let lease = Lease::take(store, name, actor.as_str(), told.options.lease).await?;
     let work = async {
-        executor.prepare().await?;
+        hands.executor.prepare().await?;
         let open = run_of(store, plan.hash).await?;
         if let Some((_, starter)) = &open
             && *starter == approval.person
@@ -177,27 +171,8 @@ pub async fn live_run(
         }
         let resumed = open.is_some();
         let run = open.map_or_else(|| store.clock().run_id(), |(run, _)| run);
-        let recorder = Recorder {
-            store: store.clone(),
-            actor: actor.clone(),
-            run,
-        };
-        let log = Arc::new(open_log(run).map_err(|error| {
-            EngineError::Refused(format!("the run's log file could not be opened: {error}"))
-        })?);
-        let live = Live {
-            recorder,
-            by_place: by_place(&plan),
-            credentials: credentials_of(store, plan.run).await?,
-            plan: plan.clone(),
-            approval,
-            lease: lease.clone(),
-            log,
-            timing,
-            retry: told.options.retry,
-            executor,
-        };
-        execute(&live, &told, resumed, progress).await
+        let live = live_of(hands, told, run, plan, approval, lease.clone()).await?;
+        execute(hands, &live, told, resumed, refusal).await
     };
     let result = tokio::select! {
         result = work => result,
@@ -207,45 +182,34 @@ pub async fn live_run(
     result
 }
 
-/// What a run needs before it may begin anything.
-struct Permission<'a> {
-    plan: &'a SealedPlan,
-    runner: &'a Actor,
-    told: &'a LiveRun,
-    fresh: Option<&'a Freshness>,
-}
-
-impl Permission<'_> {
-    /// The approval that the run goes by. A lapsed one begins nothing, but what was begun under it is still settled.
-    fn approval(&self, now: Timestamp) -> Result<Approval, EngineError> {
-        let independent = |approval: &&Approval| {
-            approval.is_independent_of(&self.plan.makers) && approval.person != *self.runner
-        };
-        let standing = self.plan.approval_at(now, Some(self.runner));
-        let lapsed = || self.plan.approvals.iter().rev().find(independent);
-        standing
-            .or_else(lapsed)
-            .cloned()
-            .ok_or_else(|| not_approved(self.plan, self.runner))
-    }
-
-    /// Refuses where nothing may be begun.
-    fn begin(&self, now: Timestamp) -> Result<(), EngineError> {
-        let approval = self.approval(now)?;
-        if let Some(reason) = nothing_new(&approval, self.fresh, now) {
-            return Err(EngineError::Refused(reason));
-        }
-        match gate(self.told, now.instant()) {
-            Some(why) if self.told.override_reason.is_none() => Err(too_early(&why)),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn too_early(why: &str) -> EngineError {
-    EngineError::Refused(format!(
-        "{why}; wait, or run it all the same with --override REASON, which is recorded"
-    ))
+pub(super) async fn live_of(
+    hands: &Hands<'_>,
+    told: &LiveRun,
+    run: RunId,
+    plan: SealedPlan,
+    approval: Approval,
+    lease: Lease,
+) -> Result<Live, EngineError> {
+    let log = (hands.open_log)(run).map_err(|error| {
+        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
+    })?;
+    Ok(Live {
+        recorder: Recorder {
+            store: hands.store.clone(),
+            actor: hands.actor.clone(),
+            run,
+        },
+        by_place: Arc::new(by_place(&plan)),
+        plan: Arc::new(plan),
+        approval,
+        lease,
+        log: Arc::new(log),
+        timing: hands.timing.clone(),
+        retry: told.options.retry,
+        limits: told.limits,
+        address: None,
+        executor: hands.executor.clone(),
+    })
 }
 
 fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
@@ -256,56 +220,11 @@ fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
     by_place
 }
 
-/// Digests of the stored credentials as a dry run saw them.
-async fn credentials_of(
-    store: &Store,
-    run: RunId,
-) -> Result<HashMap<Subject, Option<String>>, EngineError> {
-    let mut tokens = HashMap::new();
-    let mut entries = std::pin::pin!(store.read(Filter {
-        types: "user.found".parse().into_iter().collect(),
-        run: Some(run),
-        ..Filter::default()
-    }));
-    while let Some(recorded) = entries.next().await {
-        let recorded = recorded?;
-        let json = recorded.payload.json().unwrap_or_default();
-        if let Ok(Event::UserFound(found)) = Event::decode("user.found", 1, json) {
-            tokens.insert(recorded.entry.subject, found.token_fingerprint);
-        }
-    }
-    Ok(tokens)
-}
-
-fn not_approved(plan: &SealedPlan, actor: &Actor) -> EngineError {
-    let short = &plan.hash.to_string()[..16];
-    let own = plan
-        .approvals
-        .iter()
-        .any(|approval| approval.person == *actor);
-    EngineError::Refused(if own {
-        format!("plan {short} was approved by {actor}, who may not run it too: four eyes")
-    } else {
-        format!(
-            "plan {short} is not approved: somebody else runs `ledger approve {short} --as NAME`"
-        )
-    })
-}
-
-/// `None` where the time has come; else why not.
-fn gate(told: &LiveRun, now: DateTime<Utc>) -> Option<String> {
-    match told.options.go_live {
-        None => Some("when v2 went live is not known (--go-live)".to_owned()),
-        Some(at) if now < at + GATE => Some(format!(
-            "it is before go-live + 24 h ({})",
-            (at + GATE).to_rfc3339()
-        )),
-        Some(_) => None,
-    }
-}
-
 /// The run to go on with, and who started it: that of this plan which has started and not finished.
-async fn run_of(store: &Store, plan: Hash) -> Result<Option<(RunId, Actor)>, EngineError> {
+pub(super) async fn run_of(
+    store: &Store,
+    plan: Hash,
+) -> Result<Option<(RunId, Actor)>, EngineError> {
     let types = ["run.started", "run.finished"]
         .map(str::parse)
         .into_iter()
@@ -336,59 +255,139 @@ async fn run_of(store: &Store, plan: Hash) -> Result<Option<(RunId, Actor)>, Eng
 }
 
 async fn execute(
+    hands: &Hands<'_>,
     live: &Live,
     told: &LiveRun,
     resumed: bool,
-    progress: &(dyn Fn(Done) + Sync),
+    refusal: Option<EngineError>,
 ) -> Result<LiveReport, EngineError> {
-    let mut known = plan::progress(&live.recorder.store, live.plan.hash).await?;
+    let store = &live.recorder.store;
+    let run = live.recorder.run;
+    let known: Known = Arc::new(plan::progress(store, live.plan.hash).await?);
     let places = places(live).await?;
-    if known.values().any(|progress| progress.open.is_some()) {
-        recover(live, &places, &known).await?;
-        known = plan::progress(&live.recorder.store, live.plan.hash).await?;
-    }
-    if let Some(reason) = live.stopped().await {
-        return Err(EngineError::Refused(reason));
-    }
-    if let Some(why) = gate(told, live.recorder.store.clock().now().instant()) {
-        pass_gate(live, told, &why).await?;
-    }
-    if !resumed {
-        started(live, told).await?;
-    }
-    let known = Arc::new(known);
-    let all = places.len() as u64;
-    let pace = Pace::new(live.timing.clone(), told.options.user_interval);
-    let mut report = LiveReport {
-        run: live.recorder.run,
-        plan: live.plan.hash,
-        status: String::new(),
-        notes: Vec::new(),
-        totals: BTreeMap::new(),
-        users: Vec::new(),
-    };
-    let work = |place: Place| {
-        let (known, pace) = (known.clone(), pace.clone());
-        async move { one_place(live, place, &known, &pace).await }
-    };
-    let mut results = stream::iter(places)
-        .map(work)
-        .buffer_unordered(told.options.users_at_once.max(1));
-    while let Some(result) = results.next().await {
-        let (user, stopped) = result?;
-        report.users.push(user);
-        if let Some(reason) = stopped
-            && !report.notes.contains(&reason)
-        {
-            report.notes.push(reason);
+    let commands = commands(&places, &known);
+    if refusal.is_none() {
+        if let Some(why) = gate(told.options.go_live, store.clock().now().instant()) {
+            pass_gate(live, told, &why).await?;
         }
-        progress(Done {
-            done: report.users.len() as u64,
-            all,
-        });
+        if !resumed {
+            started(live, told).await?;
+        }
     }
-    drop(results);
-    finish(live, report).await
+    let new = NewRun {
+        run,
+        plan: live.plan.hash,
+        told: serde_json::to_string(&Told {
+            limits: told.limits,
+            go_live: told.options.go_live,
+        })
+        .map_err(|error| EngineError::Internal(error.to_string()))?,
+        interval: told.options.user_interval,
+        first_only: told.canary,
+        stopped: refusal.as_ref().map(ToString::to_string),
+    };
+    store.open_run(&new, &commands).await?;
+    let work = Work {
+        live,
+        places,
+        known,
+        times: told.options.lease,
+        holder: holder(live),
+        progress: hands.progress,
+        done: 0.into(),
+    };
+    work.until_done(told.options.users_at_once, &hands.stop)
+        .await?;
+    if let Some(refusal) = refusal {
+        store.close_run(run).await?;
+        return Err(refusal);
+    }
+    if hands.stop.is_cancelled() {
+        return interrupted(live, &work.places).await;
+    }
+    finish(live, &work.places).await
+}
+
+/// One command for each place, in an order of their own that everybody can repeat.
+fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> {
+    let mut order: Vec<(&str, &Subject)> = places
+        .iter()
+        .map(|(owner, place)| (place.id.as_str(), owner))
+        .collect();
+    order.sort_unstable();
+    let is_open = |place: &Place| {
+        place.items.iter().any(|item| {
+            known
+                .get(&item.subject)
+                .is_some_and(|progress| progress.open.is_some())
+        })
+    };
+    let numbered = (0_u64..).zip(order);
+    numbered
+        .map(|(position, (_, owner))| NewCommand {
+            subject: owner.clone(),
+            position,
+            settles: places.get(owner).is_some_and(is_open),
+        })
+        .collect()
+}
+
+/// The places of the plan by their owners, each with the users through whom it was found.
+pub(super) async fn places(live: &Live) -> Result<HashMap<Subject, Place>, EngineError> {
+    let store = &live.recorder.store;
+    let credentials = credentials_of(store, live.plan.run).await?;
+    let mut grouped: BTreeMap<&str, Vec<&PlannedItem>> = BTreeMap::new();
+    for item in live.plan.with(Disposition::Delete) {
+        grouped.entry(&item.place).or_default().push(item);
+    }
+    let owner_kind = live.executor.kinds().owner;
+    let mut places = HashMap::new();
+    let mut ids: HashMap<Subject, Option<String>> = HashMap::new();
+    for (id, items) in grouped {
+        let owner = store.subject_of(&owner_kind, id).await?.ok_or_else(|| {
+            EngineError::Refused("an account of the plan has no subject any more".to_owned())
+        })?;
+        let mut users: Vec<PlannedUser> = Vec::new();
+        for subject in items.iter().flat_map(|item| &item.users) {
+            if !ids.contains_key(subject) {
+                ids.insert(subject.clone(), store.natural_id(subject).await?);
+            }
+            let id = ids.get(subject).cloned().flatten();
+            if !users.iter().any(|user| user.id == id) {
+                let credential = credentials.get(subject).cloned().flatten();
+                users.push(PlannedUser { id, credential });
+            }
+        }
+        let place = Place {
+            id: id.to_owned(),
+            owner: owner.clone(),
+            users,
+            items: items.into_iter().cloned().collect(),
+        };
+        places.insert(owner, place);
+    }
+    Ok(places)
+}
+
+/// Digests of the stored credentials as a dry run saw them.
+async fn credentials_of(
+    store: &Store,
+    run: RunId,
+) -> Result<HashMap<Subject, Option<String>>, EngineError> {
+    let mut credentials = HashMap::new();
+    let mut entries = std::pin::pin!(store.read(Filter {
+        types: "user.found".parse().into_iter().collect(),
+        run: Some(run),
+        ..Filter::default()
+    }));
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let json = recorded.payload.json().unwrap_or_default();
+        if let Ok(Event::UserFound(found)) = Event::decode("user.found", 1, json) {
+            credentials.insert(recorded.entry.subject, found.token_fingerprint);
+        }
+    }
+    Ok(credentials)
 }
 
 async fn pass_gate(live: &Live, told: &LiveRun, why: &str) -> Result<(), EngineError> {
@@ -414,6 +413,9 @@ async fn started(live: &Live, told: &LiveRun) -> Result<(), EngineError> {
     if let Some(at) = told.options.go_live {
         options.insert("go_live".to_owned(), at.to_rfc3339());
     }
+    if let Some(first) = told.canary {
+        options.insert("canary".to_owned(), first.to_string());
+    }
     let event = Event::RunStarted(RunStarted {
         verb: "cleanup".to_owned(),
         plan: Some(live.plan.hash),
@@ -430,210 +432,68 @@ fn run_subject(run: RunId) -> Result<Subject, EngineError> {
     Subject::new("run", run.uuid()).map_err(|error| EngineError::Internal(error.to_string()))
 }
 
-/// The places of the plan, each with the users through whom it was found.
-async fn places(live: &Live) -> Result<Vec<Place>, EngineError> {
-    let store = &live.recorder.store;
-    let mut grouped: BTreeMap<String, Vec<PlannedItem>> = BTreeMap::new();
-    for item in live.plan.with(Disposition::Delete) {
-        grouped
-            .entry(item.place.clone())
-            .or_default()
-            .push(item.clone());
-    }
-    let owner_kind = live.executor.kinds().owner;
-    let mut places = Vec::new();
-    let mut ids: HashMap<Subject, Option<String>> = HashMap::new();
-    for (position, (id, items)) in grouped.into_iter().enumerate() {
-        let owner = store.subject_of(&owner_kind, &id).await?.ok_or_else(|| {
-            EngineError::Refused("an account of the plan has no subject any more".to_owned())
-        })?;
-        let mut users: Vec<PlannedUser> = Vec::new();
-        for subject in items.iter().flat_map(|item| &item.users) {
-            if !ids.contains_key(subject) {
-                ids.insert(subject.clone(), store.natural_id(subject).await?);
-            }
-            let id = ids.get(subject).cloned().flatten();
-            if id.is_none() || !users.iter().any(|user| user.id == id) {
-                let credential = live.credentials.get(subject).cloned().flatten();
-                users.push(PlannedUser { id, credential });
-            }
-        }
-        places.push(Place {
-            id,
-            owner,
-            users,
-            items,
-            position,
-        });
-    }
-    Ok(places)
+/// What the run came to so far, for a process that was told to stop. The run stays open.
+async fn interrupted(
+    live: &Live,
+    places: &HashMap<Subject, Place>,
+) -> Result<LiveReport, EngineError> {
+    let mut report = report(live, places).await?;
+    "interrupted".clone_into(&mut report.status);
+    report
+        .notes
+        .push("it was told to stop; run the same command again to go on".to_owned());
+    Ok(report)
 }
 
-async fn recover(
+/// Ends the run and says what it came to. Whoever is first writes it; the others find it written.
+pub(super) async fn finish(
     live: &Live,
-    places: &[Place],
-    known: &BTreeMap<Subject, Progress>,
-) -> Result<(), EngineError> {
-    let mut opened: HashMap<&str, Option<Box<dyn OpenPlace>>> = HashMap::new();
-    for open in known.values().filter_map(|progress| progress.open.as_ref()) {
-        let Some(place) = places.iter().find(|place| place.id == open.place) else {
+    places: &HashMap<Subject, Place>,
+) -> Result<LiveReport, EngineError> {
+    let report = report(live, places).await?;
+    let run = live.recorder.run;
+    let subject = run_subject(run)?;
+    let event = Event::RunFinished(RunFinished {
+        status: report.status.clone(),
+        totals: report.totals.clone(),
+    });
+    let key = format!("run/{}/finished", run.uuid())
+        .parse()
+        .map_err(|error| EngineError::Internal(format!("build a key: {error}")))?;
+    match live
+        .record(&event, &subject, &subject, Some(key), None)
+        .await
+    {
+        Ok(appended) => live.log.entry(&appended, &[("status", &report.status)]),
+        Err(EngineError::Append(AppendError::KeyReused { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    live.recorder.store.close_run(run).await?;
+    Ok(report)
+}
+
+async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveReport, EngineError> {
+    let store = &live.recorder.store;
+    let run = live.recorder.run;
+    let known = plan::progress(store, live.plan.hash).await?;
+    let standing = store.standing(run).await?.unwrap_or_default();
+    let mut users = Vec::new();
+    let mut not_taken = 0;
+    for command in store.commands(run).await? {
+        let Some(place) = places.get(&command.subject) else {
             continue;
         };
-        if !opened.contains_key(place.id.as_str()) {
-            let reached = live.executor.open(&place.id, &place.users).await.ok();
-            opened.insert(&place.id, reached);
-        }
-        if let Some(Some(reached)) = opened.get(place.id.as_str()) {
-            live.recover(reached.as_ref(), &place.owner, open).await?;
-        }
+        let kept = command.result.filter(|_| command.is_done);
+        let kept = kept.and_then(|json| serde_json::from_str::<UserOutcome>(&json).ok());
+        not_taken += u64::from(kept.is_none());
+        let mut outcome = kept.unwrap_or_else(|| UserOutcome::not_begun(place, &known));
+        outcome.email = live.executor.address(&outcome.user);
+        users.push(outcome);
     }
-    Ok(())
-}
-
-impl Live {
-    /// Records that the rest of a user's items is left for another run.
-    async fn user_stopped(&self, place: &Place, why: &Stopped) -> Result<(), EngineError> {
-        self.user_failed(&place.owner, "cleanup", "stopped", why)
-            .await
-    }
-}
-
-async fn one_place(
-    live: &Live,
-    place: Place,
-    known: &BTreeMap<Subject, Progress>,
-    starts: &Pace,
-) -> Result<(UserOutcome, Option<String>), EngineError> {
-    let mut outcome = UserOutcome {
-        found: place.items.len() as u64,
-        position: place.position,
-        ..UserOutcome::default()
-    };
-    if let Some(reason) = live.stopped().await {
-        outcome.not_begun(&place, known);
-        return Ok((outcome, Some(reason)));
-    }
-    starts.start().await;
-    let opened = match live.executor.open(&place.id, &place.users).await {
-        Ok(opened) => opened,
-        Err(why) => {
-            outcome.not_begun(&place, known);
-            outcome.say(why.reason.clone());
-            if why.attempt > 0 {
-                live.user_stopped(&place, &Stopped::from(&why)).await?;
-            }
-            return Ok((outcome, None));
-        }
-    };
-    let opened = opened.as_ref();
-    let through = opened.through();
-    outcome.user = through.user;
-    outcome.email = through.email;
-    let before = match live.list_before(opened, &place).await? {
-        Ok(before) => before,
-        Err(error) => {
-            outcome.not_begun(&place, known);
-            outcome.say(format!("{}: run it again later", error.reason));
-            live.user_stopped(&place, &Stopped::from(&error)).await?;
-            return Ok((outcome, None));
-        }
-    };
-    let mut ends = Ends::default();
-    let stopped = each_item(live, opened, &place, known, &mut ends, &mut outcome).await?;
-    match live
-        .observe_after(opened, &place, before.as_deref(), &ends)
-        .await?
-    {
-        Ok(unexplained) => outcome.unexplained = unexplained,
-        Err(error) => {
-            let why = Stopped::from(&error);
-            outcome.errors.push(why.reason.clone());
-            live.user_failed(&place.owner, "observe", "skipped", &why)
-                .await?;
-        }
-    }
-    Ok((outcome, stopped))
-}
-
-/// Brings each item of an account to its end; gives why the whole run stops, if it does.
-async fn each_item<'a>(
-    live: &Live,
-    opened: &dyn OpenPlace,
-    place: &'a Place,
-    known: &BTreeMap<Subject, Progress>,
-    ends: &mut Ends<'a>,
-    outcome: &mut UserOutcome,
-) -> Result<Option<String>, EngineError> {
-    let none = Progress::default();
-    let mut in_a_row = 0;
-    let mut stopped = None;
-    // After this nothing more is begun here; what earlier runs have ended is still counted.
-    let mut over = false;
-    for item in &place.items {
-        let progress = known.get(&item.subject).unwrap_or(&none);
-        let end = match ended(progress) {
-            Some(end) => end,
-            None if over => ItemEnd::Failed(String::new()),
-            // Nobody could be asked about it; until somebody can, nothing is done to this item.
-            None if progress.open.is_some() => ItemEnd::Failed(
-                "what became of an earlier deletion could not be asked: run it again".to_owned(),
-            ),
-            None => live.execute(opened, &place.owner, item, progress).await?,
-        };
-        let subject = &item.subject;
-        match end {
-            ItemEnd::Deleted => {
-                ends.gone.insert(subject);
-                outcome.deleted += 1;
-                in_a_row = 0;
-            }
-            ItemEnd::AlreadyGone => {
-                ends.gone.insert(subject);
-                outcome.already_gone += 1;
-                in_a_row = 0;
-            }
-            ItemEnd::Held => {
-                ends.held.insert(subject);
-                outcome.held += 1;
-                in_a_row = 0;
-            }
-            ItemEnd::Failed(reason) => {
-                ends.open.insert(subject);
-                outcome.failed += 1;
-                if over {
-                    continue;
-                }
-                in_a_row += 1;
-                outcome.say(reason);
-                if in_a_row >= FAILURES_IN_A_ROW_MAX {
-                    outcome.say(format!(
-                        "{in_a_row} items failed one after another: run it again"
-                    ));
-                    over = true;
-                }
-            }
-            ItemEnd::UserStopped(why) => {
-                ends.open.insert(subject);
-                outcome.failed += 1;
-                outcome.say(why.reason.clone());
-                live.user_stopped(place, &why).await?;
-                over = true;
-            }
-            ItemEnd::RunStopped(reason) => {
-                outcome.failed += 1;
-                stopped = Some(reason);
-                over = true;
-            }
-        }
-    }
-    Ok(stopped)
-}
-
-async fn finish(live: &Live, mut report: LiveReport) -> Result<LiveReport, EngineError> {
-    report.users.sort_by_key(|user| user.position);
+    let mut totals = BTreeMap::new();
     let mut add = |name: &str, of: fn(&UserOutcome) -> u64| {
-        let sum: u64 = report.users.iter().map(of).sum();
-        report.totals.insert(name.to_owned(), sum);
+        let sum: u64 = users.iter().map(of).sum();
+        totals.insert(name.to_owned(), sum);
         sum
     };
     add("planned", |user| user.found);
@@ -641,22 +501,43 @@ async fn finish(live: &Live, mut report: LiveReport) -> Result<LiveReport, Engin
     add("already_gone", |user| user.already_gone);
     add("unexplained", |user| user.unexplained);
     let left = add("held", |user| user.held) + add("failed", |user| user.failed);
-    let status = match (report.notes.is_empty(), left) {
+    let mut notes: Vec<String> = standing.stopped.into_iter().collect();
+    let status = match (notes.is_empty(), left) {
         (false, _) => "stopped",
         (true, 0) => "complete",
+        (true, _) if not_taken > 0 => "canary",
         _ => "partial",
     };
-    status.clone_into(&mut report.status);
-    let subject = run_subject(live.recorder.run)?;
-    let event = Event::RunFinished(RunFinished {
+    if status == "canary" {
+        notes.push(format!(
+            "a canary: look at the first {} users (ledger review deletions), then somebody else lets the rest begin: \
+             ledger approve {} --canary --as NAME",
+            users.len() as u64 - not_taken,
+            &live.plan.hash.to_string()[..16]
+        ));
+    }
+    Ok(LiveReport {
+        run,
+        plan: live.plan.hash,
         status: status.to_owned(),
-        totals: report.totals.clone(),
-    });
-    let actor = live.recorder.actor.clone();
-    let mut draft = Draft::of(&event, subject.clone(), actor, subject)?;
-    draft.run = Some(live.recorder.run);
-    draft.fence = Some(live.lease.fence().clone());
-    let appended = live.recorder.store.append(draft).await?;
-    live.log.entry(&appended, &[("status", status)]);
-    Ok(report)
+        notes,
+        totals,
+        users,
+    })
+}
+
+/// What is left of a plan's approval for a worker that joins: the one that the run was started under.
+pub(super) fn approval_of(
+    plan: &SealedPlan,
+    runner: &Actor,
+    now: Timestamp,
+) -> Result<Approval, EngineError> {
+    let may = Permission {
+        plan,
+        runner,
+        go_live: None,
+        override_reason: None,
+        fresh: None,
+    };
+    may.approval(now)
 }

@@ -1,21 +1,29 @@
 //! The engine: seals what an executor found as a plan, and executes the approved one. It knows no kind of item.
 //!
-//! The way through it: [`dry_run`] records an inventory, judges it and seals it; [`live`] executes an approved plan under its
-//! [`lease`], item by item (`step.rs`: intent, effect, outcome, and what became of an intent that a crash left open), and looks again
-//! before and afterwards (`observe.rs`).
+//! The way through it: [`dry_run`] records an inventory, judges it and seals it. [`live`] opens a run of an approved plan, with a command
+//! for each place; this process and any that [`join`] take commands (`work.rs`), each under a [`lease`] of its own, and bring each
+//! place (`place.rs`) to its end item by item (`step.rs`: intent, effect, outcome, and what became of an intent that a crash left
+//! open), looking before and afterwards (`observe.rs`).
 
+pub mod canary;
 pub mod dry_run;
+pub mod join;
 pub mod lease;
+pub mod limits;
 pub mod live;
 mod observe;
 pub mod pace;
+mod permission;
+mod place;
 pub mod runlog;
 mod step;
+mod work;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger::domain::id::{Actor, RunId};
+use ledger::store::commands::CommandError;
 use ledger::store::identity::IdentityError;
 use ledger::store::lease::LeaseError;
 use ledger::store::read::ReadError;
@@ -45,9 +53,12 @@ pub enum EngineError {
     /// The ledger could not be read.
     #[error("read the ledger")]
     Read(#[from] ReadError),
-    /// The lease on the plan.
-    #[error("hold the lease on the plan")]
+    /// A lease.
+    #[error("hold the lease on the work")]
     Lease(#[from] LeaseError),
+    /// The commands that workers share.
+    #[error("share the run with its workers")]
+    Command(#[from] CommandError),
     /// A rule forbids it; the text says which and what to do.
     #[error("{0}")]
     Refused(String),
@@ -130,4 +141,9 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether an entry was refused because somebody else has taken the work over.
+fn is_fence_lost(error: &EngineError) -> bool {
+    matches!(error, EngineError::Append(AppendError::FenceLost { .. }))
 }

@@ -11,7 +11,7 @@ use ledger::projections::plan::PlannedItem;
 use ledger::store::read::Filter;
 
 use super::EngineError;
-use super::live::{Ends, Place};
+use super::place::{Ends, Place};
 use super::step::Live;
 use crate::executors::{ItemError, Place as OpenPlace, Seen, SeenItem};
 

@@ -16,6 +16,7 @@ use ledger::store::{Appended, Draft};
 
 use super::dry_run::body_of;
 use super::lease::Lease;
+use super::limits::Limits;
 use super::runlog::{RunLog, etag_digest};
 use super::{EngineError, Recorder};
 use crate::clients::retry::{RetryPolicy, Timing};
@@ -31,10 +32,11 @@ const TOMBSTONE_SKEW: Duration = Duration::seconds(5);
 /// clock, and an intent dated after the approval counts as a deletion that nobody approved.
 const APPROVAL_MARGIN: Duration = Duration::seconds(60);
 
-/// What all items of a live run share.
+/// What all items of a live run share, but for the lease, which is that of their place.
+#[derive(Clone)]
 pub(super) struct Live {
     pub(super) recorder: Recorder,
-    pub(super) plan: SealedPlan,
+    pub(super) plan: Arc<SealedPlan>,
     pub(super) approval: Approval,
     pub(super) lease: Lease,
     pub(super) log: Arc<RunLog>,
@@ -43,9 +45,11 @@ pub(super) struct Live {
     /// Waits where an error can pass.
     pub(super) retry: RetryPolicy,
     /// Positions in the plan's items by place.
-    pub(super) by_place: HashMap<String, Vec<usize>>,
-    /// Digests of the credentials that the plan was made with, by user.
-    pub(super) credentials: HashMap<Subject, Option<String>>,
+    pub(super) by_place: Arc<HashMap<String, Vec<usize>>>,
+    /// What makes the run stop by itself.
+    pub(super) limits: Limits,
+    /// Address of the user at whose place it works, where the log may name it.
+    pub(super) address: Option<String>,
 }
 
 /// How an item ended.
@@ -157,6 +161,15 @@ impl Live {
         Ok(self.recorder.store.append(draft).await?)
     }
 
+    /// The receipt of an entry about an item, in the run's log file.
+    fn log_item(&self, item: &PlannedItem, appended: &Appended, words: &[(&str, &str)]) {
+        let version = etag_digest(item.version.as_deref().unwrap_or_default());
+        let mut all = vec![("class", item.class.as_str()), ("etag", version.as_str())];
+        all.extend(words);
+        all.extend(self.address.as_deref().map(|address| ("email", address)));
+        self.log.entry(appended, &all);
+    }
+
     fn key(&self, item: &Subject, attempt: u32, what: &str) -> Result<IdempotencyKey, EngineError> {
         format!(
             "{}/{}/{attempt}/{what}",
@@ -263,21 +276,14 @@ impl Live {
                 item.subject
             )));
         }
-        self.log.entry(
-            &intent,
-            &[
-                ("class", &item.class),
-                ("etag", &etag_digest(version)),
-                ("attempt", &attempt.to_string()),
-            ],
-        );
+        self.log_item(item, &intent, &[("attempt", &attempt.to_string())]);
         self.lease.until_safe().await;
         // A crash after this line: it may be gone, and the ledger does not know yet; `recover` finds out.
         let limit = self.lease.write_limit();
         let answer = place.delete(&item.item, version, limit).await;
         let attempt = Attempt {
             owner,
-            item: &item.subject,
+            item,
             intent: &intent,
             number: attempt,
         };
@@ -500,6 +506,7 @@ impl Live {
         &self,
         place: &dyn Place,
         owner: &Subject,
+        item: &PlannedItem,
         open: &OpenIntent,
     ) -> Result<bool, EngineError> {
         let found = trace(place, &open.item, &open.version).await;
@@ -524,7 +531,7 @@ impl Live {
         };
         let attempt = Attempt {
             owner,
-            item: &open.subject,
+            item,
             intent: &intent,
             number: open.attempt,
         };
@@ -589,12 +596,13 @@ impl Live {
         attempt: &Attempt<'_>,
         word: &str,
     ) -> Result<(), EngineError> {
-        let key = self.key(attempt.item, attempt.number, "outcome")?;
+        let item = attempt.item;
+        let key = self.key(&item.subject, attempt.number, "outcome")?;
         let cause = Some(attempt.intent.entry.id);
         let appended = self
-            .record(event, attempt.item, attempt.owner, Some(key), cause)
+            .record(event, &item.subject, attempt.owner, Some(key), cause)
             .await?;
-        self.log.entry(&appended, &[("outcome", word)]);
+        self.log_item(item, &appended, &[("outcome", word)]);
         Ok(())
     }
 
@@ -614,8 +622,7 @@ impl Live {
         let appended = self
             .record(&event, &item.subject, owner, Some(key), None)
             .await?;
-        self.log
-            .entry(&appended, &[("outcome", "held"), ("cause", cause)]);
+        self.log_item(item, &appended, &[("outcome", "held"), ("cause", cause)]);
         Ok(ItemEnd::Held)
     }
 
@@ -637,7 +644,7 @@ impl Live {
 
 struct Attempt<'a> {
     owner: &'a Subject,
-    item: &'a Subject,
+    item: &'a PlannedItem,
     intent: &'a Appended,
     number: u32,
 }

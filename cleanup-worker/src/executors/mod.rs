@@ -82,6 +82,12 @@ pub trait Executor: Send + Sync {
     /// Why the new system relies on this item by now, if it does: then it is held.
     async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>>;
 
+    /// The address of a user of the retired system, for the terminal of who may see it, once [`Executor::prepare`] has read it.
+    fn address(&self, user: &str) -> Option<String>;
+
+    /// So many processes work on the run now: what all of them may send together is shared among them.
+    fn share(&self, _processes: u64) {}
+
     /// Opens a place of a plan through one of the users through whom it was found.
     ///
     /// # Errors
@@ -111,8 +117,8 @@ pub struct PlannedUser {
 /// Where items lie, opened: its items can be read, deleted, put back and watched.
 #[async_trait]
 pub trait Place: Send + Sync {
-    /// The user through whom it is reached, for the run's report.
-    fn through(&self) -> Through;
+    /// Id in the retired system of the user through whom it is reached, for the run's report.
+    fn through(&self) -> String;
 
     /// Whether cursors kept from earlier listings are good here. They are not where another credential leads to the place.
     fn keeps_cursors(&self) -> bool;
@@ -164,15 +170,6 @@ pub trait Place: Send + Sync {
     /// # Errors
     /// As [`Place::read`].
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError>;
-}
-
-/// Who a place is reached through.
-#[derive(Debug, Clone, Default)]
-pub struct Through {
-    /// The user's id in the retired system.
-    pub user: String,
-    /// The user's address, for the terminal of who may see it.
-    pub email: Option<String>,
 }
 
 /// One item as it was read.

@@ -7,6 +7,7 @@ pub mod append;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod clock;
+pub mod commands;
 pub mod connect;
 mod copy;
 pub mod embedded;

@@ -208,6 +208,14 @@ impl Executor for CalendarExecutor {
         relied_on.then_some("v2 records this event by now and relies on it".into())
     }
 
+    fn address(&self, user: &str) -> Option<String> {
+        self.sources.get()?.user(user)?.email.clone()
+    }
+
+    fn share(&self, processes: u64) {
+        self.reader.limiter.share(processes);
+    }
+
     async fn open(
         &self,
         place: &str,

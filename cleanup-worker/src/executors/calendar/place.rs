@@ -13,14 +13,12 @@ use super::sources::SourceUser;
 use crate::clients::ErrorClass;
 use crate::clients::google::{CalendarWriter, Google, GoogleError, Listing, RawItem, Session};
 use crate::clients::http::WriteTransport;
-use crate::executors::{
-    Found, ItemError, Place, Restored, Seen, SeenItem, Through, Unreachable, Written,
-};
+use crate::executors::{Found, ItemError, Place, Restored, Seen, SeenItem, Unreachable, Written};
 
 /// A user's primary calendar.
 pub struct CalendarPlace {
     writer: CalendarWriter,
-    through: Through,
+    through: String,
     same_token: bool,
 }
 
@@ -34,10 +32,7 @@ impl CalendarPlace {
     ) -> Self {
         Self {
             writer: CalendarWriter::new(google, transport, session),
-            through: Through {
-                user: user.id.clone(),
-                email: user.email.clone(),
-            },
+            through: user.id.clone(),
             same_token,
         }
     }
@@ -52,7 +47,7 @@ impl CalendarPlace {
 
 #[async_trait]
 impl Place for CalendarPlace {
-    fn through(&self) -> Through {
+    fn through(&self) -> String {
         self.through.clone()
     }
 

@@ -18,6 +18,8 @@ pub struct Reader {
     pub google: Google,
     /// What v1's tokens are opened with, and where everything is.
     pub config: Arc<WorkerConfig>,
+    /// Requests per minute, over all calendars.
+    pub limiter: Arc<RateLimiter>,
     /// Sleeping and jitter.
     pub timing: Arc<dyn Timing>,
     /// The same services with fewer tries, for the first contact: an address that is wrong is not mended by waiting.
@@ -61,6 +63,7 @@ impl Reader {
             supabase,
             google,
             config: Arc::new(config),
+            limiter,
             timing,
             preflight,
         })

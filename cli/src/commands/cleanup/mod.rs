@@ -1,6 +1,7 @@
 //! `ledger cleanup`: the dry run and the live run.
 
 mod items;
+pub(crate) mod stop;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use cleanup_worker::clients::retry::{RateLimits, Timing};
 use cleanup_worker::config::WorkerConfig;
 use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
-use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
+use cleanup_worker::engine::limits::Limits;
+use cleanup_worker::engine::live::{Hands, LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::engine::{EngineError, Recorder, RunOptions};
 use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
@@ -21,7 +23,7 @@ use ledger::domain::policy::Policy;
 use ledger::projections::plan;
 
 use super::Common;
-use crate::args::{Cleanup, CleanupCalendar};
+use crate::args::{CalendarSources, Cleanup, CleanupCalendar, Pace};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 
@@ -40,7 +42,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
 async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
     let policy = policy(args)?;
-    let (reader, told) = calendar(common, args)?;
+    let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
     let clock = session.store.clock().clone();
     let executor = CalendarExecutor::open(reader, told, clock)
@@ -52,7 +54,7 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
         actor,
         run,
     };
-    let log = open_log(args, run)?;
+    let log = open_log(&args.pace, run)?;
     let bar = output::bar("users");
     let report = dry_run(&executor, &policy, &recorder, &log, &|progress| {
         bar.set(progress.done, progress.all);
@@ -72,32 +74,30 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
 }
 
 /// The clients and what the executor is told; nothing is sent yet.
-fn calendar(
+pub(crate) fn calendar(
     common: &Common<'_>,
-    args: &CleanupCalendar,
+    sources: &CalendarSources,
+    pace: &Pace,
 ) -> Result<(Reader, CalendarTold), Failure> {
     let told = CalendarTold {
-        v2_exports: args.v2_exports.clone(),
-        v2_max_age: args.v2_max_age,
-        users_table: users_table(args)?,
-        options: options(common, args)?,
+        v2_exports: sources.v2_exports.clone(),
+        v2_max_age: sources.v2_max_age,
+        users_table: users_table(sources)?,
+        options: options(common, sources, pace)?,
     };
     let reader = Reader::open(config(common)?, &told.options)
         .map_err(environment("set up the HTTP client"))?;
     Ok((reader, told))
 }
 
-pub(crate) fn open_log(
-    args: &CleanupCalendar,
-    run: ledger::domain::id::RunId,
-) -> Result<RunLog, Failure> {
-    RunLog::open(&args.log_dir, run).map_err(environment(format!(
+fn open_log(pace: &Pace, run: ledger::domain::id::RunId) -> Result<RunLog, Failure> {
+    RunLog::open(&pace.log_dir, run, pace.log_emails).map_err(environment(format!(
         "open a log file in {}",
-        args.log_dir.display()
+        pace.log_dir.display()
     )))
 }
 
-pub(crate) fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
+fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
     let get = |name: &str| common.environment.get(name).map(str::to_owned);
     WorkerConfig::from_env(&get).map_err(|error| {
         Failure::new(Exit::Usage, error)
@@ -115,7 +115,11 @@ fn number(common: &Common<'_>, name: &str) -> Result<Option<u64>, Failure> {
     number.map(Some).ok_or_else(wrong)
 }
 
-pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<RunOptions, Failure> {
+fn options(
+    common: &Common<'_>,
+    sources: &CalendarSources,
+    pace: &Pace,
+) -> Result<RunOptions, Failure> {
     let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
     let per_minute = |name: &str, usual: u32| {
         let given = number(common, name)?;
@@ -144,10 +148,10 @@ pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<Run
         None => Ok(None),
     };
     Ok(RunOptions {
-        user_interval: args.user_interval,
-        users_at_once: args.users_at_once,
-        go_live: time(&args.go_live)?,
-        freeze: time(&args.freeze)?,
+        user_interval: pace.user_interval,
+        users_at_once: pace.users_at_once,
+        go_live: time(&sources.go_live)?,
+        freeze: time(&sources.freeze)?,
         rate_limits,
         retry,
         http,
@@ -156,9 +160,10 @@ pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<Run
 }
 
 fn users_table(
-    args: &CleanupCalendar,
+    sources: &CalendarSources,
 ) -> Result<Option<cleanup_worker::clients::supabase::UsersTable>, Failure> {
-    args.users_table
+    sources
+        .users_table
         .as_deref()
         .map(str::parse)
         .transpose()
@@ -256,16 +261,23 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
-    let (reader, told) = calendar(common, args)?;
+    let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
     let named = args.plan.as_deref().unwrap_or_default();
     let plan = plan::find(&session.store, named)
         .await
         .map_err(super::approve::plan_failure)?;
+    let caution = &args.caution;
     let live = LiveRun {
         plan,
         options: told.options.clone(),
-        override_reason: args.r#override.clone(),
+        override_reason: caution.r#override.clone(),
+        canary: caution.canary,
+        limits: Limits {
+            bad_percent_max: caution.bad_percent_max,
+            deletions_per_place_max: caution.user_deletions_max,
+            ..Limits::default()
+        },
     };
     let timing: Arc<dyn Timing> = reader.timing.clone();
     let clock = session.store.clock().clone();
@@ -273,16 +285,17 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
         .await
         .map_err(engine_failure)?;
     let bar = output::bar("users");
-    let report = live_run(
-        Arc::new(executor),
+    let hands = Hands {
+        executor: Arc::new(executor),
         timing,
-        &session.store,
-        &actor,
-        live,
-        &|run| RunLog::open(&args.log_dir, run),
-        &|progress| bar.set(progress.done, progress.all),
-    )
-    .await;
+        store: &session.store,
+        actor: &actor,
+        open_log: &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
+        progress: &|progress| bar.set(progress.done, progress.all),
+        stop: stop::on_signal()?,
+    };
+    let report = live_run(&hands, &live).await;
+    drop(hands);
     bar.clear();
     let report = report.map_err(engine_failure)?;
     session.close().await;
@@ -291,16 +304,20 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     } else {
         print_live(&report)?;
     }
-    let log = args.log_dir.join(format!("{}.log", report.run));
+    let log = args.pace.log_dir.join(format!("{}.log", report.run));
     output::note(format_args!("log: {}", log.display()));
-    Ok(if report.status == "complete" {
+    Ok(exit_of(&report))
+}
+
+pub(crate) fn exit_of(report: &LiveReport) -> Exit {
+    if report.status == "complete" {
         Exit::Yes
     } else {
         Exit::No
-    })
+    }
 }
 
-fn print_live(report: &LiveReport) -> Result<(), Failure> {
+pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     output::line(format_args!(
         "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
         "user", "found", "deleted", "gone", "held", "failed"
