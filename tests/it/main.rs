@@ -41,3 +41,4 @@ mod tamper;
 mod tamper_proof;
 mod threats;
 mod tidy;
+mod tiles;

@@ -22,6 +22,7 @@ pub mod payload;
 pub mod read;
 mod rows;
 pub mod signer;
+pub mod tiles;
 pub mod verify;
 mod verify_erasure;
 mod verify_since;
