@@ -33,6 +33,7 @@ mod export;
 mod faults;
 mod follow;
 mod guards;
+mod made_up;
 mod memory;
 mod prove;
 mod publish;

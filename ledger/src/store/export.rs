@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use super::append::AppendError;
 use super::checkpoint::ProveError;
 use super::read::{Filter, ReadError};
-use super::{Draft, Store, query};
+use super::{Draft, Store};
 use crate::chain::bundle::{Bundle, BundleError, Selection};
 use crate::chain::checkpoint::SignedCheckpoint;
 use crate::chain::entry::Entry;
@@ -79,25 +79,10 @@ impl Store {
         let mut checkpoint = stored.ok_or(ExportError::NoCheckpoint)?.checkpoint;
         let size = checkpoint.checkpoint().size();
         let mut keys = self.checkpoint_keys().await?.valid_at(size);
-        let what = "read the witnesses of the checkpoint";
-        let rows = query(
-            "select vkey, line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
-        )
-        .bind(self.id().uuid())
-        .bind(number(size))
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed(what))?;
-        for row in rows {
-            let (vkey, line): (&str, &str) = (
-                row.try_get("vkey").map_err(failed(what))?,
-                row.try_get("line").map_err(failed(what))?,
-            );
-            // A row that does not read is found by verify; what it says is not passed on.
-            if let (Ok(key), Ok(signature)) = (vkey.parse::<VerifierKey>(), line.parse()) {
-                checkpoint.add(signature).map_err(ProveError::Checkpoint)?;
-                keys.push(key);
-            }
+        let lines = self.stored_cosignatures(&checkpoint, &[]).await?;
+        for (key, line) in lines {
+            checkpoint.add(line).map_err(ProveError::Checkpoint)?;
+            keys.push(key);
         }
         Ok(Proved { checkpoint, keys })
     }

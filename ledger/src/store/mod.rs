@@ -6,6 +6,7 @@ mod aead;
 pub mod append;
 pub mod catalogue;
 pub mod checkpoint;
+mod checkpoint_rows;
 pub mod clock;
 pub mod connect;
 mod copy;
