@@ -7,7 +7,7 @@ mod checkpoint;
 mod cleanup;
 mod demo;
 mod erase;
-mod export;
+pub(crate) mod export;
 mod hold;
 pub(crate) mod init;
 mod key;
