@@ -211,7 +211,11 @@ async fn the_script_of_the_old_name_does_the_same() {
     let wrapper = |person: &str, first: &str| {
         let mut command = migration.like_cleanup(WRAPPER, person);
         command.arg(first).args(["--json", "--as", person]);
-        output(command.args(["--user-interval", "1ms"]).args(migration.told()))
+        output(
+            command
+                .args(["--user-interval", "1ms"])
+                .args(migration.told()),
+        )
     };
     let plan = Plan::of(&wrapper("maker", "--dry-run").ok().json());
     migration.approve(&plan.hash);
@@ -227,7 +231,9 @@ async fn the_script_of_the_old_name_does_the_same() {
 async fn a_log_file_names_each_item_and_an_address_only_if_asked() {
     let migration = Migration::start(WorldSpec::seeded(8).users(22).events_per_user(5)).await;
     let plan = migration.approved_plan();
-    let run = output(migration.live_command(&plan.hash).arg("--log-emails")).ok().json();
+    let run = output(migration.live_command(&plan.hash).arg("--log-emails"))
+        .ok()
+        .json();
     let read = |name: &str| {
         let path = migration.logs().join(format!("{name}.log"));
         std::fs::read_to_string(path).unwrap()
@@ -236,16 +242,31 @@ async fn a_log_file_names_each_item_and_an_address_only_if_asked() {
     let deleted = log.lines().filter(|line| line.contains(" item.deleted "));
     let mut count = 0;
     for line in deleted {
-        for word in ["seq=", "hash=", "subject=calendar-event:", "class=V1_", "etag=", "outcome=deleted", "email="] {
+        for word in [
+            "seq=",
+            "hash=",
+            "subject=calendar-event:",
+            "class=V1_",
+            "etag=",
+            "outcome=deleted",
+            "email=",
+        ] {
             assert!(line.contains(word), "{word}: {line}");
         }
         count += 1;
     }
     assert_eq!(count, plan.deletes.len());
-    let dry = migration.log(&["plan.sealed"])[0]["entry"]["run"].as_str().unwrap().to_owned();
+    let dry = migration.log(&["plan.sealed"])[0]["entry"]["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let dry = read(&dry);
     assert!(dry.contains("class=") && !dry.contains('@'), "{dry}");
-    let receipts = migration.logs().join(format!("{}.log", run["run"].as_str().unwrap()));
-    let (exit, report) = migration.world.verify(&["--receipts", receipts.to_str().unwrap()]);
+    let receipts = migration
+        .logs()
+        .join(format!("{}.log", run["run"].as_str().unwrap()));
+    let (exit, report) = migration
+        .world
+        .verify(&["--receipts", receipts.to_str().unwrap()]);
     assert_eq!(exit, 0, "{report}");
 }

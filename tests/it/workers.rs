@@ -267,7 +267,9 @@ async fn users_start_apart_over_all_workers() {
     })
     .await;
     let plan = migration.approved_plan();
-    let run = ["cleanup", "calendar", "--json", "--as", RUNNER, "--plan", &plan.hash];
+    let run = [
+        "cleanup", "calendar", "--json", "--as", RUNNER, "--plan", &plan.hash,
+    ];
     let mut run = migration.with_services(&run);
     let run = Running::start(run.args(["--user-interval", "400ms"]));
     let worker = Running::start(&mut migration.worker_command("two"));

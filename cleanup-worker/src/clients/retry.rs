@@ -371,7 +371,9 @@ mod tests {
         }
         let minute = Duration::from_mins(1);
         for start in &sent {
-            let within = sent.iter().filter(|at| *at >= start && **at < *start + minute);
+            let within = sent
+                .iter()
+                .filter(|at| *at >= start && **at < *start + minute);
             assert!(within.count() <= 60);
         }
     }
