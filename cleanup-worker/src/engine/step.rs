@@ -119,7 +119,8 @@ pub(super) fn nothing_new(
 /// How an item ended in an earlier run, if it did.
 pub(super) fn ended(progress: &Progress) -> Option<ItemEnd> {
     match progress.outcome {
-        _ if progress.held => Some(ItemEnd::Held),
+        // What was put back is for a person: it takes a new plan to delete it again.
+        _ if progress.held || progress.restored => Some(ItemEnd::Held),
         _ if progress.open.is_some() => None,
         Some(DeleteOutcome::Deleted { .. } | DeleteOutcome::GoneCauseUnknown) => {
             Some(ItemEnd::Deleted)
@@ -651,7 +652,7 @@ struct Attempt<'a> {
 
 async fn trace(place: &dyn Place, item: &str, version: &str) -> Result<Trace, ItemError> {
     Ok(match place.read(item).await? {
-        Found::Deleted { at } => Trace::Tombstone(at),
+        Found::Deleted { at, .. } => Trace::Tombstone(at),
         Found::Absent => Trace::Gone,
         Found::There {
             version: Some(now), ..

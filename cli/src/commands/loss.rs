@@ -178,7 +178,11 @@ fn scope_lines(scope: Scope, of: &ScopeAnswer, answer: &LossAnswer, lines: &mut 
         let observed = side.observed_at.map_or("never".to_owned(), |time| {
             time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
         });
-        lines.push(format!("  {} observed: {observed}", side.name));
+        let by = match (&side.observed_by, side.grade) {
+            (Some(by), Some(grade)) => format!(" by {by} ({})", grade.name()),
+            _ => String::new(),
+        };
+        lines.push(format!("  {} observed: {observed}{by}", side.name));
     }
 }
 

@@ -5,7 +5,7 @@ use ledger::domain::custody::State;
 use ledger::domain::id::{Actor, RunId, Timestamp};
 use ledger::projections::custody::CustodyFold;
 use ledger::projections::deletions::{
-    DeletionsFold, ItemLine, Part, PlanLine, Review, RunLine, UserLine,
+    DeletionsFold, ItemLine, Part, PlanLine, RestoredLine, Review, RunLine, UserLine,
 };
 use ledger::projections::fold::{self, At, Pass};
 use serde::Serialize;
@@ -274,9 +274,31 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
             short(outcome.entry.hash)
         ));
     }
+    if let Some(restored) = &item.restored {
+        lines.push(restored_line(restored, item.event_id.as_deref()));
+    }
     if let Some(seen) = &item.observed {
         lines.push(format!("    seen {} afterwards", super::word(seen)));
     }
+}
+
+fn restored_line(restored: &RestoredLine, before: Option<&str>) -> String {
+    let id = if before == Some(&restored.event_id) {
+        String::new()
+    } else {
+        format!(", its id is {} now", restored.event_id)
+    };
+    let differs = restored.differs.join(", ");
+    let read = match (restored.verified, restored.differs.is_empty()) {
+        (false, _) => "; NOT READ BACK".to_owned(),
+        (true, true) => "; read back".to_owned(),
+        (true, false) => format!("; read back, and DIFFERS in {differs}"),
+    };
+    let lost = match restored.lost.as_slice() {
+        [] => String::new(),
+        names => format!("; not as before: {}", names.join(", ")),
+    };
+    format!("    put back by {}{id}{read}{lost}", restored.way)
 }
 
 fn sum_line(review: &Review) -> String {
@@ -315,7 +337,7 @@ fn state_words(state: State) -> &'static str {
         State::GoneBefore => "gone before we did anything",
         State::ChangedSince => "changed since the plan, without us",
         State::OutOfReach => "out of reach",
-        State::InFlight => "deletion begun, its end not known",
+        State::InFlight => "deletion or restoration begun, its end not known",
         State::LateWrite => "written in the retired system after the seal",
         State::Altered => "altered",
         State::Resurrected => "deleted in the retired system, alive in the new one",

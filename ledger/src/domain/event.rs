@@ -21,6 +21,8 @@ pub use super::export::ExportMade;
 use super::hash::Hash;
 use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
 use super::identify::Disposition;
+pub use super::observation::{LateItem, LateWritten};
+pub use super::restoration::{BackHow, ItemRestored, RestoreFailed, RestoreIntended};
 
 /// `ledger.created`: entry 1, about the ledger itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -221,7 +223,7 @@ pub struct CanaryReleased {
 /// `run.started`: a command that acts has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStarted {
-    /// `dry_run`, `cleanup` or `restore`.
+    /// `dry_run`, `cleanup`, `restore` or `observe`.
     pub verb: String,
     /// The plan that it executes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -448,6 +450,8 @@ events! {
     UserFailed(UserFailed) = "user.failed", sealed;
     /// A place was listed completely.
     ContainerListed(ContainerListed) = "container.listed", sealed;
+    /// The retired system wrote after the deletions.
+    LateWritten(LateWritten) = "container.late_written", sealed;
     /// A candidate.
     ItemFound(ItemFound) = "item.found", sealed;
     /// The list that may be approved.
@@ -470,6 +474,12 @@ events! {
     ItemDeleteFailed(DeleteFailed) = "item.delete_failed", sealed;
     /// Left for a person at the moment of deletion.
     ItemHeld(ItemHeld) = "item.held", sealed;
+    /// Before each attempt to put an item back.
+    ItemRestoreIntended(RestoreIntended) = "item.restore_intended", sealed;
+    /// It is there again.
+    ItemRestored(ItemRestored) = "item.restored", sealed;
+    /// It was not put back.
+    ItemRestoreFailed(RestoreFailed) = "item.restore_failed", sealed;
     /// Looked at again.
     ItemObserved(ItemObserved) = "item.observed", sealed;
     /// A key signs checkpoints.
@@ -550,7 +560,7 @@ mod tests {
         for (name, schema, _) in TYPES {
             name.parse::<EventType>().unwrap();
             assert_eq!(*schema, 1);
-            let irregular = ["found", "held", "made", "overridden", "set"];
+            let irregular = ["found", "held", "made", "overridden", "set", "written"];
             let past = name.ends_with("ed") || irregular.iter().any(|end| name.ends_with(end));
             assert!(past, "{name}");
         }

@@ -11,5 +11,7 @@ pub mod export;
 pub mod hash;
 pub mod id;
 pub mod identify;
+pub mod observation;
 pub mod policy;
+pub mod restoration;
 pub mod verdict;

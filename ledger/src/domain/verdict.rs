@@ -10,6 +10,8 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::custody::{State, Sums};
+use super::id::Actor;
+use super::observation::Grade;
 
 /// Was any data lost? Ordered: the worse of two is the greater.
 #[derive(
@@ -86,7 +88,7 @@ impl UnknownReason {
             Self::Unaccounted => "items that nothing is known about, or that the log contradicts",
             Self::BeyondInventory => "items that no sealed plan counts",
             Self::OpenIntents => {
-                "deletions begun whose end is not known: run the same plan again to recover them"
+                "deletions or restorations begun whose end is not known: run the same command again to recover them"
             }
             Self::Duplicates => "items that are there more than once",
             Self::Unreadable => "items that could not be compared",
@@ -103,12 +105,18 @@ impl UnknownReason {
 }
 
 /// When one side of a scope was last observed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Its name (`v1`, `v2`, `google`).
     pub name: String,
     /// The last complete observation.
     pub observed_at: Option<DateTime<Utc>>,
+    /// Who made it, where entries of this ledger say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_by: Option<Actor>,
+    /// How good it is: the run's own word, looked at again, or by an independent person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grade: Option<Grade>,
     /// An observation before this moment is stale: our last change to this side that was not looked at afterwards.
     #[serde(skip)]
     pub stale_before: Option<DateTime<Utc>>,

@@ -31,6 +31,7 @@ fn clean(states: &[(State, u64)]) -> ScopeFacts {
             name: "google".into(),
             observed_at: Some(at("2026-01-16T11:00:00Z")),
             stale_before: Some(at("2026-01-16T10:59:00Z")),
+            ..Side::default()
         }],
         ..ScopeFacts::default()
     }
@@ -97,6 +98,7 @@ fn every_reason_for_unknown_is_named() {
             name: "google".into(),
             observed_at,
             stale_before: Some(at("2026-01-16T10:59:00Z")),
+            ..Side::default()
         }]
     };
     for (facts, reason) in [
@@ -363,6 +365,7 @@ proptest! {
                 name: "google".into(),
                 observed_at,
                 stale_before: Some(effect_at),
+                ..Side::default()
             }],
             ..ScopeFacts::default()
         };

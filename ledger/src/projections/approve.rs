@@ -146,7 +146,10 @@ async fn append(
 }
 
 /// Refuses who is no person, or none of this ledger's where it names some.
-pub(super) async fn may_act(store: &Store, person: &Actor) -> Result<(), ApproveError> {
+///
+/// # Errors
+/// [`ApproveError::NotAPerson`], [`ApproveError::UnknownPerson`], or the ledger could not be read.
+pub async fn may_act(store: &Store, person: &Actor) -> Result<(), ApproveError> {
     if !is_person(person) {
         return Err(ApproveError::NotAPerson(person.clone()));
     }

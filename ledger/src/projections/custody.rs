@@ -11,13 +11,17 @@ use chrono::{DateTime, Utc};
 use super::fold::{Decoded, Projection, Unreadable};
 use super::plan::{Approval, header, is_true};
 use crate::chain::plan::{PlanItem, plan_hash};
-use crate::domain::custody::{Custody, DeleteOutcome, Fact, Item, Observation, State, Sums};
+use crate::domain::custody::{
+    Custody, DeleteOutcome, Fact, Item, Observation, RestoreOutcome, State, Sums,
+};
 use crate::domain::event::{
-    ContainerListed, DeleteIntended, Event, GoneHow, ItemFound, ItemHeld, NotGone, PlanSealed,
+    BackHow, ContainerListed, DeleteIntended, Event, GoneHow, ItemFound, ItemHeld, NotGone,
+    PlanSealed, RestoreIntended, RunStarted,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
+use crate::domain::observation::Grade;
 use crate::domain::verdict::{Evidence, LostItem, Scope, ScopeFacts, Side};
 
 /// Kind of the subjects that the calendar scope is about.
@@ -47,6 +51,10 @@ pub struct CustodyFold {
     plans_not_as_sealed: u64,
     sealed_at: Option<Timestamp>,
     v2_observed_at: Option<DateTime<Utc>>,
+    /// What the retired system wrote after the deletions, by place and id, until a sealed plan names it.
+    late: BTreeMap<(String, String), Evidence>,
+    /// How good the looks of a run are that looked again.
+    grades: BTreeMap<RunId, Grade>,
     evidence: Vec<Evidence>,
     looked_at: bool,
 }
@@ -55,6 +63,8 @@ pub struct CustodyFold {
 #[derive(Debug, Default)]
 struct DryRun {
     found: Vec<(PlanItem, Disposition)>,
+    /// Place and id of each.
+    ids: Vec<(String, String)>,
     /// Items whose entry cannot be read.
     unreadable: Vec<Subject>,
     /// Items whose entry was erased with its owner.
@@ -74,8 +84,7 @@ struct Plan {
 struct Trace {
     /// The last entry about it, or the seal of its plan.
     last: Option<Evidence>,
-    /// The intent in flight, and where its item lies.
-    open: Option<(EntryId, u64, String)>,
+    open: Option<OpenIntent>,
     /// The last intent with a true backup.
     backup: Option<u64>,
     /// The last dry run that kept a true copy.
@@ -86,10 +95,36 @@ struct Trace {
     unread: bool,
 }
 
+/// One complete look at a place.
+#[derive(Debug, Clone)]
+struct Look {
+    at: Timestamp,
+    by: Actor,
+    grade: Grade,
+}
+
+/// The intent in flight, and where its item lies.
+#[derive(Debug)]
+struct OpenIntent {
+    id: EntryId,
+    evidence: Evidence,
+    place: String,
+}
+
+impl OpenIntent {
+    fn new(decoded: &Decoded, place: &str) -> Self {
+        Self {
+            id: decoded.entry.id,
+            evidence: evidence(decoded),
+            place: place.to_owned(),
+        }
+    }
+}
+
 /// A place that holds items.
 #[derive(Debug, Default)]
 struct Place {
-    observed_at: Option<Timestamp>,
+    observed: Option<Look>,
     changed_at: Option<Timestamp>,
 }
 
@@ -103,8 +138,17 @@ impl Projection for CustodyFold {
         match event {
             Event::RunStarted(started) => {
                 self.looked_at |= started.verb == "dry_run";
+                if started.verb == "observe" {
+                    self.observes(decoded, started);
+                }
                 if let Some(run) = decoded.entry.run {
                     self.actors.insert(run, decoded.entry.actor.clone());
+                }
+            }
+            Event::LateWritten(late) => {
+                for item in &late.items {
+                    let key = (late.place.clone(), item.item.clone());
+                    self.late.insert(key, evidence(decoded));
                 }
             }
             Event::RunFinished(_) => self.rest_on(decoded),
@@ -138,6 +182,18 @@ impl Projection for CustodyFold {
                 self.ended(decoded, failed.intent, failed.outcome.into(), changed);
             }
             Event::ItemHeld(held) if is_calendar(decoded) => self.held(decoded, held),
+            Event::ItemRestoreIntended(intent) if is_calendar(decoded) => {
+                self.restore_intended(decoded, intent);
+            }
+            Event::ItemRestored(restored) if is_calendar(decoded) => {
+                let changed = restored.outcome == BackHow::Restored;
+                let fact = Fact::RestoreEnded(RestoreOutcome::Restored);
+                self.settled(decoded, restored.intent, fact, changed);
+            }
+            Event::ItemRestoreFailed(failed) if is_calendar(decoded) => {
+                let fact = Fact::RestoreEnded(RestoreOutcome::Failed);
+                self.settled(decoded, failed.intent, fact, false);
+            }
             Event::ItemObserved(seen) if is_calendar(decoded) => {
                 self.fact(decoded, Fact::Observed(seen.observation));
             }
@@ -240,8 +296,29 @@ impl CustodyFold {
     }
 
     fn listed(&mut self, decoded: &Decoded, listed: &ContainerListed) {
+        let entry = &decoded.entry;
+        let grade = entry.run.and_then(|run| self.grades.get(&run)).copied();
         let place = self.places.entry(listed.place.clone()).or_default();
-        place.observed_at = place.observed_at.max(Some(decoded.entry.recorded_at));
+        place.observed = Some(Look {
+            at: entry.recorded_at,
+            by: entry.actor.clone(),
+            grade: grade.unwrap_or(Grade::Reported),
+        });
+    }
+
+    /// A run that looks again at what another did says how good that is; independent is nobody of what he did himself.
+    fn observes(&mut self, decoded: &Decoded, started: &RunStarted) {
+        let Some(run) = decoded.entry.run else { return };
+        let of = started.options.get("of");
+        let of = of.and_then(|of| of.parse::<RunId>().ok());
+        let first = of.and_then(|of| self.actors.get(&of));
+        let is_another = first.is_some_and(|first| *first != decoded.entry.actor);
+        let said = started.options.get("grade").map(String::as_str);
+        let grade = match said {
+            Some("independent") if is_another => Grade::Independent,
+            _ => Grade::Observed,
+        };
+        self.grades.insert(run, grade);
     }
 
     fn found(&mut self, decoded: &Decoded, found: &ItemFound) {
@@ -261,6 +338,7 @@ impl CustodyFold {
             Some(run) if !self.sealed_runs.contains(&run) => {
                 let dry_run = self.dry_runs.entry(run).or_default();
                 dry_run.found.push((line, found.disposition));
+                dry_run.ids.push((found.place.clone(), found.item.clone()));
             }
             // After the seal of its run, or of no run: no seal counts it.
             _ => self.extra += 1,
@@ -279,6 +357,10 @@ impl CustodyFold {
         let dry_run = run.and_then(|run| self.dry_runs.remove(&run));
         let dry_run = dry_run.unwrap_or_default();
         self.sealed_runs.extend(run);
+        // From now on the plan says where it is.
+        for key in &dry_run.ids {
+            self.late.remove(key);
+        }
 
         let known = dry_run.found.len() + dry_run.unreadable.len() + dry_run.erased.len();
         let items = known as u64;
@@ -333,12 +415,12 @@ impl CustodyFold {
         // Whether it was approved stands in an entry that says nothing.
         let unread = self.unread_approvals.contains(&intent.approval)
             || (self.unread_seals && !self.plans.contains_key(&intent.plan));
-        let (id, seq) = (decoded.entry.id, decoded.entry.seq);
+        let seq = decoded.entry.seq;
         let trace = self.trace(decoded);
         trace.unread |= unread;
         // Two in flight at once: which of them an outcome ends cannot be told.
         trace.doubtful |= trace.open.is_some();
-        trace.open = Some((id, seq, intent.place.clone()));
+        trace.open = Some(OpenIntent::new(decoded, &intent.place));
         trace.backup = if is_true(&intent.backup) {
             Some(seq)
         } else {
@@ -346,15 +428,27 @@ impl CustodyFold {
         };
     }
 
+    fn restore_intended(&mut self, decoded: &Decoded, intent: &RestoreIntended) {
+        self.fact(decoded, Fact::RestoreIntended);
+        let trace = self.trace(decoded);
+        trace.doubtful |= trace.open.is_some();
+        trace.open = Some(OpenIntent::new(decoded, &intent.place));
+    }
+
     fn ended(&mut self, decoded: &Decoded, intent: EntryId, outcome: DeleteOutcome, changed: bool) {
-        self.fact(decoded, Fact::DeleteEnded(outcome));
+        self.settled(decoded, intent, Fact::DeleteEnded(outcome), changed);
+    }
+
+    /// An intent has its outcome; `changed`: something outside is not as it was.
+    fn settled(&mut self, decoded: &Decoded, intent: EntryId, fact: Fact, changed: bool) {
+        self.fact(decoded, fact);
         let recorded_at = decoded.entry.recorded_at;
         let trace = self.trace(decoded);
         match trace.open.take() {
-            Some((open, _, place)) => {
-                trace.doubtful |= open != intent;
+            Some(open) => {
+                trace.doubtful |= open.id != intent;
                 if changed {
-                    let place = self.places.entry(place).or_default();
+                    let place = self.places.entry(open.place).or_default();
                     place.changed_at = place.changed_at.max(Some(recorded_at));
                 }
             }
@@ -416,6 +510,7 @@ impl CustodyFold {
             sums.add(self.state(subject).unwrap_or(State::Unaccounted), 1);
         }
         sums.add(State::Unaccounted, self.missing);
+        sums.add(State::LateWrite, self.late.len() as u64);
         sums
     }
 
@@ -462,30 +557,33 @@ impl CustodyFold {
     }
 
     fn sides(&self) -> Vec<Side> {
-        let side = |name: &str, observed_at, stale_before| Side {
-            name: name.to_owned(),
-            observed_at,
-            stale_before,
-        };
         // Of the places that we changed, the one looked at longest ago speaks for all; without any, of all places. Each is
         // held against our own changes to it alone.
         let any_changed = self.places.values().any(|place| place.changed_at.is_some());
         let speaking = self.places.values();
         let speaking = speaking.filter(|place| !any_changed || place.changed_at.is_some());
-        let oldest = speaking.map(|place| place.observed_at).min().flatten();
+        let looks = speaking.map(|place| place.observed.as_ref());
+        let oldest = looks.min_by_key(|look| look.map(|look| look.at)).flatten();
+        let seen_at = |place: &Place| place.observed.as_ref().map(|look| look.at);
         let stale = self
             .places
             .values()
-            .filter(|place| place.changed_at.is_some() && place.observed_at < place.changed_at);
+            .filter(|place| place.changed_at.is_some() && seen_at(place) < place.changed_at);
         let stale_before = stale.filter_map(|place| place.changed_at).max();
+        let side = |name: &str, observed_at| Side {
+            name: name.to_owned(),
+            observed_at,
+            ..Side::default()
+        };
         vec![
-            side("v1", self.sealed_at.map(Timestamp::instant), None),
-            side("v2", self.v2_observed_at, None),
-            side(
-                "google",
-                oldest.map(Timestamp::instant),
-                stale_before.map(Timestamp::instant),
-            ),
+            side("v1", self.sealed_at.map(Timestamp::instant)),
+            side("v2", self.v2_observed_at),
+            Side {
+                observed_by: oldest.map(|look| look.by.clone()),
+                grade: oldest.map(|look| look.grade),
+                stale_before: stale_before.map(Timestamp::instant),
+                ..side("google", oldest.map(|look| look.at.instant()))
+            },
         ]
     }
 
@@ -514,6 +612,16 @@ impl CustodyFold {
                     seq: newest(subject).map_or(0, |last| last.seq),
                 }
             })
+            .chain(self.late.iter().map(|((_, item), shown)| LostItem {
+                scope: Scope::Calendar,
+                subject: late_subject(item),
+                state: State::LateWrite,
+                restore: Some(
+                    "the event itself, which is in the calendar: see that the new system has what it says"
+                        .to_owned(),
+                ),
+                seq: shown.seq,
+            }))
             .collect()
     }
 
@@ -521,15 +629,19 @@ impl CustodyFold {
     pub fn evidence(&self) -> Vec<Evidence> {
         let mut evidence = self.evidence.clone();
         let open = self.traces.values().filter_map(|trace| trace.open.as_ref());
-        evidence.extend(open.map(|(_, seq, _)| Evidence {
-            seq: *seq,
-            kind: "item.delete_intended".to_owned(),
-        }));
+        evidence.extend(open.map(|open| open.evidence.clone()));
         let lost = |subject: &&Subject| self.state(subject) == Some(State::Missing);
         let lost = self.traces.iter().filter(|(subject, _)| lost(subject));
         evidence.extend(lost.filter_map(|(_, trace)| trace.last.clone()));
+        evidence.extend(self.late.values().cloned());
         evidence
     }
+}
+
+/// What the retired system wrote late has no identity of its own here until a dry run finds it: its id's digest tells it apart.
+fn late_subject(item: &str) -> String {
+    let digest = Hash::of(item.as_bytes()).to_string();
+    format!("late-item:{}", digest.get(..16).unwrap_or_default())
 }
 
 /// When the new system was observed for a plan: its oldest export, by the export's own time. `None`: there was none.

@@ -11,7 +11,9 @@ use super::custody::{CALENDAR_KIND, CustodyFold};
 use super::fold::{Decoded, Projection};
 use super::plan::{Approval, is_true};
 use crate::domain::custody::{Observation, State, Sums};
-use crate::domain::event::{DeleteIntended, Event, GoneHow, ItemFound, NotGone, PlanSealed};
+use crate::domain::event::{
+    BackHow, DeleteIntended, Event, GoneHow, ItemFound, ItemRestored, NotGone, PlanSealed,
+};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
@@ -138,7 +140,8 @@ pub struct BackupLine {
 /// What happened to an item last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutcomeLine {
-    /// `deleted`, `already_gone`, `gone_cause_unknown`, `changed`, `adopted`, `failed`, `unknown`, or `held`.
+    /// `deleted`, `already_gone`, `gone_cause_unknown`, `changed`, `adopted`, `failed`, `unknown`, or `held`; `restored`,
+    /// `already_there` or `not_restored` where it was put back, or was to be.
     pub what: &'static str,
     /// In words, where it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +154,33 @@ pub struct OutcomeLine {
     /// The entry.
     #[serde(flatten)]
     pub entry: Reference,
+}
+
+/// How an item came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoredLine {
+    /// Its id there now.
+    pub event_id: String,
+    /// By which way.
+    pub way: String,
+    /// It was read back and held against the backup.
+    pub verified: bool,
+    /// Fields that are not as in the backup although the way can bring them back.
+    pub differs: Vec<String>,
+    /// Fields that are not as in the backup because the way cannot bring them back.
+    pub lost: Vec<String>,
+}
+
+impl From<&ItemRestored> for RestoredLine {
+    fn from(restored: &ItemRestored) -> Self {
+        Self {
+            event_id: restored.becomes.clone(),
+            way: restored.way.clone(),
+            verified: restored.verified,
+            differs: restored.differs.clone(),
+            lost: restored.lost.clone(),
+        }
+    }
 }
 
 /// That an item's entries were erased with its owner.
@@ -200,6 +230,9 @@ pub struct ItemLine {
     pub attempts: u64,
     /// What happened to it last.
     pub outcome: Option<OutcomeLine>,
+    /// How it came back, where it was put back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoredLine>,
     /// What a later look showed, without an intent of ours.
     pub observed: Option<Observation>,
     /// The erasure that took it along; then all but its state is unknown.
@@ -268,6 +301,7 @@ struct Item {
     backup: Option<BackupLine>,
     attempts: u64,
     outcome: Option<OutcomeLine>,
+    restored: Option<RestoredLine>,
     observed: Option<Observation>,
     erased: Option<ErasedLine>,
 }
@@ -408,6 +442,28 @@ impl DeletionsFold {
                     entry,
                 });
             }
+            Event::ItemRestored(restored) => {
+                item.restored = Some(restored.into());
+                item.outcome = Some(OutcomeLine {
+                    what: match restored.outcome {
+                        BackHow::Restored => "restored",
+                        BackHow::AlreadyThere => "already_there",
+                    },
+                    reason: None,
+                    status: restored.status,
+                    recovered: restored.recovered,
+                    entry,
+                });
+            }
+            Event::ItemRestoreFailed(failed) => {
+                item.outcome = Some(OutcomeLine {
+                    what: "not_restored",
+                    reason: Some(failed.reason.clone()),
+                    status: failed.status,
+                    recovered: failed.recovered,
+                    entry,
+                });
+            }
             Event::ItemObserved(seen) => item.observed = Some(seen.observation),
             _ => {}
         }
@@ -522,6 +578,7 @@ impl DeletionsFold {
             backup: item.backup.clone(),
             attempts: item.attempts,
             outcome: item.outcome.clone(),
+            restored: item.restored.clone(),
             observed: item.observed,
             erased: item.erased.clone(),
         }
@@ -558,6 +615,7 @@ impl Item {
         self.attempts += 1;
         // What became of the attempt before is history now.
         self.outcome = None;
+        self.restored = None;
         self.backup = Some(BackupLine {
             entry,
             sha256: intent.backup.sha256,

@@ -11,5 +11,6 @@ pub mod erasure;
 pub mod fold;
 pub mod loss;
 pub mod plan;
+pub mod restore;
 #[cfg(test)]
 mod testing;

@@ -440,6 +440,8 @@ pub struct Progress {
     pub outcome: Option<DeleteOutcome>,
     /// It was left for a person without an attempt.
     pub held: bool,
+    /// It was deleted and put back since: undoing is the last word on it under this plan.
+    pub restored: bool,
 }
 
 /// How far a plan has been executed, by item, for a run that goes on where another stopped.
@@ -447,7 +449,8 @@ pub struct Progress {
 /// # Errors
 /// An intent, outcome or hold that cannot be read: going on could delete twice.
 pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Progress>, PlanError> {
-    const TYPES: [&str; 4] = [
+    const TYPES: [&str; 5] = [
+        "item.restored",
         "item.delete_intended",
         "item.deleted",
         "item.delete_failed",
@@ -496,6 +499,12 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
             }
             Event::ItemHeld(held) if held.plan == plan => {
                 items.entry(entry.subject).or_default().held = true;
+            }
+            // Another plan's deletion that was undone finds nothing here.
+            Event::ItemRestored(_) => {
+                if let Some(item) = items.get_mut(&entry.subject) {
+                    item.restored = true;
+                }
             }
             _ => {}
         }

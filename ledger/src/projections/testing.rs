@@ -12,8 +12,8 @@ use crate::chain::plan::{PlanItem, plan_hash};
 use crate::domain::custody::State;
 use crate::domain::erasure::{Ranges, SubjectErased};
 use crate::domain::event::{
-    Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemFound, NotGone,
-    PlanApproved, PlanSealed, RunStarted,
+    BackHow, Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemFound,
+    ItemRestored, NotGone, PlanApproved, PlanSealed, RestoreFailed, RestoreIntended, RunStarted,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, LedgerId, RunId, Subject, Timestamp};
@@ -250,6 +250,55 @@ impl Log {
             remote_date: None,
         });
         self.add(event, item(n), "worker:cleanup", Some(run(9)));
+    }
+
+    /// An attempt to put back what `deletion` deleted; its new id is that of the way.
+    pub(super) fn intend_restore(&mut self, n: u32, deletion: EntryId, attempt: u32) -> EntryId {
+        let event = Event::ItemRestoreIntended(RestoreIntended {
+            deletion,
+            backup_sha256: body("whole").sha256,
+            deleted_by: Some(run(9)),
+            attempt,
+            way: "insert".to_owned(),
+            place: "cal@example.com".to_owned(),
+            item: format!("event{n}"),
+            becomes: format!("new{n}"),
+        });
+        self.add(event, item(n), "person:runner", Some(run(10)))
+    }
+
+    pub(super) fn restored(&mut self, n: u32, intent: EntryId) {
+        let event = Event::ItemRestored(ItemRestored {
+            intent,
+            outcome: BackHow::Restored,
+            way: "insert".to_owned(),
+            place: "cal@example.com".to_owned(),
+            item: format!("event{n}"),
+            becomes: format!("new{n}"),
+            version: Some("\"2\"".to_owned()),
+            verified: true,
+            differs: Vec::new(),
+            lost: vec!["id".to_owned()],
+            recovered: false,
+            status: Some(200),
+            remote_date: None,
+        });
+        self.add(event, item(n), "person:runner", Some(run(10)));
+    }
+
+    pub(super) fn not_restored(&mut self, n: u32, intent: EntryId) {
+        let event = Event::ItemRestoreFailed(RestoreFailed {
+            intent,
+            way: "insert".to_owned(),
+            class: "server".to_owned(),
+            status: Some(503),
+            attempt: 1,
+            decision: "retried".to_owned(),
+            recovered: false,
+            reason: "it is not there".to_owned(),
+            remote_date: None,
+        });
+        self.add(event, item(n), "person:runner", Some(run(10)));
     }
 
     /// Everything in the calendar was listed.

@@ -1,0 +1,458 @@
+//! What of the deletions in the log can be put back, and what was: the last deletion of each item, where its backup lies, and
+//! how far putting it back has come.
+//!
+//! Only what this ledger deleted is here. What was gone before our request is its owner's doing and is not brought back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::fold::{Decoded, Projection, Unreadable};
+use super::plan::is_true;
+use crate::domain::event::{
+    BackHow, DeleteIntended, Event, GoneHow, ItemRestored, NotGone, RestoreIntended,
+};
+use crate::domain::hash::Hash;
+use crate::domain::id::{EntryId, RunId, Subject, Timestamp};
+
+/// One item that this ledger deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The item.
+    pub subject: Subject,
+    /// Entry of the intent, which holds the backup.
+    pub intent: EntryId,
+    /// Its number.
+    pub seq: u64,
+    /// The plan that named it.
+    pub plan: Hash,
+    /// The run that deleted it.
+    pub run: Option<RunId>,
+    /// Where it lay.
+    pub place: String,
+    /// Its id there.
+    pub item: String,
+    /// SHA-256 of the backup.
+    pub backup_sha256: Hash,
+    /// Whether the backup's bytes give that digest.
+    pub is_true: bool,
+    /// How it came to be gone; `None`: that is not known, or it is not gone.
+    pub gone: Option<GoneHow>,
+    /// The deletion has no outcome yet.
+    pub open: bool,
+    /// How far putting it back has come.
+    pub back: Progress,
+}
+
+impl Deletion {
+    /// Why it cannot be put back, if so; in words.
+    pub fn hindrance(&self) -> Option<&'static str> {
+        if self.open {
+            return Some(
+                "what became of its deletion is not known yet: run the cleanup of its plan again first",
+            );
+        }
+        match self.gone {
+            None => Some("this ledger did not delete it"),
+            Some(GoneHow::AlreadyGone) => Some("it was gone before any request of ours"),
+            Some(_) if !self.is_true => Some("its backup is not what its digest says"),
+            Some(_) => None,
+        }
+    }
+}
+
+/// How far putting an item back has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Highest attempt so far; 0 where there was none.
+    pub attempts: u32,
+    /// The ids that earlier attempts would have given it.
+    pub ids: BTreeSet<String>,
+    /// The attempt in flight.
+    pub open: Option<OpenRestore>,
+    /// It is back.
+    pub done: Option<Done>,
+}
+
+/// An intent to put an item back without outcome: its effect may have happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRestore {
+    /// The entry, which its outcome names.
+    pub id: EntryId,
+    /// Its number.
+    pub seq: u64,
+    /// Which attempt.
+    pub attempt: u32,
+    /// By which way.
+    pub way: String,
+    /// The id that it would have.
+    pub becomes: String,
+}
+
+/// That an item is back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Number of the entry that says so.
+    pub seq: u64,
+    /// Hash of that entry.
+    pub hash: Hash,
+    /// The run that put it back.
+    pub run: Option<RunId>,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What it says.
+    pub restored: ItemRestored,
+}
+
+/// A user through whom an item was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    /// Id in the retired system.
+    pub id: Option<String>,
+    /// E-mail address in the retired system.
+    pub email: Option<String>,
+    /// Digest of the stored credential, as the last dry run saw it.
+    pub credential: Option<String>,
+}
+
+/// Which deletions are meant. What is not given does not narrow; everything given has to hold.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The id of an item where it lies, its subject, or the subject's UUID.
+    pub item: Option<String>,
+    /// Items found through these users.
+    pub users: Option<BTreeSet<Subject>>,
+    /// Items that this run deleted.
+    pub run: Option<RunId>,
+    /// Items that this plan named.
+    pub plan: Option<Hash>,
+}
+
+/// An item that came back, for those who recorded its old id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repoint {
+    /// Id of the user in the retired system, of the first through whom it was found.
+    pub user: Option<String>,
+    /// E-mail address of that user.
+    pub email: Option<String>,
+    /// Where it lies.
+    pub place: String,
+    /// Its id when it was deleted: what v1, and perhaps v2, recorded.
+    pub old_id: String,
+    /// Its id now.
+    pub new_id: String,
+    /// Whether the two differ, so that who recorded the old one has to record the new one.
+    pub repoint: bool,
+    /// By which way it came back.
+    pub way: String,
+    /// Its version now.
+    pub version: Option<String>,
+    /// Fields that are not as in the backup: those first that should be.
+    pub differs: Vec<String>,
+    /// Fields that could not come back this way.
+    pub lost: Vec<String>,
+    /// The plan that named it.
+    pub plan: Hash,
+    /// The run that deleted it.
+    pub deleted_by: Option<RunId>,
+    /// The run that put it back.
+    pub restored_by: Option<RunId>,
+    /// When that was recorded.
+    pub restored_at: Timestamp,
+    /// The entry that says so.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+/// Folds the deletions and what was done to undo them.
+#[derive(Debug, Default)]
+pub struct RestoreFold {
+    deletions: BTreeMap<Subject, Deletion>,
+    found_through: BTreeMap<Subject, Vec<Subject>>,
+    users: BTreeMap<Subject, User>,
+    plans: BTreeMap<Hash, Subject>,
+    /// By place, the last entry that put something back there, and the last that listed it.
+    places: BTreeMap<String, (u64, u64)>,
+    erased: BTreeSet<Subject>,
+    unreadable: BTreeMap<Subject, (u64, Unreadable)>,
+}
+
+impl Projection for RestoreFold {
+    fn apply(&mut self, decoded: &Decoded) {
+        let entry = &decoded.entry;
+        let subject = &entry.subject;
+        if subject.kind() == "user"
+            && let Some(id) = &decoded.natural_id
+        {
+            self.users.entry(subject.clone()).or_default().id = Some(id.clone());
+        }
+        let event = match &decoded.event {
+            Ok(event) => event,
+            Err(why) => return self.cannot_read(decoded, *why),
+        };
+        match event {
+            Event::UserFound(found) => {
+                let user = self.users.entry(subject.clone()).or_default();
+                user.email.clone_from(&found.email);
+                user.credential.clone_from(&found.token_fingerprint);
+            }
+            Event::PlanSealed(sealed) => {
+                self.plans.insert(sealed.plan, subject.clone());
+            }
+            Event::ContainerListed(listed) => {
+                self.places.entry(listed.place.clone()).or_default().1 = entry.seq;
+            }
+            Event::ItemFound(found) => {
+                self.found_through
+                    .insert(subject.clone(), found.users.clone());
+            }
+            Event::ItemDeleteIntended(intent) => self.delete_intended(decoded, intent),
+            Event::ItemDeleted(deleted) => {
+                if let Some(deletion) = self.of_intent(subject, deleted.intent) {
+                    deletion.open = false;
+                    deletion.gone = Some(deleted.outcome);
+                }
+            }
+            Event::ItemDeleteFailed(failed) => {
+                if let Some(deletion) = self.of_intent(subject, failed.intent) {
+                    deletion.open = failed.outcome == NotGone::Unknown;
+                }
+            }
+            Event::ItemRestoreIntended(intent) => self.restore_intended(decoded, intent),
+            Event::ItemRestored(restored) => self.restored(decoded, restored),
+            Event::ItemRestoreFailed(failed) => {
+                self.restore_ended(subject, failed.intent);
+            }
+            Event::SubjectErased(said) => {
+                for subject in said.items.keys() {
+                    self.deletions.remove(subject);
+                    self.erased.insert(subject.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl RestoreFold {
+    /// An entry that says nothing about an item makes it one of which nothing is done.
+    fn cannot_read(&mut self, decoded: &Decoded, why: Unreadable) {
+        let entry = &decoded.entry;
+        let about_deletions = ["item.delete", "item.restore"];
+        let name = entry.event_type.as_str();
+        if !about_deletions.iter().any(|start| name.starts_with(start)) {
+            return;
+        }
+        if why == Unreadable::Erased {
+            self.erased.insert(entry.subject.clone());
+        } else {
+            let known = self.unreadable.entry(entry.subject.clone());
+            known.or_insert((entry.seq, why));
+        }
+    }
+
+    fn of_intent(&mut self, subject: &Subject, intent: EntryId) -> Option<&mut Deletion> {
+        let deletion = self.deletions.get_mut(subject)?;
+        (deletion.intent == intent).then_some(deletion)
+    }
+
+    fn delete_intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {
+        let entry = &decoded.entry;
+        let deletion = Deletion {
+            subject: entry.subject.clone(),
+            intent: entry.id,
+            seq: entry.seq,
+            plan: intent.plan,
+            run: entry.run,
+            place: intent.place.clone(),
+            item: intent.item.clone(),
+            backup_sha256: intent.backup.sha256,
+            is_true: is_true(&intent.backup),
+            gone: None,
+            open: true,
+            back: Progress::default(),
+        };
+        self.deletions.insert(entry.subject.clone(), deletion);
+    }
+
+    fn restore_intended(&mut self, decoded: &Decoded, intent: &RestoreIntended) {
+        let entry = &decoded.entry;
+        let Some(deletion) = self.of_intent(&entry.subject, intent.deletion) else {
+            return;
+        };
+        let back = &mut deletion.back;
+        back.attempts = back.attempts.max(intent.attempt);
+        back.ids.insert(intent.becomes.clone());
+        back.open = Some(OpenRestore {
+            id: entry.id,
+            seq: entry.seq,
+            attempt: intent.attempt,
+            way: intent.way.clone(),
+            becomes: intent.becomes.clone(),
+        });
+    }
+
+    fn restored(&mut self, decoded: &Decoded, restored: &ItemRestored) {
+        let entry = &decoded.entry;
+        self.places.entry(restored.place.clone()).or_default().0 = entry.seq;
+        // An outcome of another intent says nothing that could be believed.
+        if self.restore_ended(&entry.subject, restored.intent)
+            && let Some(deletion) = self.deletions.get_mut(&entry.subject)
+        {
+            deletion.back.done = Some(Done {
+                seq: entry.seq,
+                hash: decoded.hash,
+                run: entry.run,
+                recorded_at: entry.recorded_at,
+                restored: restored.clone(),
+            });
+        }
+    }
+
+    /// Closes the intent in flight; false where it is another one.
+    fn restore_ended(&mut self, subject: &Subject, intent: EntryId) -> bool {
+        let Some(deletion) = self.deletions.get_mut(subject) else {
+            return false;
+        };
+        let open = &mut deletion.back.open;
+        let is_it = open.as_ref().is_some_and(|open| open.id == intent);
+        if is_it {
+            *open = None;
+        }
+        is_it
+    }
+
+    /// The last deletion of each item that is meant, by place and id. Items whose entries cannot be read are not among them.
+    pub fn select(&self, selection: &Selection) -> Vec<&Deletion> {
+        let mut selected: Vec<_> = self
+            .deletions
+            .values()
+            .filter(|deletion| !self.unreadable.contains_key(&deletion.subject))
+            .filter(|deletion| self.is_meant(deletion, selection))
+            .collect();
+        selected.sort_by(|a, b| (&a.place, &a.item).cmp(&(&b.place, &b.item)));
+        selected
+    }
+
+    fn is_meant(&self, deletion: &Deletion, selection: &Selection) -> bool {
+        let subject = &deletion.subject;
+        let named = |text: &String| {
+            *text == deletion.item
+                || *text == subject.to_string()
+                || *text == subject.uuid().as_hyphenated().to_string()
+        };
+        let of_users = |asked: &BTreeSet<Subject>| {
+            let users = self.found_through.get(subject);
+            users.is_some_and(|users| users.iter().any(|user| asked.contains(user)))
+        };
+        selection.item.as_ref().is_none_or(named)
+            && selection.users.as_ref().is_none_or(of_users)
+            && selection.run.is_none_or(|run| deletion.run == Some(run))
+            && selection.plan.is_none_or(|plan| deletion.plan == plan)
+    }
+
+    /// Items of which something was begun and whose entries cannot be read, with the first such entry: nothing is done to them.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&Subject, u64, Unreadable)> {
+        let unreadable = self.unreadable.iter();
+        unreadable.map(|(subject, (seq, why))| (subject, *seq, *why))
+    }
+
+    /// Items that were erased with their owner: their backups are gone, and nothing brings them back.
+    pub fn erased(&self) -> &BTreeSet<Subject> {
+        &self.erased
+    }
+
+    /// Every id that an item of this place had when it was deleted, or was given or meant to be given when it was put back.
+    pub fn ids_at(&self, place: &str) -> BTreeSet<String> {
+        let mut ids = BTreeSet::new();
+        for deletion in self.deletions.values().filter(|one| one.place == place) {
+            ids.insert(deletion.item.clone());
+            ids.extend(deletion.back.ids.iter().cloned());
+        }
+        ids
+    }
+
+    /// Whether something was put back in this place and nobody has looked at it since.
+    pub fn is_unseen(&self, place: &str) -> bool {
+        let at = self.places.get(place);
+        at.is_some_and(|(changed, listed)| changed > listed)
+    }
+
+    /// A plan as a subject.
+    pub fn plan(&self, plan: Hash) -> Option<&Subject> {
+        self.plans.get(&plan)
+    }
+
+    /// The users through whom an item was found.
+    pub fn users_of(&self, subject: &Subject) -> Vec<User> {
+        let users = self.found_through.get(subject).into_iter().flatten();
+        users
+            .map(|user| self.users.get(user).cloned().unwrap_or_default())
+            .collect()
+    }
+
+    /// The users whose e-mail, id in the retired system, subject or subject's UUID is this text.
+    pub fn users_named(&self, text: &str) -> BTreeSet<Subject> {
+        let named = |(subject, user): &(&Subject, &User)| {
+            let email = user.email.as_deref();
+            email.is_some_and(|email| email.eq_ignore_ascii_case(text))
+                || user.id.as_deref() == Some(text)
+                || subject.to_string() == text
+                || subject.uuid().as_hyphenated().to_string() == text
+        };
+        let named = self.users.iter().filter(named);
+        named.map(|(subject, _)| subject.clone()).collect()
+    }
+
+    /// What came back, of one run, of that which deleted or of that which restored, or of all; in the order in which it came back.
+    pub fn repoints(&self, run: Option<RunId>) -> Vec<Repoint> {
+        let mut repoints = Vec::new();
+        for deletion in self.deletions.values() {
+            let Some(done) = &deletion.back.done else {
+                continue;
+            };
+            if run.is_some_and(|run| done.run != Some(run) && deletion.run != Some(run)) {
+                continue;
+            }
+            let user = self
+                .users_of(&deletion.subject)
+                .into_iter()
+                .next()
+                .unwrap_or_default();
+            let restored = &done.restored;
+            repoints.push(Repoint {
+                user: user.id,
+                email: user.email,
+                place: deletion.place.clone(),
+                old_id: deletion.item.clone(),
+                new_id: restored.becomes.clone(),
+                repoint: deletion.item != restored.becomes,
+                way: restored.way.clone(),
+                version: restored.version.clone(),
+                differs: restored.differs.clone(),
+                lost: restored.lost.clone(),
+                plan: deletion.plan,
+                deleted_by: deletion.run,
+                restored_by: done.run,
+                restored_at: done.recorded_at,
+                seq: done.seq,
+                hash: done.hash,
+            });
+        }
+        repoints.sort_by_key(|line| line.seq);
+        repoints
+    }
+}
+
+impl Done {
+    /// Back as it was, but for what its way cannot bring back.
+    pub fn is_faithful(&self) -> bool {
+        self.restored.outcome == BackHow::AlreadyThere
+            || (self.restored.verified && self.restored.differs.is_empty())
+    }
+}
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

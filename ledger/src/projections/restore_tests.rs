@@ -1,0 +1,248 @@
+use super::super::custody::CustodyFold;
+use super::super::deletions::{DeletionsFold, Part};
+use super::super::testing::{Log, item, run};
+use super::*;
+use crate::domain::custody::State;
+use crate::domain::event::{ContainerListed, LateItem, LateWritten, RunStarted};
+use crate::domain::identify::Disposition::{Delete, Protect};
+use crate::domain::observation::Grade;
+
+/// A plan of three items of which two were deleted; the intents.
+fn deleted() -> (Log, [EntryId; 2]) {
+    let mut log = Log::default();
+    let plan = log.plan(run(1), &[(1, Delete), (2, Delete), (3, Protect)]);
+    let approval = log.approve(plan, "person:approver", 3600);
+    log.started("cleanup", Some(plan), "person:runner", run(9));
+    let one = log.intend(1, plan, approval);
+    log.deleted(1, one, GoneHow::Deleted);
+    let two = log.intend(2, plan, approval);
+    log.deleted(2, two, GoneHow::GoneCauseUnknown);
+    log.listed("after");
+    (log, [one, two])
+}
+
+fn state(log: &Log, n: u32) -> Option<State> {
+    log.fold::<CustodyFold>().state(&item(n))
+}
+
+#[test]
+fn what_was_deleted_can_be_put_back_and_nothing_else() {
+    let (log, [one, _]) = deleted();
+    let fold: RestoreFold = log.fold();
+    let all = fold.select(&Selection::default());
+    let items: Vec<_> = all.iter().map(|deletion| deletion.item.as_str()).collect();
+    assert_eq!(items, ["event1", "event2"]);
+    assert!(all.iter().all(|deletion| deletion.hindrance().is_none()));
+    assert_eq!(all[0].intent, one);
+    let of = |selection: Selection| fold.select(&selection).len();
+    let item_named = |text: &str| Selection {
+        item: Some(text.to_owned()),
+        ..Selection::default()
+    };
+    assert_eq!(of(item_named("event2")), 1);
+    assert_eq!(of(item_named(&item(1).to_string())), 1);
+    assert_eq!(of(item_named("event3")), 0);
+    let by_run = |n| Selection {
+        run: Some(run(n)),
+        ..Selection::default()
+    };
+    assert_eq!((of(by_run(9)), of(by_run(1))), (2, 0));
+}
+
+#[test]
+fn what_was_gone_before_or_is_in_flight_or_has_no_true_backup_is_hindered() {
+    let mut log = Log::default();
+    let plan = log.plan(run(1), &[(1, Delete), (2, Delete), (3, Delete)]);
+    let approval = log.approve(plan, "person:approver", 3600);
+    let one = log.intend(1, plan, approval);
+    log.deleted(1, one, GoneHow::AlreadyGone);
+    log.intend(2, plan, approval);
+    let mut wrong = super::super::testing::body("whole");
+    wrong.base64 = "AAAA".to_owned();
+    let three = log.intend_with(3, plan, approval, wrong);
+    log.deleted(3, three, GoneHow::Deleted);
+    let fold: RestoreFold = log.fold();
+    let all = fold.select(&Selection::default());
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(|deletion| deletion.hindrance().is_some()));
+}
+
+#[test]
+fn an_item_is_in_flight_until_its_restoration_has_an_outcome_and_then_restored() {
+    let (mut log, [one, _]) = deleted();
+    let first = log.intend_restore(1, one, 1);
+    assert_eq!(state(&log, 1), Some(State::InFlight));
+    let facts = log.fold::<CustodyFold>().facts().unwrap();
+    assert_eq!(facts.sums.get(State::InFlight), 1);
+    let evidence = log.fold::<CustodyFold>().evidence();
+    let is_open = |entry: &crate::domain::verdict::Evidence| entry.kind == "item.restore_intended";
+    assert!(evidence.iter().any(is_open), "{evidence:?}");
+    log.not_restored(1, first);
+    assert_eq!(state(&log, 1), Some(State::Deleted));
+    let second = log.intend_restore(1, one, 2);
+    log.restored(1, second);
+    assert_eq!(state(&log, 1), Some(State::Restored));
+    assert_eq!(state(&log, 2), Some(State::Deleted));
+
+    let fold: RestoreFold = log.fold();
+    let all = fold.select(&Selection::default());
+    let back = &all[0].back;
+    assert_eq!((back.attempts, back.open.is_none()), (2, true));
+    assert!(back.done.as_ref().unwrap().is_faithful());
+    let repoints = fold.repoints(Some(run(10)));
+    assert_eq!(repoints.len(), 1);
+    let line = &repoints[0];
+    assert_eq!(
+        (line.old_id.as_str(), line.new_id.as_str()),
+        ("event1", "new1")
+    );
+    assert!(line.repoint);
+    assert_eq!(
+        fold.repoints(Some(run(9))),
+        repoints,
+        "by the run that deleted it too"
+    );
+    assert!(fold.repoints(Some(run(1))).is_empty());
+    assert!(fold.ids_at("cal@example.com").contains("new1"));
+
+    let review = log
+        .fold::<DeletionsFold>()
+        .review(&log.fold::<CustodyFold>(), &Part::default());
+    let of_one = item(1).to_string();
+    let line = review
+        .items
+        .iter()
+        .find(|line| line.subject == of_one)
+        .unwrap();
+    assert_eq!(line.restored.as_ref().unwrap().event_id, "new1");
+    assert_eq!(line.outcome.as_ref().unwrap().what, "restored");
+}
+
+#[test]
+fn a_restoration_is_a_change_that_has_to_be_looked_at_afterwards() {
+    let (mut log, [one, _]) = deleted();
+    let stale = |log: &Log| {
+        let custody: CustodyFold = log.fold();
+        let sides = custody.facts().unwrap().sides;
+        let google = sides
+            .into_iter()
+            .find(|side| side.name == "google")
+            .unwrap();
+        google.stale_before.is_some()
+    };
+    assert!(!stale(&log));
+    let intent = log.intend_restore(1, one, 1);
+    log.restored(1, intent);
+    assert!(stale(&log));
+    let unseen = |log: &Log| log.fold::<RestoreFold>().is_unseen("cal@example.com");
+    assert!(unseen(&log));
+    log.listed("after");
+    assert!(!stale(&log) && !unseen(&log));
+}
+
+#[test]
+fn an_outcome_of_another_intent_and_a_second_return_are_not_believed() {
+    let (mut log, [one, two]) = deleted();
+    let intent = log.intend_restore(1, one, 1);
+    log.restored(1, two);
+    assert_eq!(state(&log, 1), Some(State::Unaccounted));
+    let fold: RestoreFold = log.fold();
+    assert_eq!(
+        fold.select(&Selection::default())[0]
+            .back
+            .open
+            .as_ref()
+            .unwrap()
+            .id,
+        intent
+    );
+
+    let (mut log, [one, _]) = deleted();
+    let first = log.intend_restore(1, one, 1);
+    log.restored(1, first);
+    log.intend_restore(1, one, 2);
+    assert_eq!(state(&log, 1), Some(State::Unaccounted));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_put_back() {
+    let (mut log, _) = deleted();
+    let seq = log
+        .0
+        .iter()
+        .position(|decoded| matches!(decoded.event, Ok(Event::ItemDeleteIntended(_))))
+        .unwrap();
+    log.spoil(seq + 1, Unreadable::Damaged);
+    let fold: RestoreFold = log.fold();
+    assert_eq!(fold.unreadable().count(), 1);
+    assert_eq!(fold.select(&Selection::default()).len(), 1);
+    log.erased(BTreeMap::from([(item(2), State::BackupErased)]));
+    let fold: RestoreFold = log.fold();
+    assert!(fold.select(&Selection::default()).is_empty());
+    assert!(fold.erased().contains(&item(2)));
+}
+
+#[test]
+fn who_ran_it_is_not_independent_of_it_whatever_the_entry_says() {
+    for (by, grade) in [
+        ("person:approver", Grade::Independent),
+        ("person:runner", Grade::Observed),
+    ] {
+        let (mut log, _) = deleted();
+        let said = |log: &Log| {
+            let sides = log.fold::<CustodyFold>().facts().unwrap().sides;
+            let google = sides.into_iter().find(|side| side.name == "google");
+            google.and_then(|side| Some((side.observed_by?.to_string(), side.grade?)))
+        };
+        assert_eq!(
+            said(&log),
+            Some(("worker:cleanup".to_owned(), Grade::Reported))
+        );
+        let started = Event::RunStarted(RunStarted {
+            verb: "observe".to_owned(),
+            plan: None,
+            approval: None,
+            options: [
+                ("of".to_owned(), run(9).to_string()),
+                ("grade".to_owned(), "independent".to_owned()),
+            ]
+            .into(),
+        });
+        let subject = Subject::new("run", run(11).uuid()).unwrap();
+        log.add(started, subject.clone(), by, Some(run(11)));
+        let listed = Event::ContainerListed(ContainerListed {
+            phase: "observe".to_owned(),
+            place: "cal@example.com".to_owned(),
+            sync_token: None,
+            items: 0,
+            remote_date: None,
+            unexplained: 0,
+        });
+        log.add(listed, subject, by, Some(run(11)));
+        assert_eq!(said(&log), Some((by.to_owned(), grade)));
+    }
+}
+
+#[test]
+fn what_the_retired_system_writes_late_is_lost_until_a_sealed_plan_names_it() {
+    let (mut log, _) = deleted();
+    let late = Event::LateWritten(LateWritten {
+        run: run(9),
+        place: "cal@example.com".to_owned(),
+        items: vec![LateItem {
+            item: "event4".to_owned(),
+            written_at: "2026-01-16T00:00:00Z".to_owned(),
+        }],
+    });
+    let owner = Subject::new("calendar-account", run(7).uuid()).unwrap();
+    log.add(late, owner, "person:approver", Some(run(11)));
+    let sum = |log: &Log| log.fold::<CustodyFold>().sums().get(State::LateWrite);
+    assert_eq!(sum(&log), 1);
+    let lost = log.fold::<CustodyFold>().lost();
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].state, State::LateWrite);
+    assert!(!lost[0].subject.contains("event4"), "no id of the outside");
+    log.plan(run(2), &[(4, Protect)]);
+    assert_eq!(sum(&log), 0);
+    assert!(log.fold::<CustodyFold>().lost().is_empty());
+}
