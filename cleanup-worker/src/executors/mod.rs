@@ -15,7 +15,7 @@ mod error;
 pub mod spool;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -94,6 +94,18 @@ pub trait Executor: Send + Sync {
     /// [`Unreachable`]: nothing can be done there, for a reason that is reported and recorded.
     async fn open(&self, place: &str, users: &[PlannedUser])
     -> Result<Box<dyn Place>, Unreachable>;
+
+    /// The same for looking alone. Where an executor can, what it gives is unable to change anything.
+    ///
+    /// # Errors
+    /// As [`Executor::open`].
+    async fn look(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        self.open(place, users).await
+    }
 }
 
 /// Until when something may be relied on, and what to do when that is over.
@@ -146,24 +158,41 @@ pub trait Place: Send + Sync {
         limit: Duration,
     ) -> Result<Written, ItemError>;
 
-    /// Puts an item back that is gone, in one step of those that [`Place::ways_back`] names, within `limit`.
+    /// The ways to put an item back from its backup, the best first; each is tried where the one before was refused. `token` (letters
+    /// and digits) is the same whenever this is asked about one deletion: where a way makes the item anew, the new id comes of it, so that a
+    /// request that is repeated, or arrives late, can make no second one.
     ///
     /// # Errors
-    /// [`ItemError`]; its effect says whether it may be back.
-    async fn restore(
+    /// The backup cannot be read.
+    async fn ways_back(
         &self,
-        way: &str,
         item: &str,
         backup: &[u8],
-        limit: Duration,
-    ) -> Result<Restored, ItemError>;
+        token: &str,
+    ) -> Result<Vec<WayBack>, ItemError>;
 
-    /// The ways to put an item back, the best first; each is tried where the one before was refused.
-    fn ways_back(&self) -> &'static [&'static str];
+    /// Puts an item back that is gone, in one request that ends within `limit`: past that it may have been sent.
+    ///
+    /// # Errors
+    /// [`ItemError`]; its effect says whether it may be back. Class `conflict`: something changed since it was looked at.
+    async fn restore(&self, back: &PutBack<'_>, limit: Duration) -> Result<Restored, ItemError>;
 
-    /// What of an item cannot be put back, and how what is there differs from the backup, in words without what a person wrote: names
-    /// of fields only.
-    fn differences(&self, backup: &[u8], now: &[u8]) -> Vec<String>;
+    /// Names of the fields in which `now` is not as in the backup, those included that no way can bring back. Names only: nothing of what
+    /// a person wrote.
+    ///
+    /// # Errors
+    /// One of the two cannot be read.
+    async fn differences(&self, backup: &[u8], now: &[u8]) -> Result<Vec<String>, ItemError>;
+
+    /// Whether another item is there, none of `except`, that stands for the same thing as the one in the backup: putting that back would
+    /// make it twice. Where a kind of item has no such thing there is none.
+    ///
+    /// # Errors
+    /// As [`Place::read`].
+    async fn stand_in(&self, backup: &[u8], except: &BTreeSet<String>) -> Result<bool, ItemError> {
+        let _ = (backup, except);
+        Ok(false)
+    }
 
     /// Changes since a cursor, or everything where there is none or the cursor is too old.
     ///
@@ -184,6 +213,8 @@ pub enum Found {
     },
     /// It was deleted, and something still says so.
     Deleted {
+        /// Version of what is left of it, where that has one.
+        version: Option<String>,
         /// When, where that can be told.
         at: Option<DateTime<Utc>>,
     },
@@ -200,11 +231,35 @@ pub struct Written {
     pub date: Option<DateTime<Utc>>,
 }
 
+/// A way to put one item back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayBack {
+    /// Its name, one word, as it stands in entries.
+    pub way: Cow<'static, str>,
+    /// The id that the item has then.
+    pub becomes: String,
+    /// Names of the item's fields that cannot be brought back this way.
+    pub loses: Vec<String>,
+}
+
+/// What is to be put back, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct PutBack<'a> {
+    /// One of [`Place::ways_back`].
+    pub way: &'a str,
+    /// Id of the item when it was deleted.
+    pub item: &'a str,
+    /// The id that it has afterwards.
+    pub becomes: &'a str,
+    /// Version of what is left of it, where something is ([`Found::Deleted`]): the request is conditional on it.
+    pub version: Option<&'a str>,
+    /// The whole item.
+    pub backup: &'a [u8],
+}
+
 /// That an item is back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Restored {
-    /// Its id now; another one where it was made anew.
-    pub item: String,
     /// Its version now.
     pub version: Option<String>,
     /// As [`Written`].
@@ -227,7 +282,7 @@ pub struct Seen {
 }
 
 /// One item in a listing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SeenItem {
     /// Its id.
     pub item: String,
@@ -235,6 +290,8 @@ pub struct SeenItem {
     pub version: Option<String>,
     /// It was deleted.
     pub gone: bool,
+    /// When the retired system made it, where it carries that system's signature.
+    pub retired_wrote: Option<DateTime<Utc>>,
 }
 
 /// Where an executor's inventory goes. The engine records what it is handed, in this order: users, then a place, then its candidates.

@@ -436,7 +436,7 @@ async fn insert_and_patch_send_what_they_are_given() {
     .await;
     let taken = world
         .writer
-        .insert("primary", &json!({"id": "e1"}))
+        .insert("primary", Bytes::from_static(br#"{"id":"e1"}"#))
         .await
         .expect_err("409");
     assert_eq!(taken.class(), ErrorClass::Conflict);

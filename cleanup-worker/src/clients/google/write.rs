@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use reqwest::header::IF_MATCH;
@@ -93,30 +94,37 @@ impl CalendarWriter {
         etag: &str,
         limit: Duration,
     ) -> Result<Written, GoogleError> {
-        let answer = tokio::time::timeout(limit, self.delete(calendar, event, etag)).await;
-        answer.unwrap_or_else(|_| {
-            let late = TransportError::TimedOut {
-                operation: DELETE,
-                limit,
-            };
-            Err(GoogleError::transport(DELETE, 1, late))
-        })
+        within(DELETE, limit, self.delete(calendar, event, etag)).await
     }
 
-    /// Makes an event out of `event`, which must not hold the id of a deleted one (409). No mail is sent to guests.
+    /// Makes an event out of `event`, its JSON. An id in it that is taken, by a deleted event too, is refused (409). No mail is sent to
+    /// guests.
     ///
     /// # Errors
     /// [`GoogleError`].
-    pub async fn insert(&self, calendar: &str, event: &Value) -> Result<Fetched, GoogleError> {
+    pub async fn insert(&self, calendar: &str, event: Bytes) -> Result<Fetched, GoogleError> {
         let mut url = self
             .reader
             .url(INSERT, &["calendars", calendar, "events"])?;
         url.query_pairs_mut()
             .append_pair("sendUpdates", "none")
             .append_pair("supportsAttachments", "true");
-        let request = Request::new(INSERT, url).json(json(event));
+        let request = Request::new(INSERT, url).json(event);
         let answer = self.send(send_post, INSERT, request).await?;
         fetched(INSERT, &answer)
+    }
+
+    /// [`CalendarWriter::insert`] that ends within `limit`, as [`CalendarWriter::delete_within`] does.
+    ///
+    /// # Errors
+    /// As [`CalendarWriter::insert`].
+    pub async fn insert_within(
+        &self,
+        calendar: &str,
+        event: Bytes,
+        limit: Duration,
+    ) -> Result<Fetched, GoogleError> {
+        within(INSERT, limit, self.insert(calendar, event)).await
     }
 
     /// Changes the fields that `change` holds, if the event still has the version `etag`. `{"status":"confirmed"}` un-cancels a deleted event.
@@ -142,6 +150,21 @@ impl CalendarWriter {
         fetched(PATCH, &answer)
     }
 
+    /// [`CalendarWriter::patch`] that ends within `limit`, as [`CalendarWriter::delete_within`] does.
+    ///
+    /// # Errors
+    /// As [`CalendarWriter::patch`].
+    pub async fn patch_within(
+        &self,
+        calendar: &str,
+        event: &str,
+        etag: Option<&str>,
+        change: &Value,
+        limit: Duration,
+    ) -> Result<Fetched, GoogleError> {
+        within(PATCH, limit, self.patch(calendar, event, etag, change)).await
+    }
+
     async fn send(
         &self,
         send: Send<WriteTransport>,
@@ -152,6 +175,17 @@ impl CalendarWriter {
             .authorised(&self.transport, send, operation, 1, request)
             .await
     }
+}
+
+async fn within<T>(
+    operation: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, GoogleError>>,
+) -> Result<T, GoogleError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let late = TransportError::TimedOut { operation, limit };
+        Err(GoogleError::transport(operation, 1, late))
+    })
 }
 
 /// An empty value and `*` would match every version.

@@ -13,7 +13,10 @@ use super::titles::{EventType, Title};
 
 /// The deadlines of one calendar for which a live event of v2 stands.
 #[derive(Clone, Debug, Default)]
-pub struct Coverage(HashSet<(EventType, String, NaiveDate)>);
+pub struct Coverage(HashSet<Deadline>);
+
+/// A deadline: its kind, the employer and the day.
+pub(super) type Deadline = (EventType, String, NaiveDate);
 
 impl Coverage {
     /// Nothing is covered.
@@ -49,7 +52,8 @@ impl Coverage {
     }
 }
 
-fn deadline(view: &EventView) -> Option<(EventType, String, NaiveDate)> {
+/// The deadline that an event's title and day say it stands for.
+pub(super) fn deadline(view: &EventView) -> Option<Deadline> {
     let title = Title::parse(view.summary.as_deref()?)?;
     Some((title.kind, title.employer().to_owned(), view.all_day()?))
 }

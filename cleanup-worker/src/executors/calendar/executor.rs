@@ -221,16 +221,38 @@ impl Executor for CalendarExecutor {
         place: &str,
         users: &[PlannedUser],
     ) -> Result<Box<dyn Place>, Unreachable> {
-        let failed = |error: &CalendarError| Unreachable {
-            code: "failed".into(),
-            class: crate::clients::ErrorClass::Server,
-            status: None,
-            attempt: 1,
-            date: None,
-            reason: crate::engine::with_causes(error),
-        };
-        let sources = self.sources().await.map_err(|error| failed(&error))?;
         let writing = self.writing().await.map_err(|error| failed(&error))?;
+        self.reach(place, users, Some(&writing)).await
+    }
+
+    async fn look(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        self.reach(place, users, None).await
+    }
+}
+
+fn failed(error: &CalendarError) -> Unreachable {
+    Unreachable {
+        code: "failed".into(),
+        class: crate::clients::ErrorClass::Server,
+        status: None,
+        attempt: 1,
+        date: None,
+        reason: crate::engine::with_causes(error),
+    }
+}
+
+impl CalendarExecutor {
+    async fn reach(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+        writing: Option<&WriteTransport>,
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let sources = self.sources().await.map_err(|error| failed(&error))?;
         // Two users may lead to one account: the first whose token works.
         let mut last = Unreachable::without_token("disconnected");
         for planned in users {
@@ -238,22 +260,20 @@ impl Executor for CalendarExecutor {
             let Some(user) = id.and_then(|id| sources.user(id)) else {
                 continue;
             };
-            match self.open_through(place, user, planned, &writing).await {
+            match self.open_through(place, user, planned, writing).await {
                 Ok(opened) => return Ok(Box::new(opened)),
                 Err(why) => last = why,
             }
         }
         Err(last)
     }
-}
 
-impl CalendarExecutor {
     async fn open_through(
         &self,
         place: &str,
         user: &SourceUser,
         planned: &PlannedUser,
-        writing: &WriteTransport,
+        writing: Option<&WriteTransport>,
     ) -> Result<CalendarPlace, Unreachable> {
         let token = user
             .access
@@ -268,9 +288,9 @@ impl CalendarExecutor {
             .map_err(|error| Unreachable::token(&error))?;
         let opened = CalendarPlace::new(
             &self.reader.google,
-            writing.clone(),
+            writing.cloned(),
             session,
-            user,
+            user.id.clone(),
             same_token,
         );
         // Another stored token may lead to another account, where a 404 says nothing about the item.

@@ -5,7 +5,7 @@
 //! ([`event`]) and what v1 and v2 recorded ([`recorded`], [`v2_text`]) become signals
 //! ([`signals`]), a policy makes a class of them, and conditions ([`calibration`], [`coverage`])
 //! decide the disposition; [`census`] does all that for one account. [`incumbent`] counts what the
-//! migration plan's own search would have done instead.
+//! migration plan's own search would have done instead. [`restore`] says how an event comes back.
 
 pub mod accounts;
 pub mod calibration;
@@ -19,6 +19,7 @@ pub mod inventory;
 pub mod place;
 pub mod reader;
 pub mod recorded;
+pub mod restore;
 pub mod signals;
 pub mod sources;
 pub mod text;

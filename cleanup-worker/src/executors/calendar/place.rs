@@ -1,5 +1,6 @@
 //! One calendar, opened: reading, deleting, putting back and watching its events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,41 +8,94 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::accounts::{PRIMARY, resolved_id};
-use super::error::unknown;
-use super::sources::SourceUser;
-use crate::clients::ErrorClass;
-use crate::clients::google::{CalendarWriter, Google, GoogleError, Listing, RawItem, Session};
-use crate::clients::http::WriteTransport;
-use crate::executors::{Found, ItemError, Place, Restored, Seen, SeenItem, Unreachable, Written};
+use tokio::sync::OnceCell;
 
-/// A user's primary calendar.
+use super::accounts::{PRIMARY, resolved_id};
+use super::coverage::{Deadline, deadline};
+use super::error::unknown;
+use super::event::ParsedEvent;
+use super::restore;
+use super::sources::SourceUser;
+use super::text::{case_links, mentions_product};
+use super::titles::Title;
+use crate::clients::ErrorClass;
+use crate::clients::google::{
+    CalendarReader, CalendarWriter, Google, GoogleError, Listing, RawItem, Session,
+};
+use crate::clients::http::WriteTransport;
+use crate::executors::{
+    Found, ItemError, Place, PutBack, Restored, Seen, SeenItem, Unreachable, WayBack, Written,
+};
+
+/// A calendar: the primary one of the user whose token leads there, or one that is named.
 pub struct CalendarPlace {
-    writer: CalendarWriter,
+    calendar: String,
+    reader: CalendarReader,
+    /// None where it was opened for looking alone.
+    writer: Option<CalendarWriter>,
     through: String,
     same_token: bool,
+    /// The live events that say which deadline they stand for, listed when they are first asked for.
+    standing: OnceCell<Vec<(Deadline, String)>>,
 }
 
 impl CalendarPlace {
+    /// Without a transport that can write it is for looking alone.
     pub(super) fn new(
         google: &Google,
-        transport: WriteTransport,
+        transport: Option<WriteTransport>,
         session: Arc<Session>,
-        user: &SourceUser,
+        through: String,
         same_token: bool,
     ) -> Self {
+        let reader = google.calendar(session.clone());
         Self {
-            writer: CalendarWriter::new(google, transport, session),
-            through: user.id.clone(),
+            calendar: PRIMARY.to_owned(),
+            reader,
+            writer: transport.map(|transport| CalendarWriter::new(google, transport, session)),
+            through,
             same_token,
+            standing: OnceCell::new(),
+        }
+    }
+
+    /// A calendar by its own id, for looking alone: who cannot see that one sees no other in its place.
+    pub(super) fn named(
+        google: &Google,
+        calendar: &str,
+        session: Arc<Session>,
+        through: String,
+    ) -> Self {
+        Self {
+            calendar: calendar.to_owned(),
+            ..Self::new(google, None, session, through, true)
         }
     }
 
     /// The calendar's own id.
     pub(super) async fn resolved(&self, user: &SourceUser) -> Result<String, Unreachable> {
-        let listing = self.writer.reader().list_all(PRIMARY).await;
+        let listing = self.reader.list_all(PRIMARY).await;
         let listing = listing.map_err(|error| Unreachable::calendar(&error))?;
         Ok(resolved_id(&listing, user))
+    }
+
+    fn writer(&self) -> Result<&CalendarWriter, ItemError> {
+        let none = || unknown("the calendar was opened for looking alone");
+        self.writer.as_ref().ok_or_else(none)
+    }
+
+    async fn standing(&self) -> Result<&[(Deadline, String)], ItemError> {
+        let standing = || async {
+            let listing = self.reader.list_all(&self.calendar).await?;
+            let live = listing.items.iter().filter(|item| !is_cancelled(item));
+            let deadlines = live.filter_map(|item| {
+                let parsed = ParsedEvent::parse(&item.bytes);
+                Some((deadline(parsed.best_view()?)?, item.id.clone()?))
+            });
+            Ok::<_, ItemError>(deadlines.collect())
+        };
+        let standing: &Vec<_> = self.standing.get_or_try_init(standing).await?;
+        Ok(standing)
     }
 }
 
@@ -56,9 +110,10 @@ impl Place for CalendarPlace {
     }
 
     async fn read(&self, item: &str) -> Result<Found, ItemError> {
-        match self.writer.reader().get(PRIMARY, item).await {
+        match self.reader.get(&self.calendar, item).await {
             Ok(found) if is_cancelled(&found.item) => Ok(Found::Deleted {
                 at: updated(&found.item),
+                version: found.item.etag,
             }),
             Ok(found) => Ok(Found::There {
                 version: found.item.etag,
@@ -88,8 +143,8 @@ impl Place for CalendarPlace {
         limit: Duration,
     ) -> Result<Written, ItemError> {
         let written = self
-            .writer
-            .delete_within(PRIMARY, item, version, limit)
+            .writer()?
+            .delete_within(&self.calendar, item, version, limit)
             .await?;
         Ok(Written {
             status: Some(written.status),
@@ -97,30 +152,61 @@ impl Place for CalendarPlace {
         })
     }
 
-    async fn restore(
+    async fn ways_back(
         &self,
-        way: &str,
-        _item: &str,
-        _backup: &[u8],
-        _limit: Duration,
-    ) -> Result<Restored, ItemError> {
-        Err(unknown(&format!(
-            "there is no way called {way} to put an event back"
-        )))
+        item: &str,
+        backup: &[u8],
+        token: &str,
+    ) -> Result<Vec<WayBack>, ItemError> {
+        restore::ways_back(item, backup, token).ok_or_else(unreadable)
     }
 
-    fn ways_back(&self) -> &'static [&'static str] {
-        &[]
+    async fn restore(&self, back: &PutBack<'_>, limit: Duration) -> Result<Restored, ItemError> {
+        let writer = self.writer()?;
+        let written = match back.way {
+            restore::UNCANCEL => {
+                let change = restore::uncancelling(back.backup).ok_or_else(unreadable)?;
+                let patched =
+                    writer.patch_within(&self.calendar, back.item, back.version, &change, limit);
+                patched.await?
+            }
+            restore::INSERT => {
+                let event = restore::to_insert(back.backup, back.becomes).ok_or_else(unreadable)?;
+                writer.insert_within(&self.calendar, event, limit).await?
+            }
+            other => {
+                return Err(unknown(&format!(
+                    "there is no way called {other} to put an event back"
+                )));
+            }
+        };
+        Ok(Restored {
+            version: written.item.etag,
+            written: Written {
+                status: Some(200),
+                date: written.date,
+            },
+        })
     }
 
-    fn differences(&self, _backup: &[u8], _now: &[u8]) -> Vec<String> {
-        Vec::new()
+    async fn differences(&self, backup: &[u8], now: &[u8]) -> Result<Vec<String>, ItemError> {
+        restore::differences(backup, now).ok_or_else(unreadable)
+    }
+
+    async fn stand_in(&self, backup: &[u8], except: &BTreeSet<String>) -> Result<bool, ItemError> {
+        let parsed = ParsedEvent::parse(backup);
+        let Some(wanted) = parsed.best_view().and_then(deadline) else {
+            return Ok(false);
+        };
+        let standing = self.standing().await?;
+        let stands = |(at, id): &(Deadline, String)| *at == wanted && !except.contains(id);
+        Ok(standing.iter().any(stands))
     }
 
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError> {
-        let reader = self.writer.reader();
+        let reader = &self.reader;
         let changes = match since {
-            Some(token) => match reader.list_changes(PRIMARY, token).await {
+            Some(token) => match reader.list_changes(&self.calendar, token).await {
                 Err(error) if error.is_full_sync_required() => None,
                 other => Some(other?),
             },
@@ -128,7 +214,7 @@ impl Place for CalendarPlace {
         };
         Ok(match changes {
             Some(changes) => seen(&changes, false),
-            None => seen(&reader.list_all(PRIMARY).await?, true),
+            None => seen(&reader.list_all(&self.calendar).await?, true),
         })
     }
 }
@@ -139,6 +225,7 @@ fn seen(listing: &Listing, whole: bool) -> Seen {
             item: item.id.clone()?,
             version: item.etag.clone(),
             gone: is_cancelled(item),
+            retired_wrote: written_by_v1(item),
         })
     };
     Seen {
@@ -159,6 +246,21 @@ fn updated(item: &RawItem) -> Option<DateTime<Utc>> {
     let event: serde_json::Value = serde_json::from_slice(&item.bytes).ok()?;
     let updated = DateTime::parse_from_rfc3339(event.get("updated")?.as_str()?).ok()?;
     Some(updated.with_timezone(&Utc))
+}
+
+/// When v1 made the event, where it names a case as only v1 does. Whoever it was, it is no event of v2's.
+fn written_by_v1(item: &RawItem) -> Option<DateTime<Utc>> {
+    let parsed = ParsedEvent::parse(&item.bytes);
+    let view = parsed.best_view()?;
+    let text = view.description.as_deref()?;
+    let titled = view.summary.as_deref().and_then(Title::parse).is_some();
+    (titled && mentions_product(text) && !case_links(text).is_empty())
+        .then_some(view.created)
+        .flatten()
+}
+
+fn unreadable() -> ItemError {
+    unknown("the event or its backup is not JSON that can be read")
 }
 
 /// Google's error, for where a place cannot be opened.
