@@ -2,6 +2,7 @@
 
 mod export;
 mod proof;
+mod restore;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
+pub(crate) use self::restore::{ExportFormat, Restore, RestoreCalendar, RestoreExport};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
 #[derive(Debug, Parser)]
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
+    /// Put back what a cleanup deleted
+    #[command(subcommand)]
+    Restore(Restore),
     /// More hands for live runs that are under way
     #[command(subcommand)]
     Worker(Worker),

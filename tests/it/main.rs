@@ -38,6 +38,8 @@ mod made_up;
 mod memory;
 mod prove;
 mod publish;
+mod restore;
+mod restore_faults;
 mod schema;
 mod tamper;
 mod tamper_proof;

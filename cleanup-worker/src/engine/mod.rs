@@ -3,7 +3,8 @@
 //! The way through it: [`dry_run`] records an inventory, judges it and seals it. [`live`] opens a run of an approved plan, with a command
 //! for each place; this process and any that [`join`] take commands (`work.rs`), each under a [`lease`] of its own, and bring each
 //! place (`place.rs`) to its end item by item (`step.rs`: intent, effect, outcome, and what became of an intent that a crash left
-//! open), looking before and afterwards (`observe.rs`).
+//! open), looking before and afterwards (`observe.rs`). [`restore`] undoes it, and [`observe_run`] looks at it once more, whenever and by
+//! whom.
 
 pub mod canary;
 pub mod dry_run;
@@ -15,6 +16,7 @@ mod observe;
 pub mod pace;
 mod permission;
 mod place;
+pub mod restore;
 pub mod runlog;
 mod step;
 mod work;

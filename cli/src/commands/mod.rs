@@ -14,6 +14,7 @@ mod key;
 mod log;
 mod loss;
 mod prove;
+mod restore;
 mod review;
 mod show;
 mod subject;
@@ -47,6 +48,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Prove(args) => prove::run(&common, &args).await,
         Command::Export(args) => export::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Restore(args) => restore::run(&common, args).await,
         Command::Worker(args) => worker::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,

@@ -82,7 +82,7 @@ pub(crate) fn calendar(
     let told = CalendarTold {
         v2_exports: sources.v2_exports.clone(),
         v2_max_age: sources.v2_max_age,
-        users_table: users_table(sources)?,
+        users_table: users_table(sources.users_table.as_deref())?,
         options: options(common, sources, pace)?,
     };
     let reader = Reader::open(config(common)?, &told.options)
@@ -97,7 +97,7 @@ fn open_log(pace: &Pace, run: ledger::domain::id::RunId) -> Result<RunLog, Failu
     )))
 }
 
-fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
+pub(crate) fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
     let get = |name: &str| common.environment.get(name).map(str::to_owned);
     WorkerConfig::from_env(&get).map_err(|error| {
         Failure::new(Exit::Usage, error)
@@ -120,6 +120,21 @@ fn options(
     sources: &CalendarSources,
     pace: &Pace,
 ) -> Result<RunOptions, Failure> {
+    let time = |text: &Option<String>| match text {
+        Some(text) => Timestamp::parse_lenient(text)
+            .map(|time| Some(time.instant()))
+            .map_err(Failure::usage),
+        None => Ok(None),
+    };
+    Ok(RunOptions {
+        go_live: time(&sources.go_live)?,
+        freeze: time(&sources.freeze)?,
+        ..paced(common, pace)?
+    })
+}
+
+/// Waits and limits: those of the command line, and of the environment.
+pub(crate) fn paced(common: &Common<'_>, pace: &Pace) -> Result<RunOptions, Failure> {
     let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
     let per_minute = |name: &str, usual: u32| {
         let given = number(common, name)?;
@@ -141,33 +156,21 @@ fn options(
             usual.rate_limits.project_per_minute,
         )?,
     };
-    let time = |text: &Option<String>| match text {
-        Some(text) => Timestamp::parse_lenient(text)
-            .map(|time| Some(time.instant()))
-            .map_err(Failure::usage),
-        None => Ok(None),
-    };
     Ok(RunOptions {
         user_interval: pace.user_interval,
         users_at_once: pace.users_at_once,
-        go_live: time(&sources.go_live)?,
-        freeze: time(&sources.freeze)?,
         rate_limits,
         retry,
         http,
         lease,
+        ..usual
     })
 }
 
-fn users_table(
-    sources: &CalendarSources,
+pub(crate) fn users_table(
+    name: Option<&str>,
 ) -> Result<Option<cleanup_worker::clients::supabase::UsersTable>, Failure> {
-    sources
-        .users_table
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(Failure::usage)
+    name.map(str::parse).transpose().map_err(Failure::usage)
 }
 
 fn policy(args: &CleanupCalendar) -> Result<Policy, Failure> {

@@ -1,0 +1,341 @@
+//! Undo: what this ledger deleted is put back from the backups in it.
+//!
+//! [`choose`] says what is meant and what hinders; [`preview`] looks at each place and changes nothing; [`restore`] puts back, place by
+//! place, item by item (`item.rs`: intent, effect, outcome), and looks again afterwards. It needs no approval, since at two in the
+//! morning there is nobody to ask: it needs a person, a reason, and what was deleted by this ledger.
+
+mod choice;
+mod item;
+mod look;
+mod place;
+mod report;
+
+use std::sync::Arc;
+
+use futures_util::future::{FutureExt as _, select_all};
+use futures_util::{StreamExt as _, stream};
+use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
+use ledger::domain::hash::Hash;
+use ledger::domain::id::{Actor, RunId, Subject};
+use ledger::store::lease::LeaseError;
+use ledger::store::read::Filter;
+use ledger::store::{Appended, Draft, Fence, Store};
+use tokio_util::sync::CancellationToken;
+
+pub use self::choice::{Choice, choose};
+pub use self::report::{ItemBack, RestoreReport, UserBack};
+use super::lease::{Lease, LeaseTimes};
+use super::live::Hands;
+use super::pace::Pace;
+use super::runlog::RunLog;
+use super::{EngineError, Progress, Recorder, RunOptions};
+use crate::clients::retry::{RetryPolicy, Timing};
+use crate::executors::Executor;
+
+/// The gate that an override passes.
+const GATE: &str = "double_deadline";
+
+/// What a restoration is told, beside what is meant.
+#[derive(Debug, Clone)]
+pub struct RestoreTold {
+    /// Pace and times.
+    pub options: RunOptions,
+    /// Why; it stays in the log for ever, so it names a case and no person.
+    pub reason: String,
+    /// Why also items are put back for which another one stands.
+    pub override_reason: Option<String>,
+}
+
+/// What all items of a restoration share.
+struct Restorer {
+    recorder: Recorder,
+    /// The lease of each plan whose items are put back.
+    leases: Vec<(Hash, Lease)>,
+    log: RunLog,
+    timing: Arc<dyn Timing>,
+    executor: Arc<dyn Executor>,
+    /// Told to stop: what is begun reaches its outcome, nothing new starts.
+    stop: CancellationToken,
+    retry: RetryPolicy,
+    /// Also what another item stands for.
+    twice: bool,
+}
+
+/// Looks at each place: what is there, by which way each item would come back, and what would not come back with it. Changes nothing and
+/// records nothing.
+///
+/// # Errors
+/// What concerns all places.
+pub async fn preview(
+    hands: &Hands<'_>,
+    choice: Choice,
+    told: &RestoreTold,
+) -> Result<RestoreReport, EngineError> {
+    let (executor, store) = (hands.executor.as_ref(), hands.store);
+    executor.prepare().await?;
+    let twice = told.override_reason.is_some();
+    let all = choice.places.len() as u64;
+    let pace = Pace::new(hands.timing.clone(), told.options.user_interval);
+    let mut report = RestoreReport::new(None, &choice);
+    let work = |place| {
+        let pace = pace.clone();
+        async move { place::preview(executor, store, place, twice, &pace).await }
+    };
+    let mut results = stream::iter(choice.places)
+        .map(work)
+        .buffer_unordered(told.options.users_at_once.max(1));
+    while let Some(result) = results.next().await {
+        report.add(result?);
+        (hands.progress)(Progress {
+            done: report.users.len() as u64,
+            all,
+        });
+    }
+    drop(results);
+    report.finish("preview");
+    Ok(report)
+}
+
+/// Puts back what is meant, or goes on with it where an earlier run of the same was interrupted.
+///
+/// # Errors
+/// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
+pub async fn restore(
+    hands: &Hands<'_>,
+    choice: Choice,
+    told: &RestoreTold,
+) -> Result<RestoreReport, EngineError> {
+    let (store, actor) = (hands.store, hands.actor);
+    if choice.is_settled() && open_run(store, choice.digest).await?.is_none() {
+        let mut report = RestoreReport::new(None, &choice);
+        for place in &choice.places {
+            report.users.extend(place::settled(place));
+        }
+        report.finish("complete");
+        return Ok(report);
+    }
+    hands.executor.prepare().await?;
+    let leases = take_leases(store, actor, &choice, told.options.lease).await?;
+    stop_workers(store, &choice).await?;
+    // What was done between choosing and taking the leases is known from here on.
+    let choice = choose(store, &choice.selection).await?;
+    let open = open_run(store, choice.digest).await?;
+    let resumed = open.is_some();
+    let run = open.unwrap_or_else(|| store.clock().run_id());
+    let log = (hands.open_log)(run).map_err(|error| {
+        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
+    })?;
+    let restorer = Restorer {
+        recorder: Recorder {
+            store: store.clone(),
+            actor: actor.clone(),
+            run,
+        },
+        leases,
+        log,
+        timing: hands.timing.clone(),
+        executor: hands.executor.clone(),
+        stop: hands.stop.clone(),
+        retry: told.options.retry,
+        twice: told.override_reason.is_some(),
+    };
+    let leases: Vec<Lease> = restorer
+        .leases
+        .iter()
+        .map(|(_, lease)| lease.clone())
+        .collect();
+    let result = tokio::select! {
+        result = restorer.execute(choice, told, resumed, hands.progress) => result,
+        lost = any_lost(&leases) => return Err(lost.into()),
+    };
+    for lease in leases {
+        lease.release().await;
+    }
+    result
+}
+
+/// The lease of every plan concerned, so that no cleanup of it is under way; in one order, so that two restorations cannot wait for
+/// each other.
+async fn take_leases(
+    store: &Store,
+    actor: &Actor,
+    choice: &Choice,
+    times: LeaseTimes,
+) -> Result<Vec<(Hash, Lease)>, EngineError> {
+    let mut leases = Vec::new();
+    for (plan, subject) in &choice.plans {
+        let name = format!("plan/{}", subject.uuid());
+        match Lease::take(store, name, actor.as_str(), times).await {
+            Ok(lease) => leases.push((*plan, lease)),
+            Err(error) => {
+                for (_, lease) in leases {
+                    lease.release().await;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(leases)
+}
+
+/// A cleanup of these plans that was interrupted may still have workers: they begin nothing more.
+async fn stop_workers(store: &Store, choice: &Choice) -> Result<(), EngineError> {
+    for open in store.open_runs().await? {
+        if choice.plans.contains_key(&open.plan) {
+            let reason = "what this plan deleted is being put back";
+            store.stop_run(open.run, reason).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn any_lost(leases: &[Lease]) -> LeaseError {
+    if leases.is_empty() {
+        return std::future::pending().await;
+    }
+    select_all(leases.iter().map(|lease| lease.keep().boxed()))
+        .await
+        .0
+}
+
+/// A restoration of exactly this that was started and has not finished.
+async fn open_run(store: &Store, digest: Hash) -> Result<Option<RunId>, EngineError> {
+    let types = ["run.started", "run.finished"]
+        .map(str::parse)
+        .into_iter()
+        .flatten()
+        .collect();
+    let filter = Filter {
+        types,
+        ..Filter::default()
+    };
+    let mut entries = std::pin::pin!(store.read(filter));
+    let digest = digest.to_string();
+    let mut open = None;
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let entry = &recorded.entry;
+        let json = recorded.payload.json().unwrap_or_default();
+        match Event::decode(entry.event_type.as_str(), entry.schema, json) {
+            Ok(Event::RunStarted(started))
+                if started.verb == "restore" && started.options.get("items") == Some(&digest) =>
+            {
+                open = entry.run;
+            }
+            Ok(Event::RunFinished(_)) if entry.run == open => open = None,
+            _ => {}
+        }
+    }
+    Ok(open)
+}
+
+impl Restorer {
+    async fn execute(
+        &self,
+        choice: Choice,
+        told: &RestoreTold,
+        resumed: bool,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<RestoreReport, EngineError> {
+        let subject = self.run_subject()?;
+        if !resumed {
+            self.started(&subject, &choice, told).await?;
+        }
+        let all = choice.places.len() as u64;
+        let pace = Pace::new(self.timing.clone(), told.options.user_interval);
+        let mut report = RestoreReport::new(Some(self.recorder.run), &choice);
+        let work = |place| {
+            let pace = pace.clone();
+            async move { self.one_place(place, &pace).await }
+        };
+        let mut results = stream::iter(choice.places)
+            .map(work)
+            .buffer_unordered(told.options.users_at_once.max(1));
+        while let Some(result) = results.next().await {
+            report.add(result?);
+            progress(Progress {
+                done: report.users.len() as u64,
+                all,
+            });
+        }
+        drop(results);
+        if self.stop.is_cancelled() {
+            // The run stays open: the same command goes on with it.
+            report.finish("interrupted");
+            return Ok(report);
+        }
+        let status = if report.all_back() {
+            "complete"
+        } else {
+            "partial"
+        };
+        report.finish(status);
+        let event = Event::RunFinished(RunFinished {
+            status: status.to_owned(),
+            totals: report.totals.clone(),
+        });
+        let appended = self.about_run(&event, &subject).await?;
+        self.log.entry(&appended, &[("status", status)]);
+        Ok(report)
+    }
+
+    async fn started(
+        &self,
+        subject: &Subject,
+        choice: &Choice,
+        told: &RestoreTold,
+    ) -> Result<(), EngineError> {
+        let started = RunStarted {
+            verb: "restore".to_owned(),
+            // It executes none: a run that does is gone on with by its plan.
+            plan: None,
+            approval: None,
+            options: [
+                ("reason".to_owned(), told.reason.clone()),
+                ("items".to_owned(), choice.digest.to_string()),
+            ]
+            .into(),
+        };
+        let appended = self.about_run(&Event::RunStarted(started), subject).await?;
+        self.log.entry(&appended, &[("verb", "restore")]);
+        if let Some(reason) = &told.override_reason {
+            let event = Event::GateOverridden(GateOverridden {
+                gate: GATE.to_owned(),
+                reason: reason.clone(),
+            });
+            let appended = self.about_run(&event, subject).await?;
+            self.log.entry(&appended, &[("gate", GATE)]);
+        }
+        Ok(())
+    }
+
+    fn run_subject(&self) -> Result<Subject, EngineError> {
+        Subject::new("run", self.recorder.run.uuid())
+            .map_err(|error| EngineError::Internal(error.to_string()))
+    }
+
+    async fn about_run(&self, event: &Event, run: &Subject) -> Result<Appended, EngineError> {
+        let draft = Draft::of(event, run.clone(), self.recorder.actor.clone(), run.clone())?;
+        self.append(draft, self.any_fence()).await
+    }
+
+    /// The fence of a plan's lease.
+    fn fence(&self, plan: Hash) -> Option<Fence> {
+        let of_plan = self.leases.iter().find(|(of, _)| *of == plan);
+        of_plan.map(|(_, lease)| lease.fence().clone())
+    }
+
+    fn any_fence(&self) -> Option<Fence> {
+        self.leases.first().map(|(_, lease)| lease.fence().clone())
+    }
+
+    async fn append(
+        &self,
+        mut draft: Draft,
+        fence: Option<Fence>,
+    ) -> Result<Appended, EngineError> {
+        draft.run = Some(self.recorder.run);
+        draft.fence = fence;
+        Ok(self.recorder.store.append(draft).await?)
+    }
+}

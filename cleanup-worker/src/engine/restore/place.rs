@@ -1,0 +1,311 @@
+//! One place: open it, bring its items back one by one, look at it again.
+
+use std::collections::HashMap;
+
+use ledger::domain::custody::Observation;
+use ledger::domain::event::{ContainerListed, Event, ItemObserved, UserFailed};
+use ledger::domain::id::Subject;
+use ledger::projections::restore::Deletion;
+use ledger::store::{Draft, Store};
+
+use super::Restorer;
+use super::choice::ChosenPlace;
+use super::item::End;
+use super::look;
+use super::report::{Ended, ItemBack, UserBack};
+use crate::engine::EngineError;
+use crate::engine::pace::Pace;
+use crate::engine::step::Stopped;
+use crate::executors::{Executor, Place, SeenItem};
+
+/// So many items of a place may fail one after another before it is left for later.
+const FAILURES_IN_A_ROW_MAX: u32 = 5;
+
+const STOPPED: &str = "stopped: run the same again";
+
+/// An item of which nothing was tried.
+pub(super) fn untried(deletion: &Deletion, ended: Ended, reason: Option<&str>) -> ItemBack {
+    let done = deletion.back.done.as_ref().map(|done| &done.restored);
+    ItemBack {
+        subject: deletion.subject.to_string(),
+        place: deletion.place.clone(),
+        old_id: deletion.item.clone(),
+        new_id: done.map(|restored| restored.becomes.clone()),
+        way: done.map(|restored| restored.way.clone()),
+        ended,
+        verified: done.is_some_and(|restored| restored.verified),
+        differs: done
+            .map(|restored| restored.differs.clone())
+            .unwrap_or_default(),
+        lost: done
+            .map(|restored| restored.lost.clone())
+            .unwrap_or_default(),
+        reason: reason.map(str::to_owned),
+    }
+}
+
+/// What is known of an item before anything outside is asked: it is back already, or cannot be put back.
+fn known(deletion: &Deletion) -> Option<ItemBack> {
+    if deletion.back.done.is_some() {
+        return Some(untried(deletion, Ended::BackBefore, None));
+    }
+    let hindrance = deletion.hindrance()?;
+    Some(untried(deletion, Ended::Failed, Some(hindrance)))
+}
+
+/// Counts the items of a place that could not be reached.
+fn unreached(place: &ChosenPlace, user: &mut UserBack, reason: &str) {
+    user.say(reason);
+    for deletion in &place.deletions {
+        let item = known(deletion);
+        user.add(item.unwrap_or_else(|| untried(deletion, Ended::Failed, Some(reason))));
+    }
+}
+
+/// A place of which every item is known without asking.
+pub(super) fn settled(place: &ChosenPlace) -> Option<UserBack> {
+    let items: Option<Vec<ItemBack>> = place.deletions.iter().map(known).collect();
+    let mut user = UserBack::new(place);
+    for item in items? {
+        if item.ended == Ended::Failed {
+            user.say(item.reason.clone().unwrap_or_default());
+        }
+        user.add(item);
+    }
+    Some(user)
+}
+
+/// Looks at a place and says what would become of each item.
+pub(super) async fn preview(
+    executor: &dyn Executor,
+    store: &Store,
+    place: ChosenPlace,
+    twice: bool,
+    starts: &Pace,
+) -> Result<UserBack, EngineError> {
+    if let Some(user) = settled(&place) {
+        return Ok(user);
+    }
+    starts.start().await;
+    let mut user = UserBack::new(&place);
+    let opened = match executor.look(&place.id, &place.users).await {
+        Ok(opened) => opened,
+        Err(why) => {
+            unreached(&place, &mut user, &why.reason);
+            return Ok(user);
+        }
+    };
+    for deletion in &place.deletions {
+        let back = if let Some(back) = known(deletion) {
+            back
+        } else {
+            let preview = look::preview(opened.as_ref(), store, deletion, &place.ours, twice);
+            match preview.await? {
+                Ok(back) => back,
+                Err(error) => untried(deletion, Ended::Failed, Some(&error.reason)),
+            }
+        };
+        if back.ended == Ended::Failed {
+            user.say(back.reason.clone().unwrap_or_default());
+        }
+        user.add(back);
+    }
+    Ok(user)
+}
+
+impl Restorer {
+    /// Brings back what can be of one place.
+    pub(super) async fn one_place(
+        &self,
+        place: ChosenPlace,
+        starts: &Pace,
+    ) -> Result<UserBack, EngineError> {
+        if !place.unseen
+            && let Some(user) = settled(&place)
+        {
+            return Ok(user);
+        }
+        starts.start().await;
+        let mut user = UserBack::new(&place);
+        let kind = self.executor.kinds().owner;
+        let owner = self.recorder.store.subject_of(&kind, &place.id).await?;
+        let Some(owner) = owner else {
+            unreached(
+                &place,
+                &mut user,
+                "its account has no subject in this ledger any more",
+            );
+            return Ok(user);
+        };
+        let opened = match self.executor.open(&place.id, &place.users).await {
+            Ok(opened) => opened,
+            Err(why) => {
+                unreached(&place, &mut user, &why.reason);
+                if why.attempt > 0 {
+                    self.user_failed(&owner, "restore", "stopped", &Stopped::from(&why))
+                        .await?;
+                }
+                return Ok(user);
+            }
+        };
+        user.user = opened.through();
+        user.email = self.executor.address(&user.user).or(user.email);
+        let tried = self
+            .each_item(opened.as_ref(), &owner, &place, &mut user)
+            .await?;
+        if tried || place.unseen {
+            self.look_again(opened.as_ref(), &owner, &place, &mut user)
+                .await?;
+        }
+        Ok(user)
+    }
+
+    /// Gives whether anything was tried.
+    async fn each_item(
+        &self,
+        opened: &dyn Place,
+        owner: &Subject,
+        place: &ChosenPlace,
+        user: &mut UserBack,
+    ) -> Result<bool, EngineError> {
+        let mut in_a_row = 0;
+        let mut tried = false;
+        // After this nothing more is begun here.
+        let mut over: Option<String> = None;
+        for deletion in &place.deletions {
+            if let Some(back) = known(deletion) {
+                user.add(back);
+                continue;
+            }
+            if let Some(reason) = &over {
+                user.add(untried(deletion, Ended::Failed, Some(reason)));
+                continue;
+            }
+            if self.stop.is_cancelled() {
+                over = Some(STOPPED.to_owned());
+                user.say(STOPPED);
+                user.add(untried(deletion, Ended::Failed, Some(STOPPED)));
+                continue;
+            }
+            tried = true;
+            let (back, end) = self
+                .bring_back(opened, owner, deletion, &place.ours)
+                .await?;
+            if back.ended == Ended::Failed {
+                in_a_row += 1;
+                user.say(back.reason.clone().unwrap_or_default());
+            } else {
+                in_a_row = 0;
+            }
+            user.add(back);
+            if let End::PlaceStopped(why) = end {
+                self.user_failed(owner, "restore", "stopped", &why).await?;
+                over = Some(why.reason);
+            } else if in_a_row >= FAILURES_IN_A_ROW_MAX {
+                let reason = format!("{in_a_row} items failed one after another: run it again");
+                user.say(reason.clone());
+                over = Some(reason);
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Lists the place whole: what was put back has to be there, and what was not has not.
+    async fn look_again(
+        &self,
+        opened: &dyn Place,
+        owner: &Subject,
+        place: &ChosenPlace,
+        user: &mut UserBack,
+    ) -> Result<(), EngineError> {
+        let seen = match opened.observe(None).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                user.say(format!("it could not be looked at again: {}", error.reason));
+                let why = Stopped::from(&error);
+                return self.user_failed(owner, "observe", "skipped", &why).await;
+            }
+        };
+        let by_id: HashMap<&str, &SeenItem> = seen
+            .items
+            .iter()
+            .map(|item| (item.item.as_str(), item))
+            .collect();
+        let there = |id: &str| by_id.get(id).is_some_and(|item| !item.gone);
+        let mut unexplained = 0;
+        let deletions = place.deletions.iter().zip(&user.items);
+        for (deletion, back) in deletions {
+            let id = back.new_id.as_deref().unwrap_or(&deletion.item);
+            let observation = match back.ended {
+                Ended::Restored | Ended::AlreadyThere if !there(id) => Observation::Gone,
+                // An earlier run put it back and was interrupted before it looked.
+                Ended::BackBefore if place.unseen && !there(id) => Observation::Gone,
+                Ended::StandIn if there(id) => Observation::Changed,
+                // Of a failed one the next run finds out.
+                _ => continue,
+            };
+            unexplained += 1;
+            let event = Event::ItemObserved(ItemObserved {
+                run: self.recorder.run,
+                observation,
+                explained: false,
+                version: by_id.get(id).and_then(|item| item.version.clone()),
+            });
+            let appended = self
+                .about(&event, &deletion.subject, owner, deletion.plan)
+                .await?;
+            self.log.entry(&appended, &[("observed", "unexplained")]);
+        }
+        let listed = Event::ContainerListed(ContainerListed {
+            phase: "after".to_owned(),
+            place: place.id.clone(),
+            sync_token: seen.cursor.clone(),
+            items: seen.count,
+            remote_date: seen.date.map(|date| date.to_rfc3339()),
+            unexplained,
+        });
+        let draft = self.draft(&listed, owner, owner)?;
+        let appended = self.append(draft, self.any_fence()).await?;
+        self.log.entry(&appended, &[("phase", "after")]);
+        if unexplained > 0 {
+            user.say(format!(
+                "{unexplained} items are not as they were left when the calendar was looked at again"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn draft(
+        &self,
+        event: &Event,
+        subject: &Subject,
+        owner: &Subject,
+    ) -> Result<Draft, EngineError> {
+        let actor = self.recorder.actor.clone();
+        Ok(Draft::of(event, subject.clone(), actor, owner.clone())?)
+    }
+
+    async fn user_failed(
+        &self,
+        owner: &Subject,
+        during: &str,
+        decision: &str,
+        why: &Stopped,
+    ) -> Result<(), EngineError> {
+        let class = why.class.to_string();
+        let event = Event::UserFailed(UserFailed {
+            during: during.to_owned(),
+            class: class.clone(),
+            status: why.status,
+            attempt: why.attempt,
+            decision: decision.to_owned(),
+            reason: why.reason.clone(),
+            remote_date: why.date.map(|date| date.to_rfc3339()),
+        });
+        let draft = self.draft(&event, owner, owner)?;
+        let appended = self.append(draft, self.any_fence()).await?;
+        self.log
+            .entry(&appended, &[("class", &class), ("decision", decision)]);
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Arguments of the commands that undo.
+
+use clap::{ArgGroup, Args as ClapArgs, Subcommand, ValueEnum};
+
+use super::Pace;
+
+/// `ledger restore`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Events that a cleanup deleted from users' Google calendars
+    Calendar(Box<RestoreCalendar>),
+    /// What came back, old id and new id, for those who recorded the old ones
+    Export(RestoreExport),
+}
+
+/// `ledger restore calendar`
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("meant").required(true).multiple(true).args(["event", "user", "run", "plan"]))]
+pub(crate) struct RestoreCalendar {
+    /// Only this event: its id when it was deleted, or its subject
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+    /// Only events of this user: e-mail, id in the retired system, or subject
+    #[arg(long, value_name = "EMAIL|UUID")]
+    pub(crate) user: Option<String>,
+    /// Only events that this run deleted
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only events that this plan named: its hash, or at least its first 8 digits
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
+    /// Look at everything, change and record nothing, and say what would come back, by which way, and what would not come back with it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Why; it stays in the log for ever, so name a case and no person
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    pub(crate) reason: Option<String>,
+    /// Put back also what another live event stands for, for this reason; it is recorded
+    #[arg(long, value_name = "REASON")]
+    pub(crate) r#override: Option<String>,
+    /// v1's table of users, where both exist: perm_users or users
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) users_table: Option<String>,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+}
+
+/// `ledger restore export`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RestoreExport {
+    /// Only what this run put back, or had deleted
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// How it is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ExportFormat::Csv)]
+    pub(crate) format: ExportFormat,
+    /// Also what came back under its old id, which nobody has to re-point
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// How `ledger restore export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// RFC 4180, with a header
+    Csv,
+    /// One JSON document
+    Json,
+}

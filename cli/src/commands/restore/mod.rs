@@ -1,0 +1,233 @@
+//! `ledger restore`: what a cleanup deleted is put back.
+
+mod export;
+
+use std::sync::Arc;
+
+use cleanup_worker::clients::retry::Timing;
+use cleanup_worker::engine::live::Hands;
+use cleanup_worker::engine::restore::{
+    Choice, RestoreReport, RestoreTold, choose, preview, restore,
+};
+use cleanup_worker::engine::runlog::RunLog;
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
+use cleanup_worker::executors::calendar::reader::Reader;
+use cleanup_worker::executors::calendar::restore::WAYS_IN_WORDS;
+use ledger::domain::id::RunId;
+use ledger::projections::approve::may_act;
+use ledger::projections::fold::{self, At};
+use ledger::projections::plan;
+use ledger::projections::restore::{RestoreFold, Selection};
+use ledger::store::Store;
+
+use super::cleanup::stop::on_signal;
+use super::cleanup::{config, counts, engine_failure, paced, users_table};
+use super::{Common, read_failure};
+use crate::args::{Restore, RestoreCalendar};
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Items of a user whose ids and fields are shown one by one in a dry run.
+const ITEMS_SHOWN_MAX: usize = 50;
+
+pub(crate) async fn run(common: &Common<'_>, args: Restore) -> Result<Exit, Failure> {
+    match args {
+        Restore::Calendar(args) => calendar(common, &args).await,
+        Restore::Export(args) => export::run(common, &args).await,
+    }
+}
+
+async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, Failure> {
+    let actor = common.actor()?;
+    let told = CalendarTold {
+        v2_exports: Vec::new(),
+        v2_max_age: std::time::Duration::ZERO,
+        users_table: users_table(args.users_table.as_deref())?,
+        options: paced(common, &args.pace)?,
+    };
+    let restoring = RestoreTold {
+        options: told.options.clone(),
+        reason: args.reason.clone().unwrap_or_default(),
+        override_reason: args.r#override.clone(),
+    };
+    let reader = Reader::open(config(common)?, &told.options)
+        .map_err(crate::exit::environment("set up the HTTP client"))?;
+    let session = common.open().await?;
+    if !args.dry_run {
+        may_act(&session.store, &actor)
+            .await
+            .map_err(super::approve::approve_failure)?;
+    }
+    let selection = selection(&session.store, args).await?;
+    let choice = choose(&session.store, &selection)
+        .await
+        .map_err(engine_failure)?;
+    if choice.items() == 0 {
+        let nothing = anyhow::anyhow!("nothing that this ledger deleted is meant by that");
+        return Err(Failure::new(Exit::No, nothing)
+            .hint("`ledger review deletions` lists what was deleted; what was erased with its owner cannot be put back"));
+    }
+    confirm(&choice, args);
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
+    let bar = output::bar("users");
+    let hands = Hands {
+        executor: Arc::new(executor),
+        timing,
+        store: &session.store,
+        actor: &actor,
+        open_log: &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
+        progress: &|progress| bar.set(progress.done, progress.all),
+        stop: on_signal()?,
+    };
+    let report = if args.dry_run {
+        preview(&hands, choice, &restoring).await
+    } else {
+        restore(&hands, choice, &restoring).await
+    };
+    drop(hands);
+    bar.clear();
+    let report = report.map_err(engine_failure)?;
+    session.close().await;
+    if common.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    if let Some(run) = report.run {
+        let log = args.pace.log_dir.join(format!("{run}.log"));
+        output::note(format_args!("log: {}", log.display()));
+    }
+    Ok(if report.all_back() && report.status != "interrupted" {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
+}
+
+async fn selection(store: &Store, args: &RestoreCalendar) -> Result<Selection, Failure> {
+    let plan = match &args.plan {
+        Some(name) => Some(
+            plan::find(store, name)
+                .await
+                .map_err(super::approve::plan_failure)?,
+        ),
+        None => None,
+    };
+    let run = args.run.as_deref().map(str::parse::<RunId>).transpose();
+    let mut selection = Selection {
+        item: args.event.clone(),
+        users: None,
+        run: run.map_err(Failure::usage)?,
+        plan,
+    };
+    if let Some(text) = &args.user {
+        let mut deletions = RestoreFold::default();
+        fold::run(store, At::Head, &mut [&mut deletions])
+            .await
+            .map_err(read_failure)?;
+        let users = deletions.users_named(text);
+        // What was asked for is not repeated: it may be an e-mail address.
+        if users.is_empty() {
+            let nobody = anyhow::anyhow!("no user of this e-mail or id stands in this ledger");
+            return Err(Failure::new(Exit::No, nobody)
+                .hint("without the keys of the ledger no user can be found by e-mail or v1's id"));
+        }
+        selection.users = Some(users);
+    }
+    Ok(selection)
+}
+
+/// Says what is about to be done, before it is.
+fn confirm(choice: &Choice, args: &RestoreCalendar) {
+    let what = if args.dry_run {
+        "would be put back"
+    } else {
+        "to be put back"
+    };
+    output::note(format_args!(
+        "{what}: {} events in {} calendars, of these {} are back already",
+        choice.items(),
+        choice.places(),
+        choice.back()
+    ));
+    for line in WAYS_IN_WORDS {
+        output::note(line);
+    }
+    if choice.unreadable > 0 {
+        output::note(format_args!(
+            "warning: of {} items the entries cannot be read, and nothing is done about them",
+            choice.unreadable
+        ));
+    }
+}
+
+fn print(report: &RestoreReport) -> Result<(), Failure> {
+    let preview = report.run.is_none() && report.status == "preview";
+    output::line(format_args!(
+        "{:<36} {:>6} {:>8} {:>6} {:>8} {:>6}",
+        "user",
+        "meant",
+        if preview { "possible" } else { "restored" },
+        "there",
+        "stand-in",
+        "failed"
+    ))?;
+    for user in &report.users {
+        output::line(format_args!(
+            "{:<36} {:>6} {:>8} {:>6} {:>8} {:>6}",
+            user.email.as_deref().unwrap_or(&user.user),
+            user.chosen,
+            user.restored,
+            user.there,
+            user.stand_in,
+            user.failed
+        ))?;
+        for error in &user.errors {
+            output::line(format_args!("    {error}"))?;
+        }
+    }
+    output::line("")?;
+    if preview {
+        for item in report.items.iter().take(ITEMS_SHOWN_MAX) {
+            let way = item.way.as_deref().unwrap_or("-");
+            let lost = item.lost.join(", ");
+            output::line(format_args!(
+                "{} {}: {way}; not as before: {lost}",
+                item.ended.name(),
+                item.old_id
+            ))?;
+        }
+        if report.items.len() > ITEMS_SHOWN_MAX {
+            let more = report.items.len() - ITEMS_SHOWN_MAX;
+            output::line(format_args!("and {more} more; --json lists all"))?;
+        }
+    }
+    match report.run {
+        Some(run) => output::line(format_args!("run {run}: {}", report.status))?,
+        None if preview => output::line("nothing was changed or recorded")?,
+        None => output::line("all of it is back already; nothing was changed or recorded")?,
+    }
+    output::line(format_args!("items: {}", counts(&report.totals)))?;
+    if !report.ways.is_empty() {
+        output::line(format_args!("ways: {}", counts(&report.ways)))?;
+    }
+    for (way, lost) in &report.lost {
+        let names: Vec<&str> = lost.iter().map(String::as_str).collect();
+        output::line(format_args!("not as before ({way}): {}", names.join(", ")))?;
+    }
+    for item in report.items.iter().filter(|item| !item.differs.is_empty()) {
+        output::line(format_args!(
+            "DIFFERS from its backup: {}: {}",
+            item.new_id.as_deref().unwrap_or(&item.old_id),
+            item.differs.join(", ")
+        ))?;
+    }
+    if report.totals.get("new_ids").is_some_and(|count| *count > 0) && !preview {
+        output::line("next: tell v1 and v2 the new ids: ledger restore export")?;
+    }
+    Ok(())
+}
