@@ -81,6 +81,33 @@ impl WorkerConfig {
         Self::from_env(&|name| std::env::var(name).ok())
     }
 
+    /// The configuration of somebody who looks at calendars with credentials of their own: what only the retired system is asked with need not
+    /// be set, and nothing reaches it. `GOOGLE_CLIENT_ID` and `GOOGLE_CLIENT_SECRET` are those of whoever got the refresh tokens, and need not be
+    /// set where access tokens are given.
+    ///
+    /// # Errors
+    /// As [`WorkerConfig::from_env`].
+    pub fn of_an_observer(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        const UNUSED: [(&str, &str); 5] = [
+            // Reserved: it resolves nowhere (RFC 2606).
+            ("SUPABASE_URL", "https://unused.invalid"),
+            ("SUPABASE_KEY", "unused"),
+            (
+                "ENCRYPTION_KEY",
+                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            ),
+            ("GOOGLE_CLIENT_ID", "unused"),
+            ("GOOGLE_CLIENT_SECRET", "unused"),
+        ];
+        let retired = ["SUPABASE_URL", "SUPABASE_KEY", "ENCRYPTION_KEY"];
+        Self::from_env(&|name| {
+            let given = (!retired.contains(&name)).then(|| get(name)).flatten();
+            let given = given.filter(|value| !value.trim().is_empty());
+            let unused = || UNUSED.iter().find(|(unused, _)| *unused == name);
+            given.or_else(|| unused().map(|(_, value)| (*value).to_owned()))
+        })
+    }
+
     /// Reads the configuration through `get`, which answers for one variable name (a program passes its environment, a test a
     /// table). Blank counts as missing; white space around a value is dropped.
     ///

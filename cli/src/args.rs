@@ -1,6 +1,7 @@
 //! The command line.
 
 mod export;
+mod observe;
 mod proof;
 mod restore;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::export::Export;
+pub(crate) use self::observe::CleanupObserve;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 pub(crate) use self::restore::{ExportFormat, Restore, RestoreCalendar, RestoreExport};
 
@@ -204,6 +206,8 @@ pub(crate) struct Demo {
 pub(crate) enum Cleanup {
     /// v1's events in users' Google calendars
     Calendar(Box<CleanupCalendar>),
+    /// Look once more at what a run left behind, now or later, also with credentials of your own
+    Observe(CleanupObserve),
 }
 
 /// `ledger cleanup calendar`

@@ -36,6 +36,7 @@ mod follow;
 mod guards;
 mod made_up;
 mod memory;
+mod observe;
 mod prove;
 mod publish;
 mod restore;

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod limits;
 pub mod live;
 mod observe;
+pub mod observe_run;
 pub mod pace;
 mod permission;
 mod place;

@@ -79,6 +79,11 @@ impl Google {
         Session::new(self.oauth.clone(), user, refresh_token)
     }
 
+    /// A session over an access token that somebody gave.
+    pub fn session_given(&self, user: impl Into<String>, access_token: Secret) -> Arc<Session> {
+        Session::given(self.oauth.clone(), user, access_token)
+    }
+
     /// The calendars that `session` can read.
     pub fn calendar(&self, session: Arc<Session>) -> CalendarReader {
         CalendarReader {

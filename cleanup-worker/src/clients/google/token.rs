@@ -303,6 +303,25 @@ impl Session {
         })
     }
 
+    /// A session over an access token that somebody else asked for. When that ends there is no other.
+    pub fn given(oauth: OAuthClient, user: impl Into<String>, access_token: Secret) -> Arc<Self> {
+        let access = AccessToken {
+            token: access_token,
+            valid_until: Duration::MAX,
+            scopes: Vec::new(),
+            refresh_token: None,
+        };
+        let state = Mutex::new(State {
+            refresh_token: Secret::new("none"),
+            access: Some(access),
+        });
+        Arc::new(Self {
+            oauth,
+            user: user.into(),
+            state,
+        })
+    }
+
     /// The name under which requests are counted.
     pub fn user(&self) -> &str {
         &self.user

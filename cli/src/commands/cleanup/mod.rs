@@ -1,6 +1,7 @@
 //! `ledger cleanup`: the dry run and the live run.
 
 mod items;
+mod observe;
 pub(crate) mod stop;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,10 @@ use crate::output;
 const POLICY: &[u8] = include_bytes!("../../../../schema/policies/perm-tracker-calendar.toml");
 
 pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Failure> {
-    let Cleanup::Calendar(args) = args;
+    let args = match args {
+        Cleanup::Calendar(args) => args,
+        Cleanup::Observe(args) => return observe::run(common, &args).await,
+    };
     if args.dry_run {
         dry(common, &args).await
     } else {

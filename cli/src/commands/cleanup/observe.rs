@@ -1,0 +1,127 @@
+//! `ledger cleanup observe`: what a run left behind, looked at once more.
+
+use std::sync::Arc;
+
+use cleanup_worker::clients::retry::Timing;
+use cleanup_worker::config::WorkerConfig;
+use cleanup_worker::engine::observe_run::{
+    ItemSeen, Looking, ObserveReport, ObserveTold, ThroughExecutor, observe_run,
+};
+use cleanup_worker::engine::runlog::RunLog;
+use cleanup_worker::executors::calendar::credentials::CalendarCredentials;
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
+use cleanup_worker::executors::calendar::reader::Reader;
+use ledger::domain::id::RunId;
+use ledger::projections::approve::may_act;
+
+use super::{config, counts, engine_failure, paced, users_table};
+use crate::args::CleanupObserve;
+use crate::commands::Common;
+use crate::exit::{Exit, Failure, environment};
+use crate::output;
+
+pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Exit, Failure> {
+    let actor = common.actor()?;
+    let of = args.run.parse::<RunId>().map_err(Failure::usage)?;
+    let options = paced(common, &args.pace)?;
+    let told = ObserveTold {
+        of,
+        own_credentials: args.credentials.is_some(),
+        options: options.clone(),
+    };
+    let config = if args.credentials.is_none() {
+        config(common)?
+    } else {
+        let get = |name: &str| common.environment.get(name).map(str::to_owned);
+        WorkerConfig::of_an_observer(&get)
+            .map_err(|error| Failure::new(Exit::Usage, error).hint("nothing was read"))?
+    };
+    let reader = Reader::open(config, &options).map_err(environment("set up the HTTP client"))?;
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let session = common.open().await?;
+    may_act(&session.store, &actor)
+        .await
+        .map_err(crate::commands::approve::approve_failure)?;
+    let looking: Box<dyn Looking> = if let Some(path) = &args.credentials {
+        Box::new(
+            CalendarCredentials::open(reader, path)
+                .map_err(|error| Failure::new(Exit::Usage, error).hint("nothing was read"))?,
+        )
+    } else {
+        let told = CalendarTold {
+            v2_exports: Vec::new(),
+            v2_max_age: std::time::Duration::ZERO,
+            users_table: users_table(args.users_table.as_deref())?,
+            options,
+        };
+        let clock = session.store.clock().clone();
+        let executor = CalendarExecutor::open(reader, told, clock)
+            .await
+            .map_err(engine_failure)?;
+        Box::new(ThroughExecutor(Arc::new(executor)))
+    };
+    let bar = output::bar("users");
+    let report = observe_run(
+        looking.as_ref(),
+        timing,
+        &session.store,
+        &actor,
+        &told,
+        &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
+        &|progress| bar.set(progress.done, progress.all),
+    )
+    .await;
+    bar.clear();
+    let report = report.map_err(engine_failure)?;
+    session.close().await;
+    if common.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    let log = args.pace.log_dir.join(format!("{}.log", report.run));
+    output::note(format_args!("log: {}", log.display()));
+    Ok(match report.status.as_str() {
+        "as_recorded" => Exit::Yes,
+        "differs" => Exit::No,
+        _ => Exit::Unknown,
+    })
+}
+
+fn print(report: &ObserveReport) -> Result<(), Failure> {
+    output::line(format_args!(
+        "run {}: {} ({})",
+        report.of,
+        match report.status.as_str() {
+            "as_recorded" => "everything is as the ledger says",
+            "differs" => "NOT everything is as the ledger says",
+            _ => "what could be seen is as the ledger says, and not all could be",
+        },
+        report.grade.name()
+    ))?;
+    if !report.finished {
+        output::line("that run has not come to its end: run the same plan again")?;
+    }
+    output::line(format_args!("counted: {}", counts(&report.totals)))?;
+    list("survived", &report.survivors)?;
+    list("not explained", &report.unexplained)?;
+    list("written late", &report.late_writes)?;
+    for unreached in &report.unreached {
+        output::line(format_args!(
+            "not seen: user {}: {}",
+            unreached.user, unreached.reason
+        ))?;
+    }
+    output::line(format_args!("observation: run {}", report.run))
+}
+
+fn list(what: &str, items: &[ItemSeen]) -> Result<(), Failure> {
+    for item in items {
+        let subject = item.subject.as_deref().unwrap_or("of no plan");
+        output::line(format_args!(
+            "{what}: {} ({subject}): {}",
+            item.item, item.what
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Looking once more at what a run left behind: by whom it is done, what is seen, and what the answers make of it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use chrono::Duration;
+use ledger_sim::google_oauth::{Grant, Scope};
+use ledger_sim::http::Service;
+use ledger_sim::{Class, World as SimWorld, WorldSpec};
+use serde_json::{Value, json};
+
+use crate::migration::{APPROVER, MAKER, Migration, RUNNER, now, total};
+use crate::world::{Output, output};
+
+impl Migration {
+    fn observe_command(&self, run: &str, person: &str) -> Command {
+        let mut command = self.world.command(["cleanup", "observe", run, "--json"]);
+        command
+            .args(["--as", person, "--user-interval", "1ms"])
+            .arg("--log-dir")
+            .arg(self.logs())
+            .envs(self.sim.env())
+            .env("LEDGER_RETRY_BASE_MS", "20")
+            .env("LEDGER_REQUEST_LIMIT_MS", "3000")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn observe(&self, run: &str, person: &str) -> Output {
+        output(&mut self.observe_command(run, person))
+    }
+
+    /// The calendar's side of `ledger loss`.
+    fn google_side(&self) -> Value {
+        let loss = self.loss();
+        let sides = loss["scopes"]["calendar"]["sides"].as_array().unwrap();
+        let google = sides.iter().find(|side| side["name"] == "google");
+        google.unwrap().clone()
+    }
+}
+
+fn world(seed: u64) -> SimWorld {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(seed).users(6).events_per_user(8)
+    };
+    spec.as_of(now()).generate()
+}
+
+/// The accounts of a world get a second grant, good for reading alone: a refresh token, or, for the first, an access token.
+fn with_readers(mut world: SimWorld) -> (SimWorld, Vec<Value>) {
+    let accounts: BTreeSet<String> = world
+        .grants
+        .iter()
+        .map(|grant| grant.account.clone())
+        .collect();
+    let mut lines = Vec::new();
+    for (n, account) in accounts.into_iter().enumerate() {
+        let (refresh, access) = (format!("1//0reader{n}"), format!("ya29.reader{n}"));
+        lines.push(if n == 0 {
+            json!({"account": account, "access_token": access})
+        } else {
+            json!({"account": account, "refresh_token": refresh})
+        });
+        world.grants.push(Grant {
+            refresh_token: refresh,
+            account,
+            client_id: world.keys.client_id.clone(),
+            scopes: BTreeSet::from([Scope::EventsReadonly]),
+            revoked: false,
+            access_token: Some((access, now() + Duration::hours(1))),
+        });
+    }
+    (world, lines)
+}
+
+fn credentials(migration: &Migration, lines: &[Value], mode: u32) -> PathBuf {
+    let path = migration
+        .folder
+        .path()
+        .join(format!("credentials-{mode:o}"));
+    let mut file = std::fs::File::create(&path).unwrap();
+    for line in lines {
+        writeln!(file, "{line}").unwrap();
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_observed_restored_observed() {
+    let migration = Migration::start(WorldSpec::seeded(81)).await;
+    let (plan, run) = migration.cleaned_up();
+    assert_eq!(migration.google_side()["grade"], "reported");
+    let count = plan.deletes.len() as u64;
+    let writes = migration.sim.calendar_writes().len();
+    let seen = migration.observe(&run, APPROVER).ok().json();
+    assert_eq!(seen["status"], "as_recorded", "{seen:#}");
+    assert_eq!(
+        seen["grade"], "observed",
+        "the credentials were the run's own"
+    );
+    assert!(total(&seen, "explained") >= count, "{seen:#}");
+    let side = migration.google_side();
+    assert_eq!(side["grade"], "observed");
+    assert_eq!(side["observed_by"], format!("person:{APPROVER}"));
+    output(&mut migration.restore_plan(&plan.hash)).ok();
+    assert_eq!(migration.google_side()["grade"], "reported");
+    let seen = migration.observe(&run, MAKER).ok().json();
+    assert_eq!(seen["status"], "as_recorded", "{seen:#}");
+    assert_eq!(
+        migration.sim.calendar_writes().len() - writes,
+        plan.deletes.len()
+    );
+    migration.assert_as_before(&plan.deletes);
+    let loss = migration.loss();
+    assert_eq!(loss["scopes"]["calendar"]["verdict"], "none", "{loss}");
+    assert_eq!(loss["scopes"]["calendar"]["sum"]["restored"], count);
+    migration.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_person_with_credentials_of_their_own_is_independent() {
+    let (world, lines) = with_readers(world(82));
+    let migration = Migration::of(world).await;
+    let (_, run) = migration.cleaned_up();
+    let file = credentials(&migration, &lines, 0o600);
+    let begun = migration.sim.journal().len();
+    let with = |person: &str| {
+        let mut command = migration.observe_command(&run, person);
+        for name in ["SUPABASE_URL", "SUPABASE_KEY", "ENCRYPTION_KEY"] {
+            command.env_remove(name);
+        }
+        output(command.arg("--credentials").arg(&file))
+    };
+    let own = with(RUNNER).ok().json();
+    assert_eq!(
+        own["grade"], "observed",
+        "who ran it is not independent of it"
+    );
+    let seen = with(APPROVER).ok().json();
+    assert_eq!(
+        (&seen["grade"], &seen["status"]),
+        (&json!("independent"), &json!("as_recorded"))
+    );
+    for request in &migration.sim.journal()[begun..] {
+        assert_ne!(request.service, Service::Supabase, "{request:?}");
+        assert!(!request.effect || request.method == "POST", "{request:?}");
+        assert_ne!(
+            request.service == Service::Calendar,
+            request.method != "GET",
+            "{request:?}"
+        );
+    }
+    let side = migration.google_side();
+    assert_eq!(side["grade"], "independent");
+    assert_eq!(side["observed_by"], format!("person:{APPROVER}"));
+    let text = migration.world.ledger(["loss"]).stdout;
+    assert!(text.contains("by person:approver (independent)"), "{text}");
+
+    // A user for whom there is no credential is not seen, and that is said.
+    let fewer = credentials(&migration, &lines[1..], 0o600);
+    let mut command = migration.observe_command(&run, APPROVER);
+    let seen = output(command.arg("--credentials").arg(&fewer));
+    assert_eq!(seen.exit, 3, "{}", seen.stdout);
+    assert_eq!(seen.json()["status"], "not_whole");
+    assert_eq!(total(&seen.json(), "unreached"), 1);
+    // A file that others may read is refused.
+    let open = credentials(&migration, &lines, 0o644);
+    let mut command = migration.observe_command(&run, APPROVER);
+    let refused = output(command.arg("--credentials").arg(&open));
+    assert_eq!(refused.exit, 2, "{}", refused.stderr);
+    for token in ["ya29.reader", "1//0reader"] {
+        let logs = std::fs::read_dir(migration.logs()).unwrap();
+        for log in logs {
+            let text = std::fs::read_to_string(log.unwrap().path()).unwrap();
+            assert!(!text.contains(token));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn survivors_and_what_nobody_explains_are_listed_and_the_rest_is_counted() {
+    let migration = Migration::start(WorldSpec::seeded(83)).await;
+    let (plan, run) = migration.cleaned_up();
+    let survivor = plan.deletes.first().unwrap();
+    let confirmed = json!({"status": "confirmed"});
+    assert!(
+        migration
+            .sim
+            .edit_event(&survivor.0, &survivor.1, &confirmed)
+    );
+    let protected: Vec<_> = migration
+        .sim
+        .truth()
+        .iter()
+        .filter(|truth| truth.class == Class::V2Fresh && truth.calendar == survivor.0)
+        .take(2)
+        .collect();
+    let [edited, removed] = protected.as_slice() else {
+        panic!("two events of v2: {protected:?}");
+    };
+    let moved = json!({"location": "elsewhere"});
+    assert!(
+        migration
+            .sim
+            .edit_event(&edited.calendar, &edited.event_id, &moved)
+    );
+    assert!(
+        migration
+            .sim
+            .delete_event(&removed.calendar, &removed.event_id)
+    );
+    let lunch = json!({"summary": "Lunch", "status": "confirmed", "start": {"date": "2027-01-01"}, "end": {"date": "2027-01-02"}});
+    assert!(migration.sim.add_event(&survivor.0, "lunch1", &lunch));
+
+    // Both from the cursor and by a full listing, where the token has expired.
+    for expired in [false, true] {
+        if expired {
+            migration.sim.expire_sync_tokens();
+        }
+        let seen = migration.observe(&run, APPROVER);
+        assert_eq!(seen.exit, 1, "{}", seen.stderr);
+        let report = seen.json();
+        let ids = |name: &str| -> BTreeSet<String> {
+            let items = report[name].as_array().unwrap().iter();
+            items
+                .map(|item| item["item"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(
+            ids("survivors"),
+            BTreeSet::from([survivor.1.clone()]),
+            "{report:#}"
+        );
+        let changed = [&edited.event_id, &removed.event_id];
+        assert_eq!(ids("unexplained"), changed.into_iter().cloned().collect());
+        assert_eq!(total(&report, "late_writes"), 0);
+        if !expired {
+            assert_eq!(total(&report, "others"), 1, "{report:#}");
+        }
+        assert_eq!(total(&report, "listed_whole") > 0, expired, "{report:#}");
+    }
+    let loss = migration.loss();
+    let calendar = &loss["scopes"]["calendar"];
+    assert_eq!(calendar["verdict"], "unknown", "{loss}");
+    assert_eq!(calendar["sum"]["unaccounted"], 1);
+    assert_eq!(calendar["sum"]["changed_since"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v1_writing_again_is_recognised_and_counts_as_lost_until_a_plan_names_it() {
+    let migration = Migration::start(WorldSpec::seeded(84)).await;
+    let (plan, run) = migration.cleaned_up();
+    let key = plan
+        .deletes
+        .iter()
+        .find(|key| {
+            let was = &migration.sim.initial_state()[&key.0][&key.1];
+            let text = was["description"].as_str().unwrap_or_default();
+            text.contains("Case: ")
+                && was["summary"]
+                    .as_str()
+                    .is_some_and(|title| title.contains(": "))
+        })
+        .unwrap();
+    let mut again = migration.sim.initial_state()[&key.0][&key.1].clone();
+    let fields = again.as_object_mut().unwrap();
+    fields.retain(|name, _| {
+        !["id", "etag", "created", "updated", "iCalUID"].contains(&name.as_str())
+    });
+    assert!(migration.sim.add_event(&key.0, "writtenlate1", &again));
+    let seen = migration.observe(&run, APPROVER);
+    assert_eq!(seen.exit, 1, "{}", seen.stderr);
+    let report = seen.json();
+    assert_eq!(
+        report["late_writes"][0]["item"], "writtenlate1",
+        "{report:#}"
+    );
+    assert_eq!(
+        total(&report, "survivors") + total(&report, "unexplained"),
+        0
+    );
+    let loss = migration.loss();
+    assert_eq!(loss["scopes"]["calendar"]["verdict"], "lost", "{loss}");
+    assert_eq!(loss["scopes"]["calendar"]["sum"]["late_write"], 1);
+    assert_eq!(loss["lost"][0]["state"], "late_write");
+    // From the next sealed plan on it is one of the items that are accounted for.
+    migration.dry_run();
+    let loss = migration.loss();
+    assert_eq!(
+        loss["scopes"]["calendar"]["sum"].get("late_write"),
+        None,
+        "{loss}"
+    );
+    migration.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_cleanup_can_be_looked_at_and_what_cannot_be_reached_is_said() {
+    let migration = Migration::start(WorldSpec::seeded(85).users(21).events_per_user(4)).await;
+    let (plan, run) = migration.cleaned_up();
+    let unknown = migration.observe("0198c0de-0000-7000-8000-000000000001", APPROVER);
+    assert_eq!(unknown.exit, 1, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no cleanup of this id"));
+    let stranger = migration.observe(&run, "stranger");
+    assert_ne!(stranger.exit, 0);
+    migration.sim.revoke(&plan.deletes.first().unwrap().0);
+    let seen = migration.observe(&run, APPROVER);
+    assert_eq!(seen.exit, 3, "{}", seen.stdout);
+    assert_eq!(seen.json()["status"], "not_whole");
+    assert_eq!(total(&seen.json(), "unreached"), 1);
+}
