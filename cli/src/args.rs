@@ -2,6 +2,7 @@
 
 mod export;
 mod proof;
+mod review;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
+pub(crate) use self::review::{
+    Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSignOff,
+};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
 #[derive(Debug, Parser)]
@@ -404,25 +408,4 @@ pub(crate) struct Witness {
     /// Folder of the key and of what was cosigned; `witness` below LEDGER_HOME, if left out
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-}
-
-/// `ledger review`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Review {
-    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
-    Deletions(ReviewDeletions),
-}
-
-/// `ledger review deletions`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ReviewDeletions {
-    /// Only items that this run found or worked on
-    #[arg(long, value_name = "UUID")]
-    pub(crate) run: Option<String>,
-    /// Only items of this user: e-mail, id in the retired system, or subject
-    #[arg(long, value_name = "EMAIL|UUID")]
-    pub(crate) user: Option<String>,
-    /// As the ledger was at this number or time
-    #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) as_of: Option<String>,
 }

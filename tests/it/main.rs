@@ -36,6 +36,7 @@ mod guards;
 mod memory;
 mod prove;
 mod publish;
+mod review;
 mod schema;
 mod tamper;
 mod tamper_proof;

@@ -182,7 +182,8 @@ pub async fn live_run(
     let approval = may.approval(clock.now())?;
     let lease = PlanLease::take(
         store,
-        plan.subject.uuid(),
+        // One for all plans that decisions have made of it: their items are the same.
+        plan.root.uuid(),
         actor.as_str(),
         told.options.lease,
     )
