@@ -2,6 +2,7 @@
 
 mod export;
 mod proof;
+mod report;
 mod review;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
+pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
 pub(crate) use self::review::{
     Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSignOff,
 };
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
+    /// What goes out to people: the report of deletions, and a letter to each user
+    #[command(subcommand)]
+    Report(Report),
     /// Watch other ledgers: cosign their checkpoints where each extends the last
     Witness(Witness),
     /// Destroy all that is held on an owner: ask for it, and, when two persons have approved, do it

@@ -37,6 +37,7 @@ mod memory;
 mod prove;
 mod publish;
 mod review;
+mod review_reports;
 mod schema;
 mod tamper;
 mod tamper_proof;

@@ -28,7 +28,7 @@ use crate::signing;
 const CHECKPOINT_BYTES_MAX: u64 = 1 << 20;
 
 /// Payloads are nobody else's; tiles and checkpoints are for everybody.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
 /// What was exported.
@@ -316,7 +316,11 @@ fn put(folder: &Path, tile: Tile, bytes: &[u8]) -> Result<bool, Failure> {
     Ok(true)
 }
 
-async fn record(common: &Common<'_>, session: &Session, made: ExportMade) -> Result<u64, Failure> {
+pub(super) async fn record(
+    common: &Common<'_>,
+    session: &Session,
+    made: ExportMade,
+) -> Result<u64, Failure> {
     let actor = common.actor()?;
     let recorded = session.store.record_export(made, actor).await;
     recorded.map_err(failure)
@@ -343,14 +347,14 @@ fn answer(
 }
 
 /// A whole file that has not got its name yet; it is removed where it never does.
-struct Draft {
+pub(super) struct Draft {
     from: PathBuf,
     to: PathBuf,
     renamed: bool,
 }
 
 impl Draft {
-    fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, Failure> {
+    pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, Failure> {
         let what = format!("write {}", path.display());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = Self {
@@ -369,7 +373,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn rename(mut self) -> Result<(), Failure> {
+    pub(super) fn rename(mut self) -> Result<(), Failure> {
         let what = format!("write {}", self.to.display());
         fs::rename(&self.from, &self.to).map_err(environment(what))?;
         self.renamed = true;

@@ -14,6 +14,7 @@ pub mod fold;
 pub mod loss;
 pub mod overlay;
 pub mod plan;
+pub mod report;
 pub mod sign_off;
 #[cfg(test)]
 mod testing;
