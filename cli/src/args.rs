@@ -14,7 +14,7 @@ pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
 pub(crate) use self::review::{
-    Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSignOff,
+    Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSample, ReviewSignOff,
 };
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.

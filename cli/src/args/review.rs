@@ -18,6 +18,8 @@ pub(crate) enum Review {
     Decide(ReviewDecide),
     /// Close a run: somebody who did not do the work has looked at what it did
     SignOff(ReviewSignOff),
+    /// Users for a spot check, picked so that somebody else picks the same, and what the log says of each
+    Sample(ReviewSample),
 }
 
 /// `ledger review deletions`
@@ -111,6 +113,23 @@ pub(crate) struct ReviewSignOff {
     /// What is to be known beside it; it stays in the log for ever, so name a case and no person
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Option<String>,
+}
+
+/// `ledger review sample`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewSample {
+    /// How many users
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) users: usize,
+    /// The same seed picks the same users; take one that nobody could choose, such as a hash of the day
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) seed: String,
+    /// Only items that this run worked on
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: Option<String>,
+    /// Only items of this plan: its hash, or at least its first 8 digits
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
 }
 
 fn disposition(text: &str) -> Result<Disposition, String> {

@@ -15,6 +15,7 @@ pub mod loss;
 pub mod overlay;
 pub mod plan;
 pub mod report;
+pub mod sample;
 pub mod sign_off;
 #[cfg(test)]
 mod testing;

@@ -6,6 +6,7 @@ mod decide;
 mod deletions;
 mod explain;
 mod list;
+mod sample;
 mod sign_off;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Review) -> Result<Exit, Failu
         Review::List(args) => list::run(common, &args).await,
         Review::Explain(args) => explain::run(common, &args).await,
         Review::Decide(args) => decide::run(common, &args).await,
+        Review::Sample(args) => sample::run(common, &args).await,
         Review::SignOff(args) => sign_off::run(common, &args).await,
     }
 }
