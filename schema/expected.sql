@@ -18,10 +18,9 @@ table ledger.checkpoints owner ledger_owner
     root bytea not null
     note text not null
     constraint checkpoints_before_check CHECK (((before_size >= 0) AND (before_size < size)))
-    constraint checkpoints_before_key UNIQUE (ledger_id, before_size)
-    constraint checkpoints_pkey PRIMARY KEY (ledger_id, size)
     constraint checkpoints_root_check CHECK ((octet_length(root) = 32))
     constraint checkpoints_size_check CHECK ((size >= 1))
+    CREATE UNIQUE INDEX checkpoints_note ON ledger.checkpoints USING btree (ledger_id, size, md5(note))
     CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.checkpoints FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.checkpoints FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
@@ -31,7 +30,7 @@ table ledger.cosignatures owner ledger_owner
     size bigint not null
     vkey text not null
     line text not null
-    constraint cosignatures_pkey PRIMARY KEY (ledger_id, size, vkey)
+    constraint cosignatures_pkey PRIMARY KEY (ledger_id, size, vkey, line)
     CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON ledger.cosignatures FOR EACH ROW EXECUTE FUNCTION refuse_change() (always)
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.cosignatures FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
@@ -142,7 +141,7 @@ table ledger_work.leases owner ledger_owner
 function ledger.announced(p_ledger uuid) returns jsonb owner ledger_owner set search_path=pg_catalog, pg_temp md5 d98ed06d4c1d3c897f7f6c18117a5125
 function ledger.announced_only() returns trigger owner ledger_owner set search_path=pg_catalog, pg_temp md5 1a1db44a06fd87bfc5d0cbdcf5900d20
 function ledger.append(p_ledger uuid, p_ids uuid[], p_keys text[], p_types text[], p_schemas integer[], p_subjects text[], p_actors text[], p_runs uuid[], p_causes uuid[], p_occurred_at timestamp with time zone[], p_commitments bytea[], p_algorithms text[], p_key_ids text[], p_nonces bytea[], p_payloads bytea[], p_leases text[], p_fences bigint[], p_recorded_at timestamp with time zone[]) returns TABLE(ord bigint, status text, seq bigint, hash bytea, bytes bytea) owner ledger_owner security definer set search_path=pg_catalog, pg_temp, enable_seqscan=off, plan_cache_mode=force_generic_plan md5 1d4e479d44091949daaaf98347c5e58c execute ledger_writer
-function ledger.checkpoint(p_ledger uuid, p_size bigint, p_root bytea, p_note text, p_before_size bigint) returns boolean owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 f579b712ecdaa26688191066b36edc2c execute ledger_writer
+function ledger.checkpoint(p_ledger uuid, p_size bigint, p_root bytea, p_note text, p_before_size bigint, p_rows bigint) returns boolean owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 a70b25a54ff3d4fff5991074ef975632 execute ledger_writer
 function ledger.cosign(p_ledger uuid, p_size bigint, p_vkey text, p_line text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 87c7f6e5b68da572ac4998b7c0c9a3ac execute ledger_writer
 function ledger."create"(p_ledger uuid, p_name text, p_clock text) returns void owner ledger_owner security definer set search_path=pg_catalog, pg_temp md5 857b1cccf3b39326e4b2ef73b37c52ab execute ledger_writer
 function ledger.erasable(p_ledger uuid, p_key_id text) returns TABLE(payloads bigint, ranges jsonb, stored bytea, altered jsonb) owner ledger_owner set search_path=pg_catalog, pg_temp md5 0325fcccd546d8a9643c855a3f0e2b19 execute ledger_writer

@@ -1,6 +1,7 @@
 //! The binary `ledger`: reads the arguments, runs one command, prints its error, exits with its status.
 
 mod args;
+mod bucket;
 mod catalogue;
 mod commands;
 mod database;

@@ -196,10 +196,11 @@ async fn another_postgresql_gets_a_row_each() {
     assert_eq!(world.ledger(publish).exit, 1);
 }
 
-type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+/// What a bucket holds, by the path of its address.
+pub(crate) type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// A bucket that keeps what it is given, honours `If-None-Match: *`, and takes signed addresses only.
-fn bucket(objects: Objects) -> u16 {
+pub(crate) fn bucket(objects: Objects) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs};
 
+use crate::commands::export::Place;
+
 /// `ledger export`
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("what").required(true).args(["bundle", "tiles"]))]
@@ -11,9 +13,10 @@ pub(crate) struct Export {
     /// Write entries with everything that proves them to this ZIP file, to be checked offline by anybody
     #[arg(long, value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// Write or bring up to date the whole tree and all entries as files, for clients of transparency logs (C2SP tlog-tiles)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) tiles: Option<PathBuf>,
+    /// Write or bring up to date the whole tree and all entries as files, for clients of transparency logs (C2SP tlog-tiles), in a
+    /// folder or a bucket (AWS_ variables)
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
+    pub(crate) tiles: Option<Place>,
     /// Leave out the payloads; the entries stay provable
     #[arg(long, requires = "bundle")]
     pub(crate) redact: bool,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::note::VerifierKey;
 use ledger::chain::policy::Policy;
 use ledger::store::append::is_connection_error;
 use ledger::store::checkpoint::{ProveError, Signed};
@@ -220,18 +221,21 @@ async fn show(common: &Common<'_>, session: &Session, size: Option<u64>) -> Resu
         };
         return Err(Failure::new(Exit::No, what).hint("`ledger checkpoint list` lists them"));
     };
-    let checkpoint = cosigned(session, stored.checkpoint).await?;
+    let checkpoint = cosigned(session, stored.checkpoint, &[]).await?;
     Line::of(&checkpoint, false).print(common)?;
     Ok(Exit::Yes)
 }
 
-/// A stored checkpoint with the lines of its witnesses.
+/// A stored checkpoint with the lines of its witnesses, those that are asked for first: a note has not room for all that anybody
+/// may have stored.
 pub(crate) async fn cosigned(
     session: &Session,
     mut checkpoint: SignedCheckpoint,
+    witnesses: &[VerifierKey],
 ) -> Result<SignedCheckpoint, Failure> {
-    let lines = session.store.stored_cosignatures(&checkpoint).await;
-    for line in lines.map_err(signing::failure)? {
+    let store = &session.store;
+    let lines = store.stored_cosignatures(&checkpoint, witnesses).await;
+    for (_, line) in lines.map_err(signing::failure)? {
         checkpoint
             .add(line)
             .map_err(environment("put the checkpoint together"))?;
@@ -255,7 +259,10 @@ async fn list(common: &Common<'_>, session: &Session) -> Result<Exit, Failure> {
         for stored in &page {
             let checkpoint = stored.checkpoint.checkpoint();
             after = checkpoint.size();
-            let lines = session.store.stored_cosignatures(&stored.checkpoint).await;
+            let lines = session
+                .store
+                .stored_cosignatures(&stored.checkpoint, &[])
+                .await;
             let listed = Listed {
                 size: after,
                 root: checkpoint.root().to_string(),

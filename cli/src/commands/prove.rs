@@ -72,7 +72,7 @@ async fn last(session: &Session, covering: u64) -> Result<SignedCheckpoint, Fail
     let stored = session.store.stored_checkpoint(None).await;
     match stored.map_err(signing::failure)? {
         Some(stored) if stored.checkpoint.checkpoint().size() >= covering => {
-            cosigned(session, stored.checkpoint).await
+            cosigned(session, stored.checkpoint, &[]).await
         }
         _ => Err(signing::failure(ProveError::NotCovered { seq: covering })),
     }

@@ -13,6 +13,7 @@ use ledger::domain::id::Actor;
 use ledger::store::Store;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::bucket::Place;
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure};
 use crate::signing;
@@ -25,12 +26,7 @@ pub(crate) enum Target {
     /// `git:DIR`, the top of a work tree or a folder in one.
     Git(PathBuf),
     /// `s3://bucket/prefix`
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// In front of each name; may be empty.
-        prefix: String,
-    },
+    S3(Place),
     /// `postgresql://…`, a database of somebody else.
     Postgres(Box<PgConnectOptions>),
 }
@@ -50,15 +46,8 @@ impl FromStr for Target {
         if let Some(folder) = text.strip_prefix("git:") {
             return absolute(folder).map(Self::Git);
         }
-        if let Some(rest) = text.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err("names no bucket".to_owned());
-            }
-            return Ok(Self::S3 {
-                bucket: bucket.to_owned(),
-                prefix: prefix.trim_matches('/').to_owned(),
-            });
+        if text.starts_with("s3://") {
+            return text.parse().map(Self::S3);
         }
         if text.starts_with("postgresql://") || text.starts_with("postgres://") {
             let options = PgConnectOptions::from_str(text);
@@ -76,7 +65,7 @@ impl Target {
         match self {
             Self::Folder(folder) => format!("folder:{}", folder.display()),
             Self::Git(folder) => format!("git:{}", folder.display()),
-            Self::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
+            Self::S3(place) => place.to_string(),
             Self::Postgres(options) => format!(
                 "postgresql://{}:{}/{}",
                 options.get_host(),
@@ -111,7 +100,7 @@ impl<'a> Publication<'a> {
         match target {
             Target::Folder(folder) => drop(folder::put(self, folder).await?),
             Target::Git(folder) => folder::commit(self, folder).await?,
-            Target::S3 { bucket, prefix } => s3::put(self, variables, bucket, prefix).await?,
+            Target::S3(place) => s3::put(self, variables, place).await?,
             Target::Postgres(options) => postgres::put(self, options).await?,
         }
         let published = self.published();

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod canonical;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod descent;
 pub mod entry;
 pub mod erasure;
 pub mod keys;

@@ -93,6 +93,52 @@ impl Tile {
         })
     }
 
+    /// The rows of hashes at the right edge of a tree: of those that are not full one a level, from level 0 up. They lead to its
+    /// root.
+    pub fn edge(size: u64) -> impl Iterator<Item = Self> {
+        let rows = (0..8_u8).map(move |level| (level, size >> (8 * level)));
+        rows.filter_map(|(level, nodes)| {
+            let width = u16::try_from(nodes % 256).unwrap_or_default();
+            (width > 0).then_some(Self {
+                kind: Kind::Hashes { level },
+                index: nodes / 256,
+                width,
+            })
+        })
+    }
+
+    /// The full row below a node of this one; none below a leaf hash or an entry.
+    pub fn below(self, node: u64) -> Option<Self> {
+        let Kind::Hashes { level } = self.kind else {
+            return None;
+        };
+        Some(Self {
+            kind: Kind::Hashes {
+                level: level.checked_sub(1)?,
+            },
+            index: node,
+            width: WIDTH_MAX,
+        })
+    }
+
+    /// The entries that a row of leaf hashes is of; none of a higher row.
+    pub fn entries_of(self) -> Option<Self> {
+        (self.kind == Kind::Hashes { level: 0 }).then_some(Self {
+            kind: Kind::Entries,
+            ..self
+        })
+    }
+
+    /// Whether a tree of this many leaves does not have all that is in it.
+    pub fn is_beyond(self, size: u64) -> bool {
+        let level = match self.kind {
+            Kind::Hashes { level } => level,
+            Kind::Entries => 0,
+        };
+        let nodes = size.checked_shr(8 * u32::from(level)).unwrap_or_default();
+        self.first() + u64::from(self.width) > nodes
+    }
+
     /// The hashes of a tile file of this width.
     pub fn hashes(self, bytes: &[u8]) -> Result<Vec<Hash>, TileError> {
         match bytes.as_chunks::<32>() {

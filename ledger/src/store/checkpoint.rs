@@ -6,6 +6,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::append::AppendError;
+pub use super::checkpoint_rows::Stored;
 use super::read::{Filter, ReadError};
 use super::signer::{RecordError, SignerRecord};
 use super::{Draft, Store, query};
@@ -13,7 +14,7 @@ use crate::chain::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::chain::entry::{Entry, Hash, leaf_hash};
 use crate::chain::keys::{self, CheckpointKeys, KeyEntryError};
 use crate::chain::merkle::Frontier;
-use crate::chain::note::{Note, NoteSigner, SIGNATURES_MAX, Signature, VerifierKey};
+use crate::chain::note::{NoteSigner, VerifierKey};
 use crate::chain::proof::{Nodes, ProofError, Recipe, verify_consistency, verify_inclusion};
 use crate::domain::event::{Event, LedgerRestored};
 use crate::domain::id::{Actor, Subject};
@@ -99,11 +100,11 @@ impl From<CheckpointError> for ProveError {
     }
 }
 
-fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ProveError {
+pub(super) fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ProveError {
     move |source| ProveError::Read(ReadError::Database { what, source })
 }
 
-fn number(size: u64) -> i64 {
+pub(super) fn number(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
@@ -116,15 +117,6 @@ pub struct Signed {
     pub new: bool,
     /// Keys in use that did not sign, because their private part was not at hand.
     pub unsigned_by: Vec<VerifierKey>,
-}
-
-/// A stored checkpoint.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// The note, without cosignatures.
-    pub checkpoint: SignedCheckpoint,
-    /// Size of the one before, 0 for the first.
-    pub before: u64,
 }
 
 impl Store {
@@ -173,103 +165,6 @@ impl Store {
         Ok(folded)
     }
 
-    /// The stored checkpoint of this size, or the last one.
-    ///
-    /// # Errors
-    /// The database's; a note that is no checkpoint.
-    pub async fn stored_checkpoint(&self, size: Option<u64>) -> Result<Option<Stored>, ProveError> {
-        let what = "read a checkpoint";
-        let row = query(
-            "select size, before_size, note from ledger.checkpoints \
-             where ledger_id = $1 and ($2::bigint is null or size = $2) order by size desc limit 1",
-        )
-        .bind(self.id().uuid())
-        .bind(size.map(number))
-        .fetch_optional(self.pool())
-        .await
-        .map_err(failed(what))?;
-        row.map(|row| stored(&row)).transpose()
-    }
-
-    /// Stored checkpoints behind this size, in order.
-    ///
-    /// # Errors
-    /// The database's; a note that is no checkpoint.
-    pub async fn stored_checkpoints(&self, after: u64) -> Result<Vec<Stored>, ProveError> {
-        let rows = query(
-            "select size, before_size, note from ledger.checkpoints \
-             where ledger_id = $1 and size > $2 order by size limit $3",
-        )
-        .bind(self.id().uuid())
-        .bind(number(after))
-        .bind(PAGE)
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed("read the checkpoints"))?;
-        rows.iter().map(stored).collect()
-    }
-
-    /// The lines of witnesses on a stored checkpoint, as many as a note holds. A line that is not by the key beside it is left out:
-    /// whoever may write can store such ones, and verify names them.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn stored_cosignatures(
-        &self,
-        stored: &SignedCheckpoint,
-    ) -> Result<Vec<Signature>, ProveError> {
-        let what = "read the cosignatures";
-        let rows = query(
-            "select vkey, line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
-        )
-        .bind(self.id().uuid())
-        .bind(number(stored.checkpoint().size()))
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed(what))?;
-        let note = stored.note();
-        let mut lines = Vec::new();
-        for row in &rows {
-            let vkey: &str = row.try_get("vkey").map_err(failed(what))?;
-            let line: &str = row.try_get("line").map_err(failed(what))?;
-            let (Ok(key), Ok(line)) = (vkey.parse::<VerifierKey>(), line.parse::<Signature>())
-            else {
-                continue;
-            };
-            let alone = Note::new(note.text().to_owned(), vec![line.clone()]);
-            let full = note.signatures().len() + lines.len() >= SIGNATURES_MAX;
-            if !full && alone.is_ok_and(|alone| alone.verify([&key]).is_ok()) {
-                lines.push(line);
-            }
-        }
-        Ok(lines)
-    }
-
-    /// Stores a witness's signature on a stored checkpoint.
-    ///
-    /// # Errors
-    /// The signature does not verify, or the database's answer.
-    pub async fn cosign(
-        &self,
-        stored: &SignedCheckpoint,
-        vkey: &VerifierKey,
-        signature: &Signature,
-    ) -> Result<(), ProveError> {
-        let text = stored.note().text().to_owned();
-        let note = Note::new(text, vec![signature.clone()]).map_err(CheckpointError::from)?;
-        note.verify(std::slice::from_ref(vkey))
-            .map_err(CheckpointError::from)?;
-        query("select ledger.cosign($1, $2, $3, $4)")
-            .bind(self.id().uuid())
-            .bind(number(stored.checkpoint().size()))
-            .bind(vkey.to_string())
-            .bind(signature.to_string())
-            .execute(self.pool())
-            .await
-            .map_err(failed("store the cosignature"))?;
-        Ok(())
-    }
-
     /// Signs a checkpoint over all entries and stores it. Every entry is read again first; what was signed before must be the
     /// beginning of what is signed now. The record is written before anybody can see the note.
     ///
@@ -282,7 +177,8 @@ impl Store {
     ) -> Result<Signed, ProveError> {
         let _lock = record.lock()?;
         let signed = record.last()?;
-        let last = self.stored_checkpoint(None).await?;
+        // Before all else that is read: a row that comes meanwhile is then seen by the compare-and-swap.
+        let rows = self.checkpoint_rows().await?;
         let head = self.head().await?;
         if let Some(signed) = signed.as_ref().filter(|signed| signed.size() > head.size) {
             return Err(ProveError::Behind {
@@ -290,9 +186,22 @@ impl Store {
                 found: head.size,
             });
         }
+        let folded = self.checkpoint_keys().await?;
+        let last = self.genuine_checkpoint(&folded, None).await?;
         let last_size = last
             .as_ref()
             .map_or(0, |last| last.checkpoint.checkpoint().size());
+        if last_size > head.size {
+            let found = self.head().await?.size;
+            return Err(if last_size > found {
+                ProveError::Behind {
+                    signed: last_size,
+                    found,
+                }
+            } else {
+                ProveError::Raced
+            });
+        }
         let same = |last: &Stored| {
             signed
                 .as_ref()
@@ -307,7 +216,6 @@ impl Store {
                 unsigned_by: Vec::new(),
             });
         }
-        let folded = self.checkpoint_keys().await?;
         let known = [
             (signed.as_ref(), "this signer signed last"),
             (
@@ -331,12 +239,13 @@ impl Store {
         let note = SignedCheckpoint::sign(checkpoint.clone(), &signing)?;
         folded.verify_alone(&note)?;
         record.remember(&checkpoint)?;
-        let stored: bool = query("select ledger.checkpoint($1, $2, $3, $4, $5) as stored")
+        let stored: bool = query("select ledger.checkpoint($1, $2, $3, $4, $5, $6) as stored")
             .bind(self.id().uuid())
             .bind(number(head.size))
             .bind(root.0.as_slice())
             .bind(note.to_string())
             .bind(number(last_size))
+            .bind(rows)
             .fetch_one(self.pool())
             .await
             .and_then(|row| row.try_get("stored"))
@@ -607,7 +516,7 @@ impl Store {
                 Ok(_) => return Err(ProveError::NothingLost),
                 // It has grown again since it was put back: common is what the last checkpoint in it speaks for.
                 Err(ProveError::Fork { .. }) => {
-                    let last = self.stored_checkpoint(None).await?;
+                    let last = self.genuine_checkpoint(folded, None).await?;
                     kept = last.map_or(1, |last| last.checkpoint.checkpoint().size());
                     kept = kept.min(signed.size().saturating_sub(1));
                 }
@@ -636,14 +545,4 @@ impl Store {
         restored.statement = keys::state(text, &signing).map_err(ProveError::Statement)?;
         Ok(restored)
     }
-}
-
-fn stored(row: &sqlx::postgres::PgRow) -> Result<Stored, ProveError> {
-    let what = "read a checkpoint";
-    let note: &str = row.try_get("note").map_err(failed(what))?;
-    let before: i64 = row.try_get("before_size").map_err(failed(what))?;
-    Ok(Stored {
-        checkpoint: SignedCheckpoint::parse(note.as_bytes())?,
-        before: before.unsigned_abs(),
-    })
 }

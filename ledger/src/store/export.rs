@@ -1,4 +1,4 @@
-//! Copies that leave the ledger: the evidence bundle, and the tree as files.
+//! Copies that leave the ledger: the evidence bundle, and what is recorded of each copy.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,13 @@ use sqlx::Row as _;
 use super::append::AppendError;
 use super::checkpoint::ProveError;
 use super::read::{Filter, ReadError};
-use super::{Draft, Store, query};
+use super::{Draft, Store};
 use crate::chain::bundle::{Bundle, BundleError, Selection};
 use crate::chain::checkpoint::SignedCheckpoint;
-use crate::chain::entry::{Entry, Hash, leaf_hash};
+use crate::chain::entry::Entry;
 use crate::chain::multiproof;
 use crate::chain::note::VerifierKey;
-use crate::chain::proof::Recipe;
-use crate::chain::tiles::{self, Kind, Tile, TileError};
+use crate::chain::tiles::TileError;
 use crate::domain::event::{Event, ExportMade};
 use crate::domain::id::{Actor, Subject};
 
@@ -40,6 +39,14 @@ pub enum ExportError {
     /// What was put together does not check.
     #[error("check the bundle before it is given out")]
     Unsound(#[source] BundleError),
+    /// What is stored is not what was signed.
+    #[error("{what} is not what the checkpoint of {size} entries proves")]
+    Altered {
+        /// Which part of the tree.
+        what: String,
+        /// Size of the checkpoint.
+        size: u64,
+    },
     /// An entry that does not fit the layout.
     #[error("put the entries into tiles")]
     Tile(#[source] TileError),
@@ -57,11 +64,11 @@ pub struct Proved {
     pub keys: Vec<VerifierKey>,
 }
 
-fn number(seq: u64) -> i64 {
+pub(super) fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
+pub(super) fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
     move |source| ReadError::Database { what, source }
 }
 
@@ -72,25 +79,10 @@ impl Store {
         let mut checkpoint = stored.ok_or(ExportError::NoCheckpoint)?.checkpoint;
         let size = checkpoint.checkpoint().size();
         let mut keys = self.checkpoint_keys().await?.valid_at(size);
-        let what = "read the witnesses of the checkpoint";
-        let rows = query(
-            "select vkey, line from ledger.cosignatures where ledger_id = $1 and size = $2 order by vkey",
-        )
-        .bind(self.id().uuid())
-        .bind(number(size))
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed(what))?;
-        for row in rows {
-            let (vkey, line): (&str, &str) = (
-                row.try_get("vkey").map_err(failed(what))?,
-                row.try_get("line").map_err(failed(what))?,
-            );
-            // A row that does not read is found by verify; what it says is not passed on.
-            if let (Ok(key), Ok(signature)) = (vkey.parse::<VerifierKey>(), line.parse()) {
-                checkpoint.add(signature).map_err(ProveError::Checkpoint)?;
-                keys.push(key);
-            }
+        let lines = self.stored_cosignatures(&checkpoint, &[]).await?;
+        for (key, line) in lines {
+            checkpoint.add(line).map_err(ProveError::Checkpoint)?;
+            keys.push(key);
         }
         Ok(Proved { checkpoint, keys })
     }
@@ -138,78 +130,6 @@ impl Store {
         let policy = bundle.own_policy().map_err(ExportError::Unsound)?;
         bundle.verify(&policy).map_err(ExportError::Unsound)?;
         Ok(bundle)
-    }
-
-    /// The bytes of a file of the tile layout.
-    pub async fn tile(&self, tile: Tile) -> Result<Vec<u8>, ExportError> {
-        let Kind::Hashes { level } = tile.kind() else {
-            return Ok(self.entry_tiles(tile).await?.0);
-        };
-        if level == 0 {
-            return Ok(self.entry_tiles(tile).await?.1);
-        }
-        let what = "read the tree";
-        let rows = query(
-            "select hash from ledger.tree \
-             where ledger_id = $1 and level = $2 and index >= $3 and index < $4 order by index",
-        )
-        .bind(self.id().uuid())
-        .bind(i16::from(level))
-        .bind(number(tile.first()))
-        .bind(number(tile.first() + u64::from(tile.width())))
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed(what))?;
-        let mut bytes = Vec::with_capacity(32 * rows.len());
-        for row in rows {
-            bytes.extend_from_slice(row.try_get("hash").map_err(failed(what))?);
-        }
-        tile.hashes(&bytes).map_err(ExportError::Tile)?;
-        Ok(bytes)
-    }
-
-    /// The bundle of entries at this place, and the tile of their leaf hashes.
-    async fn entry_tiles(&self, tile: Tile) -> Result<(Vec<u8>, Vec<u8>), ExportError> {
-        let what = "read entries";
-        let rows = query(
-            "select seq, hash, bytes from ledger.entries \
-             where ledger_id = $1 and seq > $2 and seq <= $3 order by seq",
-        )
-        .bind(self.id().uuid())
-        .bind(number(tile.first()))
-        .bind(number(tile.first() + u64::from(tile.width())))
-        .fetch_all(self.pool())
-        .await
-        .map_err(failed(what))?;
-        let mut hashes = Vec::with_capacity(32 * rows.len());
-        let mut entries: Vec<&[u8]> = Vec::with_capacity(rows.len());
-        for (expected, row) in (number(tile.first()) + 1..).zip(&rows) {
-            let seq: i64 = row.try_get("seq").map_err(failed(what))?;
-            let bytes: &[u8] = row.try_get("bytes").map_err(failed(what))?;
-            let hash: &[u8] = row.try_get("hash").map_err(failed(what))?;
-            let computed = leaf_hash(bytes);
-            if seq != expected || Hash::from_slice(hash) != Some(computed) {
-                return Err(ReadError::Damaged { seq: expected }.into());
-            }
-            hashes.extend_from_slice(&computed.0);
-            entries.push(bytes);
-        }
-        tile.hashes(&hashes).map_err(ExportError::Tile)?;
-        let bundle = tiles::bundle(entries).map_err(ExportError::Tile)?;
-        Ok((bundle, hashes))
-    }
-
-    /// Checks that the stored tree leads to a checkpoint's root.
-    pub async fn check_root(&self, checkpoint: &SignedCheckpoint) -> Result<(), ExportError> {
-        let tree = checkpoint.checkpoint();
-        self.grow_tree().await?;
-        let recipe = Recipe::root(tree.size()).map_err(ProveError::Tree)?;
-        if self.stored_proof(&recipe).await? == [tree.root()] {
-            Ok(())
-        } else {
-            let error = crate::chain::proof::ProofError::Root;
-            Err(ProveError::Tree(error).into())
-        }
     }
 
     /// Records an export; the number of the entry.

@@ -3,12 +3,14 @@
 //!
 //! Give it every entry in order and let it [`TreeCheck::settle`] at least every [`SETTLE_EVERY`] entries.
 
+mod checkpoints;
 mod strays;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgConnection, Row as _};
 
+use self::checkpoints::Rows;
 use super::payload::PayloadText;
 use super::query;
 use super::read::ReadError;
@@ -23,8 +25,6 @@ use crate::domain::id::LedgerId;
 
 /// Most entries between two calls of [`TreeCheck::settle`].
 pub(super) const SETTLE_EVERY: u64 = 1_000;
-/// Checkpoints read ahead: twice as many as can be passed before more are read, since no two have one size.
-const AHEAD: usize = 2_000;
 /// Height of a stored node's subtree, for each level.
 const TILE_HEIGHT: u32 = 8;
 
@@ -69,14 +69,6 @@ pub(super) struct Outcome {
     pub(super) last_published: u64,
 }
 
-#[derive(Debug)]
-struct StoredCheckpoint {
-    size: u64,
-    before: u64,
-    root: Option<Hash>,
-    note: String,
-}
-
 /// A fault, and the entries whose hashes it was told by: where one of them is broken, that is the cause.
 #[derive(Debug)]
 struct Fault {
@@ -98,12 +90,8 @@ pub(super) struct TreeCheck {
     /// Full nodes that were computed and not yet compared: level, index, hash.
     nodes: Vec<(u32, u64, Hash)>,
     missing: Vec<(u32, u64)>,
-    checkpoints: VecDeque<StoredCheckpoint>,
-    /// Largest size that a checkpoint of this ledger had when the check began, and up to which they were read.
-    largest: i64,
-    read_to: i64,
-    /// Size of the checkpoint before, and of the last sound one.
-    before: u64,
+    checkpoints: Rows,
+    /// Size of the last sound checkpoint over entries that are there.
     last_checkpoint: u64,
     last_published: u64,
     /// Sizes of checkpoints whose row stands in another place, which is what a broken link leads to.
@@ -120,6 +108,8 @@ pub(super) struct TreeCheck {
     anchored: Option<u64>,
     undecided: bool,
     faults: Vec<Fault>,
+    /// Rows that nobody signed. Apart, and named after all else: a writer may have made up as many as he likes.
+    unsigned: Vec<(u64, How)>,
 }
 
 fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> ReadError {
@@ -159,18 +149,7 @@ impl TreeCheck {
         keys: CheckpointKeys,
         claims: Vec<Claim>,
     ) -> Result<Self, ReadError> {
-        let what = "look at the checkpoints";
-        let row = query(
-            "select coalesce(max(size), 0) as largest, \
-                    coalesce(max(size) filter (where size <= $2), 0) as passed \
-             from ledger.checkpoints where ledger_id = $1",
-        )
-        .bind(ledger.uuid())
-        .bind(i64::try_from(frontier.size()).unwrap_or(i64::MAX))
-        .fetch_one(&mut *snapshot)
-        .await
-        .map_err(failed(what))?;
-        let passed: i64 = row.try_get("passed").map_err(failed(what))?;
+        let checkpoints = Rows::start(snapshot, ledger, frontier.size()).await?;
         let mut by_size: BTreeMap<u64, Vec<Claim>> = BTreeMap::new();
         for claim in claims {
             by_size.entry(claim.size).or_default().push(claim);
@@ -183,11 +162,8 @@ impl TreeCheck {
             frontier,
             nodes: Vec::new(),
             missing: Vec::new(),
-            checkpoints: VecDeque::new(),
-            largest: row.try_get("largest").map_err(failed(what))?,
-            read_to: passed,
-            before: passed.unsigned_abs(),
-            last_checkpoint: passed.unsigned_abs(),
+            checkpoints,
+            last_checkpoint: from,
             last_published: 0,
             displaced: BTreeSet::new(),
             links: Vec::new(),
@@ -200,10 +176,10 @@ impl TreeCheck {
             anchored: None,
             undecided: false,
             faults: Vec::new(),
+            unsigned: Vec::new(),
         };
-        check.read_ahead(snapshot).await?;
-        let size = check.frontier.size();
-        check.hold_claims(size);
+        check.checkpoints.read_ahead(snapshot, from).await?;
+        check.hold_claims(from);
         Ok(check)
     }
 
@@ -241,10 +217,8 @@ impl TreeCheck {
             }
         });
         self.hold_claims(size);
-        while self.checkpoints.front().is_some_and(|c| c.size <= size) {
-            if let Some(checkpoint) = self.checkpoints.pop_front() {
-                self.checkpoint(&checkpoint);
-            }
+        while let Some(checkpoint) = self.checkpoints.up_to(size) {
+            self.checkpoint(&checkpoint);
         }
     }
 
@@ -282,7 +256,8 @@ impl TreeCheck {
     pub(super) async fn settle(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
         self.compare_nodes(connection).await?;
         self.compare_told(connection).await?;
-        self.read_ahead(connection).await
+        let size = self.frontier.size();
+        self.checkpoints.read_ahead(connection, size).await
     }
 
     /// Ends the check and names what is wrong.
@@ -294,15 +269,21 @@ impl TreeCheck {
     ) -> Result<Outcome, ReadError> {
         self.settle(snapshot).await?;
         loop {
-            while let Some(checkpoint) = self.checkpoints.pop_front() {
+            while let Some(checkpoint) = self.checkpoints.up_to(u64::MAX) {
                 self.checkpoint(&checkpoint);
             }
-            self.read_ahead(snapshot).await?;
-            if self.checkpoints.is_empty() {
+            if !self.checkpoints.read_rest(snapshot).await? {
                 break;
             }
         }
         let mut unchecked = Vec::new();
+        if self.checkpoints.crowded() {
+            self.undecided = true;
+            unchecked.push(
+                "checkpoints: so many rows claim nearly the same sizes that not all were looked at"
+                    .to_owned(),
+            );
+        }
         for size in self.claims.keys().copied().collect::<Vec<_>>() {
             if size >= self.from {
                 self.hold_claims(size);
@@ -343,6 +324,9 @@ impl TreeCheck {
                 findings.name(fault.seq, fault.how);
             }
         }
+        for (size, how) in self.unsigned {
+            findings.name(size, how);
+        }
         if self.keys_in_doubt {
             self.undecided = true;
             unchecked
@@ -362,101 +346,15 @@ impl TreeCheck {
         })
     }
 
+    fn unsigned(&mut self, size: u64, how: How) {
+        if self.unsigned.len() < LISTED_MAX {
+            self.unsigned.push((size, how));
+        }
+    }
+
     fn fault(&mut self, seq: u64, how: How, rests_on: Option<(u64, u64)>) {
         if self.faults.len() < LISTED_MAX {
             self.faults.push(Fault { seq, how, rests_on });
-        }
-    }
-
-    async fn read_ahead(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
-        if self.checkpoints.len() >= AHEAD / 2 || self.read_to >= self.largest {
-            return Ok(());
-        }
-        let what = "read the checkpoints";
-        let rows = query(
-            "select size, before_size, root, note from ledger.checkpoints \
-             where ledger_id = $1 and size > $2 and size <= $3 order by size limit $4",
-        )
-        .bind(self.ledger.uuid())
-        .bind(self.read_to)
-        .bind(self.largest)
-        .bind(i64::try_from(AHEAD).unwrap_or(i64::MAX))
-        .fetch_all(connection)
-        .await
-        .map_err(failed(what))?;
-        if rows.is_empty() {
-            self.read_to = self.largest;
-        }
-        for row in &rows {
-            let read = || -> Result<_, sqlx::Error> {
-                Ok((
-                    row.try_get::<i64, _>("size")?,
-                    StoredCheckpoint {
-                        size: row.try_get::<i64, _>("size")?.unsigned_abs(),
-                        before: row.try_get::<i64, _>("before_size")?.unsigned_abs(),
-                        root: Hash::from_slice(row.try_get("root")?),
-                        note: row.try_get("note")?,
-                    },
-                ))
-            };
-            let (size, checkpoint) = read().map_err(failed(what))?;
-            self.read_to = size;
-            self.checkpoints.push_back(checkpoint);
-        }
-        Ok(())
-    }
-
-    /// Checks a stored checkpoint; its root where the entries that were fed are just those that it speaks for.
-    fn checkpoint(&mut self, row: &StoredCheckpoint) {
-        let altered = |why: String| How::CheckpointAltered(why);
-        let size = row.size;
-        let signed = match SignedCheckpoint::parse(row.note.as_bytes()) {
-            Ok(signed) => signed,
-            Err(error) => {
-                self.fault(size, altered(words_of(&error)), None);
-                self.before = size;
-                return;
-            }
-        };
-        let checkpoint = signed.checkpoint();
-        if checkpoint.size() != size {
-            self.displaced.insert(checkpoint.size());
-            let why = format!("its row says size {size}");
-            return self.fault(checkpoint.size(), altered(why), None);
-        }
-        let mut sound = true;
-        let verified = if self.keys_in_doubt {
-            Ok(())
-        } else {
-            self.keys.verify_alone(&signed)
-        };
-        if let Err(error) = verified {
-            sound = false;
-            self.fault(size, altered(words_of(&error)), None);
-        } else if row.root != Some(checkpoint.root()) {
-            sound = false;
-            let why = "its column root is not the signed one".to_owned();
-            self.fault(size, altered(why), None);
-        } else if size > self.last_seq {
-            let why = format!(
-                "it speaks for {size} entries, and there are {}",
-                self.last_seq
-            );
-            let rests_on = Some((self.last_seq + 1, size));
-            self.fault(size, altered(why), rests_on);
-        } else if !self.gap
-            && size == self.frontier.size()
-            && checkpoint.root() != self.frontier.root()
-        {
-            let why = format!("entries 1 to {size} are not those that were signed");
-            self.fault(size, altered(why), Some((1, size)));
-        }
-        if row.before != self.before {
-            self.links.push((size, row.before));
-        }
-        self.before = size;
-        if sound && !self.keys_in_doubt && size <= self.last_seq {
-            self.last_checkpoint = self.last_checkpoint.max(size);
         }
     }
 
@@ -572,40 +470,6 @@ impl TreeCheck {
                     self.fault(last, How::NodeAltered(why), Some((first, last)));
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Looks up the checkpoints that entries tell of.
-    async fn compare_told(&mut self, connection: &mut PgConnection) -> Result<(), ReadError> {
-        let what = "look for the checkpoints that entries tell of";
-        let told = std::mem::take(&mut self.told);
-        if told.is_empty() {
-            return Ok(());
-        }
-        let sizes: Vec<i64> = told
-            .iter()
-            .map(|(_, size, _)| i64::try_from(*size).unwrap_or(i64::MAX))
-            .collect();
-        let rows = query(
-            "select c.root from unnest($2::bigint[]) with ordinality as u (size, ord) \
-             left join ledger.checkpoints c on c.ledger_id = $1 and c.size = u.size order by u.ord",
-        )
-        .bind(self.ledger.uuid())
-        .bind(sizes)
-        .fetch_all(connection)
-        .await
-        .map_err(failed(what))?;
-        for (row, (seq, size, root)) in rows.iter().zip(told) {
-            let stored: Option<&[u8]> = row.try_get("root").map_err(failed(what))?;
-            let why = match stored {
-                None => format!("it is gone, and entry {seq} tells of it"),
-                Some(stored) if Hash::from_slice(stored) != Some(root) => {
-                    format!("entry {seq} tells of another root")
-                }
-                Some(_) => continue,
-            };
-            self.fault(size, How::CheckpointAltered(why), None);
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 use ledger::chain::checkpoint::SignedCheckpoint;
+use ledger::chain::note::VerifierKey;
 use ledger::chain::policy::{POLICY_BYTES_MAX, Policy};
-use ledger::store::checkpoint::ProveError;
 use ledger::store::verify::Claim;
 
 use super::client;
@@ -43,7 +43,7 @@ pub(crate) async fn ask(
     signed: SignedCheckpoint,
 ) -> Result<(SignedCheckpoint, bool), Failure> {
     let http = client::client().map_err(environment("prepare requests to witnesses"))?;
-    let mut signed = cosigned(session, signed).await?;
+    let mut signed = cosigned(session, signed, &keys_of(policy)).await?;
     let missing = policy.witnesses().iter().filter_map(|witness| {
         let lines = signed.note().signatures();
         let has = lines
@@ -85,6 +85,11 @@ pub(crate) async fn ask(
     Ok((signed, unmet.is_none()))
 }
 
+fn keys_of(policy: &Policy) -> Vec<VerifierKey> {
+    let witnesses = policy.witnesses().iter();
+    witnesses.map(|witness| witness.key.clone()).collect()
+}
+
 /// What the witnesses of a policy say of a ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Vouched {
@@ -100,21 +105,16 @@ pub(crate) struct Vouched {
 /// been cut off together with the tail that they were for.
 pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouched, Failure> {
     let mut found = Vouched::default();
+    let keys = keys_of(policy);
     let mut accepted = None;
     let mut after = 0;
     loop {
-        let page = match session.store.stored_checkpoints(after).await {
-            // Which one is damaged is for the pass over the ledger to name.
-            Err(ProveError::Checkpoint(error)) => {
-                found.unmet = Some(format!("a stored checkpoint cannot be read: {error}"));
-                break;
-            }
-            page => page.map_err(signing::failure)?,
-        };
+        let page = session.store.stored_checkpoints(after).await;
+        let page = page.map_err(signing::failure)?;
         let Some(last) = page.last() else { break };
         after = last.checkpoint.checkpoint().size();
         for stored in page {
-            let signed = cosigned(session, stored.checkpoint).await?;
+            let signed = cosigned(session, stored.checkpoint, &keys).await?;
             match policy.check(&signed) {
                 Ok(by) => {
                     accepted = Some((signed.clone(), !by.witnesses.is_empty()));

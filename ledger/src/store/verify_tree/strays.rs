@@ -97,18 +97,21 @@ impl TreeCheck {
         snapshot: &mut PgConnection,
     ) -> Result<(), ReadError> {
         let what = "read the cosignatures";
-        let mut after = (i64::MIN, String::new());
+        let mut after = (i64::MIN, String::new(), String::new());
         loop {
             let rows = query(
-                "select s.size, s.vkey, s.line, c.note from ledger.cosignatures s \
-                 left join ledger.checkpoints c on c.ledger_id = s.ledger_id and c.size = s.size \
+                "select s.size, s.vkey, s.line, \
+                        array(select c.note from ledger.checkpoints c \
+                              where c.ledger_id = s.ledger_id and c.size = s.size limit 100) as notes \
+                 from ledger.cosignatures s \
                  where (s.ledger_id = $1 or not exists (select from ledger.heads h where h.ledger_id = s.ledger_id)) \
-                   and (s.size, s.vkey) > ($2, $3) \
-                 order by s.size, s.vkey limit 500",
+                   and (s.size, s.vkey collate \"C\", s.line collate \"C\") > ($2, $3, $4) \
+                 order by s.size, s.vkey collate \"C\", s.line collate \"C\" limit 500",
             )
             .bind(self.ledger.uuid())
             .bind(after.0)
             .bind(&after.1)
+            .bind(&after.2)
             .fetch_all(&mut *snapshot)
             .await
             .map_err(failed(what))?;
@@ -118,28 +121,28 @@ impl TreeCheck {
             after = (
                 last.try_get("size").map_err(failed(what))?,
                 last.try_get("vkey").map_err(failed(what))?,
+                last.try_get("line").map_err(failed(what))?,
             );
             for row in &rows {
                 let size: i64 = row.try_get("size").map_err(failed(what))?;
                 let vkey: &str = row.try_get("vkey").map_err(failed(what))?;
                 let line: &str = row.try_get("line").map_err(failed(what))?;
-                let note: Option<&str> = row.try_get("note").map_err(failed(what))?;
-                if note.is_none() && self.displaced.contains(&size.unsigned_abs()) {
+                let notes: Vec<String> = row.try_get("notes").map_err(failed(what))?;
+                if notes.is_empty() && self.displaced.contains(&size.unsigned_abs()) {
                     // The checkpoint is named.
-                } else if note.is_none() {
+                } else if notes.is_empty() {
                     let why = format!("there is no checkpoint of size {size}, which it is of");
                     self.fault(self.last_checkpoint, How::CosignatureAltered(why), None);
-                } else if let Some(why) = note.and_then(|note| cosignature_fault(vkey, line, note))
-                {
-                    self.fault(size.unsigned_abs(), How::CosignatureAltered(why), None);
+                } else if let Some(why) = cosignature_fault(vkey, line, &notes) {
+                    self.unsigned(size.unsigned_abs(), How::CosignatureAltered(why));
                 }
             }
         }
     }
 }
 
-/// What is wrong with a witness's line on a checkpoint's note.
-fn cosignature_fault(vkey: &str, line: &str, note: &str) -> Option<String> {
+/// What is wrong with a witness's line on each of the notes of its size.
+fn cosignature_fault(vkey: &str, line: &str, notes: &[String]) -> Option<String> {
     let key: VerifierKey = match vkey.parse() {
         Ok(key) => key,
         Err(error) => return Some(words_of(&error)),
@@ -148,10 +151,16 @@ fn cosignature_fault(vkey: &str, line: &str, note: &str) -> Option<String> {
         Ok(signature) => signature,
         Err(error) => return Some(words_of(&error)),
     };
-    let text = Note::parse(note.as_bytes()).map(|note| note.text().to_owned());
-    let verified = text.and_then(|text| {
-        let note = Note::new(text, vec![signature])?;
-        note.verify(std::slice::from_ref(&key)).map(drop)
-    });
-    verified.err().map(|error| words_of(&error))
+    let mut fault = None;
+    for note in notes {
+        let verified = Note::parse(note.as_bytes()).and_then(|note| {
+            let alone = Note::new(note.text().to_owned(), vec![signature.clone()])?;
+            alone.verify(std::slice::from_ref(&key)).map(drop)
+        });
+        match verified {
+            Ok(()) => return None,
+            Err(error) => fault = fault.or_else(|| Some(words_of(&error))),
+        }
+    }
+    fault
 }
