@@ -208,6 +208,41 @@ async fn a_plan_made_by_decisions_goes_on_where_a_killed_run_of_the_one_below_st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_still_does_for_the_plan_below_is_waited_for() {
+    let migration = Migration::start(WorldSpec::seeded(22)).await;
+    let report = migration.dry_run();
+    let base = Plan::of(&report);
+    let go = held(&report).remove(0);
+    migration.approve(&base.hash);
+    let first = migration.sim.hold(Call::EventsDelete, 1, HoldPoint::Before);
+    let mut command = migration.live_command(&base.hash);
+    let began = Running::start(command.args(["--users-at-once", "1"]));
+    first.reached().await;
+    let second = migration.sim.hold(Call::EventsDelete, 1, HoldPoint::Before);
+    let mut command = migration.worker_command("w1");
+    let worker = Running::start(command.args(["--users-at-once", "1"]));
+    second.reached().await;
+    began.kill();
+    first.release();
+
+    by(&migration, RUNNER, &strs(&decide(&go.1, "delete"))).ok();
+    let plan = migration.log(&["plan.sealed"]).pop().unwrap()["payload"]["plan"].clone();
+    let plan = plan.as_str().unwrap().to_owned();
+    migration.approve(&plan);
+    let run = Running::start(&mut migration.live_command(&plan));
+    second.release();
+    let run = run.output().await;
+    assert_eq!(run.exit, 0, "{run:?}");
+    drop(worker.output().await);
+    let mut all = base.deletes.clone();
+    all.insert(go);
+    assert_gone(&migration, &all);
+    migration.assert_ledger_accounts_for_all();
+    assert_eq!(migration.loss()["scopes"]["calendar"]["verdict"], "none");
+    migration.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_to_go_by_decision_and_changed_since_is_left_alone() {
     let migration = Migration::start(WorldSpec::seeded(3)).await;
     let report = migration.dry_run();

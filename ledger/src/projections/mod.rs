@@ -14,6 +14,7 @@ pub mod fold;
 pub mod loss;
 pub mod overlay;
 pub mod plan;
+mod progress;
 pub mod report;
 pub mod sample;
 pub mod sign_off;

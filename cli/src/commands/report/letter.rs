@@ -1,7 +1,7 @@
 //! `ledger report letter`: what a user is told, in plain words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cleanup_worker::executors::label_signal;
 use ledger::domain::custody::State;
@@ -13,7 +13,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 use super::{Answer, Basis, Made, basis, refuse_existing, tell, write};
 use crate::args::{LetterFormat, ReportLetter};
-use crate::commands::review::{Folded, folded, user_words, users_named};
+use crate::commands::review::{folded, user_words, users_named};
 use crate::commands::{Common, erase};
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
@@ -70,26 +70,42 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         return Err(Failure::new(Exit::Unknown, what)
             .hint("LEDGER_KEK or the key file of this ledger is needed, or `ledger verify` names what is damaged"));
     }
+    let review = folded.deletions.review(&folded.custody, &Part::default());
+    let kept_until = retentions(&session.store).await.map_err(erase::failure)?;
+    let writer = Writer {
+        common,
+        session: &session,
+        basis: &basis,
+        args,
+        kept_until,
+    };
     if let Some(user) = args.user.as_deref() {
         let users = users_named(&folded.deletions, Some(user))?.unwrap_or_default();
-        let one = one(users)?;
-        let written = one_letter(
-            common,
-            &session,
-            (&folded, &basis),
-            args,
-            &one,
-            args.out.as_deref(),
-        );
-        let written = written.await?;
+        let subject = one(users)?.to_string();
+        let mut told = by_user(&review);
+        let about = told.remove(subject.as_str()).unwrap_or_default();
+        let written = writer.letter(&subject, &about, args.out.as_deref()).await?;
         session.close().await;
         tell(common, written.as_ref())?;
         return Ok(Exit::Yes);
     }
     let folder = args.out.clone().unwrap_or_default();
-    let written = all_letters(common, &session, (&folded, &basis), args, &folder).await;
+    let what = format!("make the folder {}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(environment(what))?;
+    let ending = match args.format {
+        LetterFormat::Text => "txt",
+        LetterFormat::Html => "html",
+    };
+    let mut written = Vec::new();
+    for (subject, about) in by_user(&review) {
+        let user: Subject = subject.parse().map_err(Failure::usage)?;
+        // No address in a file's name.
+        let name = format!("letter-{}.{ending}", user.uuid().as_hyphenated());
+        let path = folder.join(name);
+        refuse_existing(Some(&path))?;
+        written.extend(writer.letter(subject, &about, Some(&path)).await?);
+    }
     session.close().await;
-    let written = written?;
     if common.json {
         output::json(&written)?;
     } else {
@@ -100,6 +116,33 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         ))?;
     }
     Ok(Exit::Yes)
+}
+
+/// What the review says of one user.
+#[derive(Default)]
+struct About<'a> {
+    items: Vec<&'a ItemLine>,
+    user: Option<&'a UserLine>,
+    /// The user could not be reached.
+    unreachable: bool,
+}
+
+/// Everybody of whom something was found, or who could not be reached.
+fn by_user(review: &Review) -> BTreeMap<&str, About<'_>> {
+    let mut users: BTreeMap<&str, About<'_>> = BTreeMap::new();
+    for item in &review.items {
+        for user in &item.users {
+            let about = users.entry(&user.subject).or_default();
+            about.items.push(item);
+            about.user = Some(user);
+        }
+    }
+    for user in &review.unreachable {
+        let about = users.entry(&user.subject).or_default();
+        about.user = Some(user);
+        about.unreachable = true;
+    }
+    users
 }
 
 /// A letter goes to one person.
@@ -115,75 +158,49 @@ fn one(users: BTreeSet<Subject>) -> Result<Subject, Failure> {
     }
 }
 
-async fn all_letters(
-    common: &Common<'_>,
-    session: &Session,
-    told: (&Folded, &Basis),
-    args: &ReportLetter,
-    folder: &Path,
-) -> Result<Vec<Answer>, Failure> {
-    let what = format!("make the folder {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(environment(what))?;
-    let review = told.0.deletions.review(&told.0.custody, &Part::default());
-    let of_items = review.items.iter().flat_map(|item| &item.users);
-    let users: BTreeSet<&str> = of_items
-        .chain(&review.unreachable)
-        .map(|user| user.subject.as_str())
-        .collect();
-    let ending = match args.format {
-        LetterFormat::Text => "txt",
-        LetterFormat::Html => "html",
-    };
-    let mut written = Vec::new();
-    for user in users {
-        let user: Subject = user.parse().map_err(Failure::usage)?;
-        // No address in a file's name.
-        let name = format!("letter-{}.{ending}", user.uuid().as_hyphenated());
-        let path: PathBuf = folder.join(name);
-        refuse_existing(Some(&path))?;
-        written.extend(one_letter(common, session, told, args, &user, Some(&path)).await?);
-    }
-    Ok(written)
+/// What all letters share.
+struct Writer<'a> {
+    common: &'a Common<'a>,
+    session: &'a Session,
+    basis: &'a Basis,
+    args: &'a ReportLetter,
+    /// Until when each kind of item is kept.
+    kept_until: BTreeMap<String, Timestamp>,
 }
 
-async fn one_letter(
-    common: &Common<'_>,
-    session: &Session,
-    (folded, basis): (&Folded, &Basis),
-    args: &ReportLetter,
-    user: &Subject,
-    out: Option<&Path>,
-) -> Result<Option<Answer>, Failure> {
-    let part = Part {
-        users: Some(BTreeSet::from([user.clone()])),
-        ..Part::default()
-    };
-    let review = folded.deletions.review(&folded.custody, &part);
-    let kind = review.items.first().and_then(|item| kind_of(item));
-    let kept_until = retentions(&session.store).await.map_err(erase::failure)?;
-    let until = kind.as_ref().and_then(|kind| kept_until.get(kind));
-    let undo = match until {
-        None => Undo::NoDay,
-        Some(until) if *until <= basis.as_of.recorded_at => Undo::Over(*until),
-        Some(until) => Undo::Until(*until),
-    };
-    let rests_on = review.items.iter().flat_map(|item| {
-        let outcome = item.outcome.as_ref().map(|outcome| outcome.entry.seq);
-        [item.found.as_ref().map(|found| found.seq), outcome]
-    });
-    let rests_on = rests_on.flatten().collect();
-    let letter = Letter::of(user, &review, basis, undo, args.contact.as_deref());
-    let (format, text) = match args.format {
-        LetterFormat::Text => ("text", letter.text()),
-        LetterFormat::Html => ("html", letter.page()),
-    };
-    let made = Made {
-        what: "letter",
-        format,
-        rests_on,
-        user: Some(user.to_string()),
-    };
-    write(common, session, basis, made, out, &text).await
+impl Writer<'_> {
+    async fn letter(
+        &self,
+        subject: &str,
+        about: &About<'_>,
+        out: Option<&Path>,
+    ) -> Result<Option<Answer>, Failure> {
+        let kind = about.items.first().and_then(|item| kind_of(item));
+        let until = kind.and_then(|kind| self.kept_until.get(&kind));
+        let undo = match until {
+            None => Undo::NoDay,
+            Some(until) if *until <= self.basis.as_of.recorded_at => Undo::Over(*until),
+            Some(until) => Undo::Until(*until),
+        };
+        let rests_on = about.items.iter().flat_map(|item| {
+            let outcome = item.outcome.as_ref().map(|outcome| outcome.entry.seq);
+            [item.found.as_ref().map(|found| found.seq), outcome]
+        });
+        let rests_on = rests_on.flatten().collect();
+        let contact = self.args.contact.as_deref();
+        let letter = Letter::of(subject, about, self.basis, undo, contact);
+        let (format, text) = match self.args.format {
+            LetterFormat::Text => ("text", letter.text()),
+            LetterFormat::Html => ("html", letter.page()),
+        };
+        let made = Made {
+            what: "letter",
+            format,
+            rests_on,
+            user: Some(subject.to_owned()),
+        };
+        write(self.common, self.session, self.basis, made, out, &text).await
+    }
 }
 
 fn kind_of(item: &ItemLine) -> Option<String> {
@@ -213,32 +230,31 @@ impl Line {
 
 impl<'a> Letter<'a> {
     fn of(
-        user: &Subject,
-        review: &Review,
+        subject: &str,
+        about: &About<'_>,
         basis: &'a Basis,
         undo: Undo,
         contact: Option<&'a str>,
     ) -> Self {
-        let subject = user.to_string();
-        let of_items = review.items.iter().flat_map(|item| &item.users);
-        let is_it = |line: &&UserLine| line.subject == subject;
-        let line = of_items.chain(&review.unreachable).find(is_it);
-        let unreachable = review.unreachable.iter().find(is_it);
-        let kind = review.items.first().and_then(kind_of);
+        let kind = about.items.first().and_then(|item| kind_of(item));
+        let reason = about.user.and_then(|user| user.reason.clone());
         let mut letter = Self {
-            to: line.map_or(subject.clone(), user_words),
+            to: about.user.map_or(subject.to_owned(), user_words),
             basis,
             kind: kind.map_or("item".to_owned(), |kind| kind.replace('-', " ")),
-            unreachable: unreachable.map(|user| user.reason.clone().unwrap_or_default()),
+            unreachable: about.unreachable.then(|| reason.unwrap_or_default()),
             removed: Vec::new(),
             kept: BTreeMap::new(),
             uncovered: Vec::new(),
             uncertain: 0,
             undo,
             contact,
-            reference: user.uuid().as_hyphenated().to_string(),
+            reference: subject
+                .split_once(':')
+                .map_or(subject, |(_, uuid)| uuid)
+                .to_owned(),
         };
-        for item in &review.items {
+        for item in &about.items {
             letter.add(item);
         }
         letter.removed.sort();

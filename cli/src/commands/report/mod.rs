@@ -142,10 +142,10 @@ async fn deletions(common: &Common<'_>, args: &ReportDeletions) -> Result<Exit, 
         selection.insert("plan".to_owned(), plan.to_string());
         part.plan = Some(plan);
     }
-    let format = if common.json {
-        Format::Json
-    } else {
-        args.format
+    // With a file, `--json` is about the answer and not about the file.
+    let format = match (common.json, &args.out) {
+        (true, None) => Format::Json,
+        _ => args.format,
     };
     let basis = basis(&session, &folded, selection).await?;
     let size = basis.checkpoint.as_ref().map(|tree| tree.size);
@@ -255,7 +255,16 @@ async fn write(
     };
     let seq = export::record(common, session, entry).await?;
     let Some((draft, path)) = draft.zip(out) else {
-        output::text(text)?;
+        if common.json && made.format != "json" {
+            output::json(&serde_json::json!({
+                "format": made.format,
+                "text": text,
+                "seq": seq,
+                "sha256": sha256,
+            }))?;
+        } else {
+            output::text(text)?;
+        }
         return Ok(None);
     };
     draft.rename()?;
