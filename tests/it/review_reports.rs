@@ -101,7 +101,7 @@ async fn a_report_adds_up_in_each_form_and_is_itself_recorded() {
     );
 
     let rows = records(&text);
-    let of = |row: &str| rows.iter().filter(move |found| found["row"] == row);
+    let of = |row: &'static str| rows.iter().filter(move |found| found["row"] == row);
     let number = |row: &BTreeMap<String, String>, name: &str| row[name].parse::<u64>().unwrap();
     let total = of("total").next().unwrap();
     assert_eq!(of("item").count() as u64, number(total, "found"));
@@ -370,4 +370,43 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
         .ok()
         .stdout;
     assert!(text.contains(ranked[0].1.as_str()), "{text}");
+
+    // Live: each is as the log says, by reads alone, until one is put back behind the log's back.
+    let look = |json: bool| {
+        let arguments = ["review", "sample", "--seed", "audit 7", "--live"];
+        let mut command = migration.world.command(arguments);
+        command
+            .envs(migration.sim.env())
+            .args(json.then_some("--json"));
+        crate::world::output(&mut command)
+    };
+    let writes = migration.sim.calendar_writes().len();
+    let seen = look(true).ok().json();
+    let mut looks = Vec::new();
+    for picked in seen["picked"].as_array().unwrap() {
+        looks.extend(picked["looks"].as_array().unwrap());
+    }
+    for word in ["gone", "there"] {
+        assert!(looks.iter().any(|look| look["seen"] == word), "{seen}");
+    }
+    for look in looks {
+        let expected = &look["expected"];
+        assert!(expected.is_null() || *expected == look["seen"], "{look}");
+    }
+    assert_eq!(migration.sim.calendar_writes().len(), writes);
+    let items = seen["picked"][0]["items"].as_array().unwrap();
+    let one = items.iter().find(|item| item["state"] == "deleted");
+    let text = |name: &str| one.unwrap()[name].as_str().unwrap();
+    let back = json!({"status": "confirmed"});
+    assert!(
+        migration
+            .sim
+            .edit_event(text("calendar"), text("event_id"), &back)
+    );
+    let other = look(false);
+    assert_eq!(other.exit, 1, "{other:?}");
+    assert!(
+        other.stdout.contains("now there, NOT AS THE LOG SAYS"),
+        "{other:?}"
+    );
 }

@@ -130,6 +130,12 @@ pub(crate) struct ReviewSample {
     /// Only items of this plan: its hash, or at least its first 8 digits
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
+    /// Read the picked users' items again, now and where they lie; with the environment of a cleanup
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// v1's table of users, where both exist: perm_users or users
+    #[arg(long, value_name = "TABLE", requires = "live")]
+    pub(crate) users_table: Option<String>,
 }
 
 fn disposition(text: &str) -> Result<Disposition, String> {

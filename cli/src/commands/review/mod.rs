@@ -6,6 +6,7 @@ mod decide;
 mod deletions;
 mod explain;
 mod list;
+mod look;
 mod sample;
 mod sign_off;
 

@@ -8,9 +8,10 @@ use ledger::projections::deletions::{ItemLine, Part, UserLine};
 use ledger::projections::fold::At;
 use ledger::projections::plan;
 use ledger::projections::sample::pick;
+use ledger::store::Clock;
 use serde::Serialize;
 
-use super::{Common, folded, plan_failure, user_words};
+use super::{Common, folded, look, plan_failure, user_words};
 use crate::args::ReviewSample;
 use crate::commands::word;
 use crate::exit::{Exit, Failure};
@@ -34,6 +35,9 @@ struct Picked {
     user: UserLine,
     states: BTreeMap<String, u64>,
     items: Vec<ItemLine>,
+    /// What was seen of each just now, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looks: Option<Vec<look::Look>>,
 }
 
 const METHOD: &str = "the smallest SHA-256(\"ledger-sample-v1\" || 0x00 || seed || 0x00 || subject) of the candidates";
@@ -46,6 +50,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
         let plan = plan::find(&session.store, name).await;
         part.plan = Some(plan.map_err(plan_failure)?);
     }
+    let clock = session.store.clock().clone();
     session.close().await;
     if let Some(text) = &args.run {
         let run: RunId = text.parse().map_err(Failure::usage)?;
@@ -68,7 +73,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
         users.map(|user| user.subject.parse::<Subject>()).collect();
     let candidates = candidates.map_err(Failure::usage)?;
     let picked = pick(&args.seed, &candidates, args.users);
-    let answer = Answer {
+    let mut answer = Answer {
         as_of: folded.pass.last.map_or(0, |(seq, _)| seq),
         seed: args.seed.clone(),
         method: METHOD,
@@ -83,6 +88,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
             })
             .collect(),
     };
+    let looked = match args.live {
+        true => answer.look(common, args, clock).await?,
+        false => Exit::Yes,
+    };
     if common.json {
         output::json(&answer)?;
     } else {
@@ -91,7 +100,17 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
         }
     }
     let whole = review.unreadable == 0 && folded.pass.damaged == 0;
-    Ok(if whole { Exit::Yes } else { Exit::Unknown })
+    Ok(if whole { looked } else { Exit::Unknown })
+}
+
+fn seen_words(look: &look::Look) -> String {
+    let why = look.why.as_ref().map(|why| format!(": {why}"));
+    let verdict = if look.is_as_expected() {
+        ""
+    } else {
+        ", NOT AS THE LOG SAYS"
+    };
+    format!("; now {}{}{verdict}", look.seen, why.unwrap_or_default())
 }
 
 impl Picked {
@@ -107,11 +126,36 @@ impl Picked {
             user: user.unwrap_or_default(),
             states,
             items,
+            looks: None,
         }
     }
 }
 
 impl Answer {
+    /// Reads the picked users' items again, where they lie.
+    async fn look(
+        &mut self,
+        common: &Common<'_>,
+        args: &ReviewSample,
+        clock: Clock,
+    ) -> Result<Exit, Failure> {
+        let items = self.picked.iter().flat_map(|picked| &picked.items);
+        let kinds = items.filter_map(|item| item.subject.split_once(':'));
+        let kinds: BTreeSet<String> = kinds.map(|(kind, _)| kind.to_owned()).collect();
+        let executor = look::executor(common, &kinds, args.users_table.clone(), clock).await?;
+        let mut exit = Exit::Yes;
+        for picked in &mut self.picked {
+            let looks = look::look(executor.as_ref(), &picked.items).await;
+            exit = match (exit, look::exit(&looks)) {
+                (Exit::No, _) | (_, Exit::No) => Exit::No,
+                (Exit::Unknown, _) | (_, Exit::Unknown) => Exit::Unknown,
+                _ => Exit::Yes,
+            };
+            picked.looks = Some(looks);
+        }
+        Ok(exit)
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!(
@@ -148,10 +192,14 @@ impl Answer {
                     .map(|it| &it.entry)
                     .or(item.found.as_ref());
                 let seq = outcome.map_or(0, |entry| entry.seq);
+                let looks = picked.looks.iter().flatten();
+                let seen = looks.filter(|look| look.subject == item.subject);
+                let seen: Vec<String> = seen.map(seen_words).collect();
                 lines.push(format!(
-                    "  {}: {what}{} in {place} (entry {seq})",
+                    "  {}: {what}{} in {place} (entry {seq}){}",
                     word(&item.state),
-                    date.unwrap_or_default()
+                    date.unwrap_or_default(),
+                    seen.concat()
                 ));
             }
         }
