@@ -109,11 +109,21 @@ impl Migration {
 
     /// `ledger worker calendar`, until there is no run any more.
     pub(crate) fn worker_command(&self, name: &str) -> Command {
-        let mut command = self
-            .world
-            .command(["worker", "calendar", "--json", "--until-idle"]);
+        let actor = format!("worker:{name}");
+        self.with_services(&[
+            "worker",
+            "calendar",
+            "--json",
+            "--until-idle",
+            "--as",
+            &actor,
+        ])
+    }
+
+    /// Any command that works on calendars, with what all of them are told.
+    pub(crate) fn with_services(&self, arguments: &[&str]) -> Command {
+        let mut command = self.world.command(arguments);
         command
-            .args(["--as", &format!("worker:{name}")])
             .arg("--log-dir")
             .arg(self.logs())
             .args(self.told())
