@@ -124,11 +124,11 @@ impl Projection for CustodyFold {
             Event::RunFinished(_) => self.rest_on(decoded),
             Event::ContainerListed(listed) => self.listed(decoded, listed),
             Event::ItemFound(found) if is_calendar(decoded) => self.found(decoded, found),
-            Event::ItemDecided(decided) if is_calendar(decoded) => {
+            Event::ItemDecided(taken) if is_calendar(decoded) => {
                 self.trace(decoded);
                 if let Some(run) = decoded.entry.run {
                     let run = self.dry_runs.entry(run).or_default();
-                    run.decided.push(Decided::new(decoded, decided));
+                    run.decided.push(Decided::new(decoded, taken));
                 }
             }
             Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
@@ -421,12 +421,11 @@ impl CustodyFold {
         if !is_sound {
             return;
         }
-        let decided = run.decided.into_iter();
-        let decided: BTreeMap<Subject, Decision> = decided
-            .map(|decided| (decided.subject, decided.decision))
-            .collect();
+        let taken = run.decided.into_iter();
+        let taken: BTreeMap<Subject, Decision> =
+            taken.map(|one| (one.subject, one.decision)).collect();
         for line in found {
-            let fact = match decided.get(&line.subject) {
+            let fact = match taken.get(&line.subject) {
                 Some(Decision::Delete) => Fact::Found(Disposition::Delete),
                 Some(Decision::Keep) => Fact::Excluded,
                 None => continue,

@@ -208,7 +208,7 @@ impl DeletionsFold {
         match event {
             Event::ItemDeleteIntended(intent) => item.intended(entry, intent),
             Event::ItemDeleted(deleted) => {
-                item.outcome = Some(OutcomeLine::deleted(entry, deleted))
+                item.outcome = Some(OutcomeLine::deleted(entry, deleted));
             }
             Event::ItemDeleteFailed(failed) => {
                 item.outcome = Some(OutcomeLine::failed(entry, failed));
@@ -223,8 +223,8 @@ impl DeletionsFold {
                 });
             }
             Event::ItemObserved(seen) => item.observed = Some(seen.observation),
-            Event::ItemDecided(decided) => {
-                let line = DecisionLine::from(&Decided::new(decoded, decided));
+            Event::ItemDecided(taken) => {
+                let line = DecisionLine::from(&Decided::new(decoded, taken));
                 item.decisions
                     .extend(decoded.entry.run.map(|run| (run, line)));
             }

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::super::fold::Unreadable;
 use super::super::testing::{Log, item, run};
 use super::*;
-use crate::domain::event::UserFound;
+use crate::domain::event::{GoneHow, NotGone, UserFound};
 
 fn user() -> Subject {
     Subject::new("user", Uuid::from_u128(5)).unwrap()

@@ -236,13 +236,13 @@ impl HistoryFold {
         let entry = Reference::to(decoded);
         match event {
             Event::ItemFound(found) => self.found(decoded, found),
-            Event::ItemDecided(decided) => {
+            Event::ItemDecided(taken) => {
                 if let Some(run) = decoded.entry.run {
                     let (_, decisions) = self.waiting.entry(run).or_default();
                     decisions.push(self.history.decisions.len());
                 }
-                let decided = Decided::new(decoded, decided);
-                self.history.decisions.push((&decided).into());
+                let line = (&Decided::new(decoded, taken)).into();
+                self.history.decisions.push(line);
             }
             Event::ItemDeleteIntended(intent) => self.history.attempts.push(AttemptLine {
                 entry,

@@ -47,14 +47,14 @@ pub struct Decided {
 }
 
 impl Decided {
-    pub(super) fn new(decoded: &Decoded, decided: &ItemDecided) -> Self {
+    pub(super) fn new(decoded: &Decoded, taken: &ItemDecided) -> Self {
         let entry = &decoded.entry;
         Self {
             subject: entry.subject.clone(),
-            plan: decided.plan,
-            decision: decided.decision,
+            plan: taken.plan,
+            decision: taken.decision,
             by: entry.actor.clone(),
-            reason: decided.reason.clone(),
+            reason: taken.reason.clone(),
             id: entry.id,
             seq: entry.seq,
             hash: decoded.hash,
@@ -115,6 +115,9 @@ pub fn base_of(sealed: &PlanSealed) -> Result<Option<Hash>, OverlayError> {
 }
 
 /// SHA-256 of the canonical JSON array of `[subject, decision, hash of the entry]`, sorted by subject.
+///
+/// # Panics
+/// Never: texts have a canonical form.
 pub fn digest<'a>(decisions: impl IntoIterator<Item = &'a Decided>) -> Hash {
     let mut lines: Vec<_> = decisions
         .into_iter()

@@ -26,6 +26,9 @@ impl DeletionsFold {
     /// The statement about a run as the log is now; `None` where no run of this id was started. It names the run's begin and
     /// end, and of each item that the run found or worked on the entries about it, whichever run they are of: what happens to
     /// the item later makes another statement. A later plan that finds the item again does not, unless its state changes.
+    ///
+    /// # Panics
+    /// Never: texts and counts of attempts have a canonical form.
     pub fn statement(&self, run: RunId, custody: &CustodyFold) -> Option<Statement> {
         let line = self.runs.get(&run)?;
         let plans = self.plan_of(run).map(|plan| self.with_those_below(plan));
