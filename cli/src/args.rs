@@ -2,6 +2,8 @@
 
 mod export;
 mod proof;
+mod report;
+mod review;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
+pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
+pub(crate) use self::review::{
+    Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSample, ReviewSignOff,
+};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
 #[derive(Debug, Parser)]
@@ -74,6 +80,9 @@ pub(crate) enum Command {
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
+    /// What goes out to people: the report of deletions, and a letter to each user
+    #[command(subcommand)]
+    Report(Report),
     /// Watch other ledgers: cosign their checkpoints where each extends the last
     Witness(Witness),
     /// Destroy all that is held on an owner: ask for it, and, when two persons have approved, do it
@@ -462,25 +471,4 @@ pub(crate) struct Witness {
     /// Folder of the key and of what was cosigned; `witness` below LEDGER_HOME, if left out
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-}
-
-/// `ledger review`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Review {
-    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
-    Deletions(ReviewDeletions),
-}
-
-/// `ledger review deletions`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ReviewDeletions {
-    /// Only items that this run found or worked on
-    #[arg(long, value_name = "UUID")]
-    pub(crate) run: Option<String>,
-    /// Only items of this user: e-mail, id in the retired system, or subject
-    #[arg(long, value_name = "EMAIL|UUID")]
-    pub(crate) user: Option<String>,
-    /// As the ledger was at this number or time
-    #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) as_of: Option<String>,
 }

@@ -38,6 +38,8 @@ mod made_up;
 mod memory;
 mod prove;
 mod publish;
+mod review;
+mod review_reports;
 mod schema;
 mod tamper;
 mod tamper_proof;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cleanup_worker::engine::canary;
 use ledger::domain::id::Timestamp;
 use ledger::domain::identify::Disposition;
+use ledger::domain::review::Decision;
 use ledger::projections::approve::{ApproveError, Approved, approve};
 use ledger::projections::erasure::{self, ErasureError};
 use ledger::projections::plan::{self, PlanError, SealedPlan};
@@ -93,6 +94,12 @@ struct Shown {
     sealed_seq: u64,
     sealed_at: String,
     made_by: Vec<String>,
+    /// The plan that it was made of by decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+    /// Decisions in it, by who took them and what was decided.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    decided: BTreeMap<String, BTreeMap<Decision, u64>>,
     items: u64,
     /// Items by class and disposition.
     classes: BTreeMap<String, BTreeMap<Disposition, u64>>,
@@ -147,12 +154,19 @@ impl Shown {
                 dates.extend(item.date.clone());
             }
         }
+        let mut decided: BTreeMap<String, BTreeMap<Decision, u64>> = BTreeMap::new();
+        for decision in &plan.decisions {
+            let by = decided.entry(decision.by.to_string()).or_default();
+            *by.entry(decision.decision).or_default() += 1;
+        }
         Self {
             plan: plan.hash.to_string(),
             subject: plan.subject.to_string(),
             sealed_seq: plan.entry.seq,
             sealed_at: plan.entry.recorded_at.to_string(),
             made_by: plan.makers.iter().map(ToString::to_string).collect(),
+            base: plan.below.first().map(ToString::to_string),
+            decided,
             items: plan.items.len() as u64,
             classes,
             dispositions,
@@ -180,9 +194,19 @@ impl Shown {
                 self.sealed_at,
                 self.sealed_seq
             ),
-            String::new(),
-            row("", |disposition| disposition.name().to_owned()),
         ];
+        if let Some(base) = &self.base {
+            lines.push(format!("made of plan {base} by decisions"));
+        }
+        for (by, counts) in &self.decided {
+            let counts = counts.iter();
+            let counts: Vec<String> = counts
+                .map(|(decision, count)| format!("{count} to {}", decision.name()))
+                .collect();
+            lines.push(format!("decided by {by}: {}", counts.join(", ")));
+        }
+        lines.push(String::new());
+        lines.push(row("", |disposition| disposition.name().to_owned()));
         let count = |counts: &BTreeMap<Disposition, u64>, disposition| {
             counts
                 .get(&disposition)

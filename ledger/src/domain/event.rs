@@ -21,6 +21,7 @@ pub use super::export::ExportMade;
 use super::hash::Hash;
 use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
 use super::identify::Disposition;
+pub use super::review::{ItemDecided, ReviewSignedOff};
 
 /// `ledger.created`: entry 1, about the ledger itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -166,7 +167,8 @@ pub struct ItemFound {
 pub struct PlanSealed {
     /// Hash of the plan, see `chain::plan`.
     pub plan: Hash,
-    /// The header as it is hashed: policy digest, digests of the exports seen, options.
+    /// The header as it is hashed: policy digest, digests of the exports seen, options. Of a plan made by decisions about
+    /// another one also `base`, that plan, and `decisions`, their digest.
     pub header: BTreeMap<String, String>,
     /// Items, counted before and apart from their classification.
     pub items: u64,
@@ -221,7 +223,7 @@ pub struct CanaryReleased {
 /// `run.started`: a command that acts has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStarted {
-    /// `dry_run`, `cleanup` or `restore`.
+    /// `dry_run`, `cleanup`, `restore` or `review`.
     pub verb: String,
     /// The plan that it executes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -472,6 +474,10 @@ events! {
     ItemHeld(ItemHeld) = "item.held", sealed;
     /// Looked at again.
     ItemObserved(ItemObserved) = "item.observed", sealed;
+    /// A person decided about what was held.
+    ItemDecided(ItemDecided) = "item.decided", sealed;
+    /// A person closes a run.
+    ReviewSignedOff(ReviewSignedOff) = "review.signed_off", plain;
     /// A key signs checkpoints.
     CheckpointKeyAdded(CheckpointKeyAdded) = "checkpoint_key.added", plain;
     /// A key signs no more.
@@ -550,7 +556,7 @@ mod tests {
         for (name, schema, _) in TYPES {
             name.parse::<EventType>().unwrap();
             assert_eq!(*schema, 1);
-            let irregular = ["found", "held", "made", "overridden", "set"];
+            let irregular = ["found", "held", "made", "overridden", "set", "signed_off"];
             let past = name.ends_with("ed") || irregular.iter().any(|end| name.ends_with(end));
             assert!(past, "{name}");
         }

@@ -12,4 +12,5 @@ pub mod hash;
 pub mod id;
 pub mod identify;
 pub mod policy;
+pub mod review;
 pub mod verdict;

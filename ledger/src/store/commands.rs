@@ -522,4 +522,25 @@ impl Store {
         }
         transaction.commit().await.map_err(failed(what))
     }
+
+    /// Whether somebody holds a command of a run, or held one so shortly ago without giving it back that what was sent then may
+    /// still arrive.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_worked_on(&self, run: RunId, grace: Duration) -> Result<bool, CommandError> {
+        let what = "ask who works on a run";
+        query(
+            "select exists (select from ledger_work.leases \
+                where ledger_id = $1 and name like 'command/' || $2::text || '/%' \
+                    and expires_at > clock_timestamp() - make_interval(secs => $3)) as held",
+        )
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .bind(grace.as_secs_f64())
+        .fetch_one(self.pool())
+        .await
+        .and_then(|row| row.try_get("held"))
+        .map_err(failed(what))
+    }
 }

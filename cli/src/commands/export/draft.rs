@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Failure, environment};
 
 /// Payloads are nobody else's; tiles and checkpoints are for everybody.
-pub(super) const PRIVATE: u32 = 0o600;
+pub(in crate::commands) const PRIVATE: u32 = 0o600;
 pub(super) const PUBLIC: u32 = 0o644;
 
 /// A whole file that has not got its name yet; it is removed where it never does.
-pub(super) struct Draft {
+pub(in crate::commands) struct Draft {
     from: PathBuf,
     to: PathBuf,
     renamed: bool,
@@ -20,7 +20,11 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Writes it beside its place.
-    pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, Failure> {
+    pub(in crate::commands) fn write(
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+    ) -> Result<Self, Failure> {
         let what = format!("write {}", path.display());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = Self {
@@ -40,7 +44,7 @@ impl Draft {
     }
 
     /// Gives it its name.
-    pub(super) fn rename(mut self) -> Result<(), Failure> {
+    pub(in crate::commands) fn rename(mut self) -> Result<(), Failure> {
         let what = format!("write {}", self.to.display());
         fs::rename(&self.from, &self.to).map_err(environment(what))?;
         self.renamed = true;
