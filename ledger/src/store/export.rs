@@ -121,7 +121,6 @@ impl Store {
         if leaves.is_empty() {
             return Err(ExportError::Nothing { size });
         }
-        self.grow_tree().await?;
         let recipe = multiproof::recipe(&leaves, size).map_err(ProveError::Tree)?;
         let proof = self.stored_proof(&recipe).await?;
         let Proved { checkpoint, keys } = proved;

@@ -17,6 +17,7 @@ pub mod export;
 mod guards;
 pub mod identity;
 pub mod keys;
+pub mod lag;
 pub mod lease;
 pub mod migrate;
 pub mod payload;
