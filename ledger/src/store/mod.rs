@@ -4,6 +4,7 @@
 
 mod aead;
 pub mod append;
+pub mod bundle_file;
 pub mod catalogue;
 pub mod checkpoint;
 mod checkpoint_rows;
