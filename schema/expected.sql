@@ -129,6 +129,19 @@ table ledger.tree owner ledger_owner
     CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON ledger.tree FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() (always)
     grant select to ledger_reader
     grant select to ledger_writer
+table ledger_work.commands owner ledger_owner
+    ledger_id uuid not null
+    run uuid not null
+    subject text not null
+    position bigint not null
+    settles boolean not null default false
+    taken bigint not null default 0
+    is_done boolean not null default false
+    left_over bigint not null default 0
+    result text
+    constraint commands_pkey PRIMARY KEY (ledger_id, run, subject)
+    grant delete, insert, select, update to ledger_writer
+    grant select to ledger_reader
 table ledger_work.leases owner ledger_owner
     ledger_id uuid not null
     name text not null
@@ -136,6 +149,21 @@ table ledger_work.leases owner ledger_owner
     holder text not null
     expires_at timestamp with time zone not null
     constraint leases_pkey PRIMARY KEY (ledger_id, name)
+    grant delete, insert, select, update to ledger_writer
+    grant select to ledger_reader
+table ledger_work.runs owner ledger_owner
+    ledger_id uuid not null
+    run uuid not null
+    plan bytea not null
+    told text not null
+    interval_ms bigint not null
+    next_start_at timestamp with time zone not null default clock_timestamp()
+    first_only bigint
+    stopped text
+    ended bigint not null default 0
+    bad bigint not null default 0
+    is_open boolean not null default true
+    constraint runs_pkey PRIMARY KEY (ledger_id, run)
     grant delete, insert, select, update to ledger_writer
     grant select to ledger_reader
 function ledger.announced(p_ledger uuid) returns jsonb owner ledger_owner set search_path=pg_catalog, pg_temp md5 d98ed06d4c1d3c897f7f6c18117a5125

@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Find and delete what the retired system left behind
     #[command(subcommand)]
     Cleanup(Cleanup),
+    /// More hands for live runs that are under way
+    #[command(subcommand)]
+    Worker(Worker),
     /// The whole story on simulators: cleanup, faults, a kill, the answers, an intruder
     Demo(Demo),
     /// Approve a plan that somebody else made, for 24 hours, or a requested erasure, for 7 days
@@ -207,6 +210,39 @@ pub(crate) struct CleanupCalendar {
     /// Execute this approved plan: its hash, or at least its first 8 digits
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
+    #[command(flatten)]
+    pub(crate) sources: CalendarSources,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    /// Rules of identification, instead of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) caution: Caution,
+}
+
+/// `ledger worker`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Worker {
+    /// v1's events in users' Google calendars
+    Calendar(Box<WorkerCalendar>),
+}
+
+/// `ledger worker calendar`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WorkerCalendar {
+    #[command(flatten)]
+    pub(crate) sources: CalendarSources,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    /// End when no run is under way, instead of waiting for the next
+    #[arg(long)]
+    pub(crate) until_idle: bool,
+}
+
+/// Where the calendars' executor reads.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CalendarSources {
     /// An export of v2 (ZIP or folder); give production and development. For a live run not older
     /// than --v2-max-age
     #[arg(long = "v2-export", value_name = "PATH")]
@@ -220,24 +256,43 @@ pub(crate) struct CleanupCalendar {
     /// When v1 stopped writing; the time of going live, if left out
     #[arg(long, value_name = "TIME")]
     pub(crate) freeze: Option<String>,
-    /// Users start this far apart
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
-    pub(crate) user_interval: Duration,
-    /// Users worked on at the same time
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) users_at_once: usize,
-    /// Rules of identification, instead of the built-in ones
-    #[arg(long, value_name = "FILE")]
-    pub(crate) policy: Option<PathBuf>,
     /// v1's table of users, where both exist: perm_users or users
     #[arg(long, value_name = "TABLE")]
     pub(crate) users_table: Option<String>,
-    /// Run before go-live + 24 h, or without --go-live, for this reason; it is recorded
-    #[arg(long, value_name = "REASON")]
-    pub(crate) r#override: Option<String>,
+}
+
+/// How fast it goes, and where it writes what it did.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pace {
+    /// Users start this far apart, over all workers of a run
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) user_interval: Duration,
+    /// Users worked on at the same time, by this process
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) users_at_once: usize,
     /// Folder for the run's log file
     #[arg(long, value_name = "DIR", default_value = "logs")]
     pub(crate) log_dir: PathBuf,
+    /// Name users' addresses in the log file, which only its owner can read
+    #[arg(long)]
+    pub(crate) log_emails: bool,
+}
+
+/// What keeps a live run from going too far.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Caution {
+    /// Run before go-live + 24 h, or without --go-live, for this reason; it is recorded
+    #[arg(long, value_name = "REASON")]
+    pub(crate) r#override: Option<String>,
+    /// Only the first N users; the rest begins after somebody else has looked (ledger approve HASH --canary)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) canary: Option<u64>,
+    /// Stop where more than this share of the items is held or not done, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) bad_percent_max: u64,
+    /// Do not begin a plan that deletes more than this of one user
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    pub(crate) user_deletions_max: u64,
 }
 
 /// Reads `90s`, `30m`, `24h`, `250ms`, or plain seconds.
@@ -261,6 +316,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) struct Approve {
     /// Hash of the plan or of the request's entry, or its first 8 or more hex digits; the request's id
     pub(crate) plan: String,
+    /// Let the rest of the plan begin, after its canary was looked at
+    #[arg(long)]
+    pub(crate) canary: bool,
     /// Time of recording, in a ledger with a simulated clock
     #[arg(long, value_name = "TIME")]
     pub(crate) recorded_at: Option<String>,

@@ -20,6 +20,36 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(text)
 }
 
+/// One JSON document whose last member is a list that is printed item by item.
+pub(crate) struct List {
+    first: bool,
+}
+
+impl List {
+    /// Prints `object` without its end, and the beginning of a member called `name`.
+    pub(crate) fn open(object: &str, name: &str) -> Result<Self, Failure> {
+        let object = object.strip_suffix('}').unwrap_or(object);
+        let comma = if object.ends_with('{') { "" } else { "," };
+        write!(std::io::stdout().lock(), "{object}{comma}\"{name}\":[")?;
+        Ok(Self { first: true })
+    }
+
+    /// Prints the next item.
+    pub(crate) fn push(&mut self, item: &impl Serialize) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        if !std::mem::take(&mut self.first) {
+            out.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut out, item).map_err(std::io::Error::from)?;
+        Ok(())
+    }
+
+    /// Ends list and document.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        line("]}")
+    }
+}
+
 /// Says something to the person, beside the answer. A closed standard error is no reason to fail.
 pub(crate) fn note(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));

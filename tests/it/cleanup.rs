@@ -198,3 +198,75 @@ async fn users_who_cannot_be_reached_are_not_done() {
     let loss = migration.loss();
     assert_eq!(loss["complete"], false, "{loss}");
 }
+
+/// The wrapper of the old name, found from this crate's folder.
+const WRAPPER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../docs/perm-tracker/05_cleanup_v1_calendar.sh"
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_of_the_old_name_does_the_same() {
+    let migration = Migration::start(WorldSpec::seeded(6).users(22).events_per_user(5)).await;
+    let wrapper = |person: &str, first: &str| {
+        let mut command = migration.like_cleanup(WRAPPER, person);
+        command.arg(first).args(["--json", "--as", person]);
+        output(
+            command
+                .args(["--user-interval", "1ms"])
+                .args(migration.told()),
+        )
+    };
+    let plan = Plan::of(&wrapper("maker", "--dry-run").ok().json());
+    migration.approve(&plan.hash);
+    let unsaid = output(&mut migration.like_cleanup(WRAPPER, "runner"));
+    assert_eq!(unsaid.exit, 2);
+    assert!(unsaid.stderr.contains("hint: "), "{}", unsaid.stderr);
+    migration.sim.assert_only_reads();
+    wrapper("runner", &plan.hash).ok();
+    migration.sim.assert_only_deleted(&plan.deletes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_file_names_each_item_and_an_address_only_if_asked() {
+    let migration = Migration::start(WorldSpec::seeded(8).users(22).events_per_user(5)).await;
+    let plan = migration.approved_plan();
+    let run = output(migration.live_command(&plan.hash).arg("--log-emails"))
+        .ok()
+        .json();
+    let read = |name: &str| {
+        let path = migration.logs().join(format!("{name}.log"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let log = read(run["run"].as_str().unwrap());
+    let deleted = log.lines().filter(|line| line.contains(" item.deleted "));
+    let mut count = 0;
+    for line in deleted {
+        for word in [
+            "seq=",
+            "hash=",
+            "subject=calendar-event:",
+            "class=V1_",
+            "etag=",
+            "outcome=deleted",
+            "email=",
+        ] {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, plan.deletes.len());
+    let dry = migration.log(&["plan.sealed"])[0]["entry"]["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let dry = read(&dry);
+    assert!(dry.contains("class=") && !dry.contains('@'), "{dry}");
+    let receipts = migration
+        .logs()
+        .join(format!("{}.log", run["run"].as_str().unwrap()));
+    let (exit, report) = migration
+        .world
+        .verify(&["--receipts", receipts.to_str().unwrap()]);
+    assert_eq!(exit, 0, "{report}");
+}

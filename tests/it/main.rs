@@ -15,6 +15,7 @@ mod chain;
 mod migration;
 mod server;
 mod witness;
+mod workers;
 mod world;
 
 mod append;

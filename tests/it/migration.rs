@@ -72,10 +72,7 @@ impl Migration {
             .arg("--log-dir")
             .arg(self.logs())
             .args(arguments)
-            .envs(self.sim.env())
-            .env("LEDGER_RETRY_BASE_MS", "20")
-            .env("LEDGER_REQUEST_LIMIT_MS", "3000")
-            .env("LEDGER_LEASE_MS", "4000")
+            .envs(self.services())
             .stdin(Stdio::null());
         command
     }
@@ -108,6 +105,68 @@ impl Migration {
         let mut command = self.cleanup(RUNNER, &["--plan", plan]);
         command.args(self.told());
         command
+    }
+
+    /// `ledger worker calendar`, until there is no run any more.
+    pub(crate) fn worker_command(&self, name: &str) -> Command {
+        let actor = format!("worker:{name}");
+        self.with_services(&[
+            "worker",
+            "calendar",
+            "--json",
+            "--until-idle",
+            "--as",
+            &actor,
+        ])
+    }
+
+    /// Any command that works on calendars, with what all of them are told.
+    pub(crate) fn with_services(&self, arguments: &[&str]) -> Command {
+        let mut command = self.world.command(arguments);
+        command
+            .arg("--log-dir")
+            .arg(self.logs())
+            .args(self.told())
+            .envs(self.services())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Another program with the same environment, log folder and binary.
+    pub(crate) fn like_cleanup(&self, program: &str, person: &str) -> Command {
+        let mut command = Command::new(program);
+        let inner = self.world.command(Vec::<&str>::new());
+        command.env_clear();
+        command.envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        command
+            .env("LEDGER_BIN", inner.get_program())
+            .env("LEDGER_ACTOR", format!("person:{person}"))
+            .current_dir(self.folder.path())
+            .envs(self.services())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The environment of the services, with short waits.
+    fn services(&self) -> Vec<(String, String)> {
+        let mut environment: Vec<(String, String)> = self
+            .sim
+            .env()
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect();
+        for (name, value) in [
+            ("LEDGER_RETRY_BASE_MS", "20"),
+            ("LEDGER_REQUEST_LIMIT_MS", "3000"),
+            ("LEDGER_LEASE_MS", "4000"),
+        ] {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
+        environment
     }
 
     /// A dry run to its end.
@@ -315,6 +374,11 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn();
         Self(Some(child.unwrap()))
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
     }
 
     /// `kill -9`, and waits until it is gone.

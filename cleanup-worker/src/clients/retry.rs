@@ -160,6 +160,15 @@ impl RateLimiter {
         })
     }
 
+    /// Of the project's limit this process takes its share only; one place has one worker, so a user's is not shared.
+    pub fn share(&self, processes: u64) {
+        let processes = u32::try_from(processes.max(1)).unwrap_or(u32::MAX);
+        let mut guard = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        guard
+            .project
+            .limit(self.limits.project_per_minute / processes);
+    }
+
     /// Waits until one more request of `user` is within both limits, and counts it.
     pub async fn acquire(&self, user: &str) {
         while let Some(wait) = self.try_acquire(user) {
@@ -200,16 +209,24 @@ struct Bucket {
 
 impl Bucket {
     fn full(per_minute: u32, now: Duration) -> Self {
-        let per_minute = f64::from(per_minute.max(1));
-        let burst = (per_minute / 10.0).max(1.0);
-        // A limit of one a minute still has to move.
-        let per_second = ((per_minute - burst) / 60.0).max(1.0 / 60.0);
-        Self {
-            burst,
-            per_second,
-            tokens: burst,
+        let mut bucket = Self {
+            burst: 0.0,
+            per_second: 0.0,
+            tokens: 0.0,
             at: now,
-        }
+        };
+        bucket.limit(per_minute);
+        bucket.tokens = bucket.burst;
+        bucket
+    }
+
+    /// Another limit from now on.
+    fn limit(&mut self, per_minute: u32) {
+        let per_minute = f64::from(per_minute.max(1));
+        self.burst = (per_minute / 10.0).max(1.0);
+        // A limit of one a minute still has to move.
+        self.per_second = ((per_minute - self.burst) / 60.0).max(1.0 / 60.0);
+        self.tokens = self.tokens.min(self.burst);
     }
 
     /// Fills up to `now` and says how long until there is a whole token.
@@ -335,6 +352,29 @@ mod tests {
                 .collect();
             assert!(within.len() <= 90);
             assert!(within.iter().filter(|(user, _)| *user == 0).count() <= 60);
+        }
+    }
+
+    #[tokio::test]
+    async fn two_processes_share_the_projects_limit() {
+        let timing = Arc::new(TestTiming::default());
+        let limits = RateLimits {
+            user_per_minute: 600,
+            project_per_minute: 120,
+        };
+        let limiter = RateLimiter::new(limits, timing.clone());
+        limiter.share(2);
+        let mut sent = Vec::new();
+        for _ in 0..150 {
+            limiter.acquire("one").await;
+            sent.push(timing.elapsed());
+        }
+        let minute = Duration::from_mins(1);
+        for start in &sent {
+            let within = sent
+                .iter()
+                .filter(|at| *at >= start && **at < *start + minute);
+            assert!(within.count() <= 60);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The lease on a plan: one live run at a time. It is renewed while the run works, and no deletion is sent that could
+//! A lease on a piece of work, a plan say: one holder at a time. It is renewed while the run works, and no deletion is sent that could
 //! land after somebody else has taken it over.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +33,11 @@ impl LeaseTimes {
         self.length / 2
     }
 
+    /// How long it runs without renewal.
+    pub(super) fn length(self) -> Duration {
+        self.length
+    }
+
     fn renew_every(self) -> Duration {
         self.length * 3 / 10
     }
@@ -40,54 +45,79 @@ impl LeaseTimes {
 
 /// A held lease.
 #[derive(Debug, Clone)]
-pub struct PlanLease {
+pub struct Lease {
     store: Store,
     fence: Fence,
     times: LeaseTimes,
     valid_until: Arc<Mutex<Instant>>,
 }
 
-impl PlanLease {
-    /// Takes the lease of a plan. One that a killed run left behind is waited for; one that is being renewed is refused.
+impl Lease {
+    /// Takes the lease of this name. One that a killed run left behind is waited for; one that is being renewed is refused.
     ///
     /// # Errors
     /// [`LeaseError::Held`] where another run is alive.
     pub async fn take(
         store: &Store,
-        plan: uuid::Uuid,
+        name: String,
         holder: &str,
         times: LeaseTimes,
     ) -> Result<Self, LeaseError> {
-        let length = times.length;
-        let name = format!("plan/{plan}");
-        let asked = Instant::now();
-        let (fence, taken_over) = match store.take_lease(&name, holder, length).await {
+        match Self::take_free(store, name.clone(), holder, times).await {
             Err(LeaseError::Held { remaining, .. }) => {
                 tracing::warn!("an earlier run of this plan may still be at work; waiting for it");
                 tokio::time::sleep(remaining + Duration::from_millis(100)).await;
-                (store.take_lease(&name, holder, length).await?, true)
+                Self::take_free(store, name, holder, times).await
             }
-            other => (other?, false),
+            other => other,
+        }
+    }
+
+    /// Takes the lease of this name if nobody holds it.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] where somebody does.
+    pub async fn take_free(
+        store: &Store,
+        name: String,
+        holder: &str,
+        times: LeaseTimes,
+    ) -> Result<Self, LeaseError> {
+        let asked = Instant::now();
+        let fence = store.take_lease(&name, holder, times.length).await?;
+        Ok(Self::held(store, fence, times, asked + times.length))
+    }
+
+    /// The lease of a command that was claimed. Renewed at once, so that it is known until when it holds.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] where it has run out meanwhile and somebody took it.
+    pub async fn claimed(
+        store: &Store,
+        fence: Fence,
+        times: LeaseTimes,
+    ) -> Result<Self, LeaseError> {
+        let lease = Self::held(store, fence, times, Instant::now());
+        lease.renew().await?;
+        Ok(lease)
+    }
+
+    /// No lease: an append under it is refused.
+    pub fn none(store: &Store, times: LeaseTimes) -> Self {
+        let fence = Fence {
+            lease: "none".to_owned(),
+            number: 0,
         };
-        let valid_until = Arc::new(Mutex::new(asked));
-        let lease = Self {
+        Self::held(store, fence, times, Instant::now())
+    }
+
+    fn held(store: &Store, fence: Fence, times: LeaseTimes, valid_until: Instant) -> Self {
+        Self {
             store: store.clone(),
             fence,
             times,
-            valid_until,
-        };
-        lease.renew().await?;
-        if taken_over {
-            let waited = async {
-                tokio::time::sleep(times.write_limit()).await;
-                Ok::<(), LeaseError>(())
-            };
-            tokio::select! {
-                done = waited => done?,
-                lost = lease.keep() => return Err(lost),
-            }
+            valid_until: Arc::new(Mutex::new(valid_until)),
         }
-        Ok(lease)
     }
 
     /// Longest that one deletion may take.

@@ -1,4 +1,4 @@
-//! Looking again: what changed on a calendar between the plan and the run, and between right before it and right after.
+//! Looking again: what changed in a place between the plan and the run, and between right before it and right after.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,67 +11,47 @@ use ledger::projections::plan::PlannedItem;
 use ledger::store::read::Filter;
 
 use super::EngineError;
-use super::accounts::{PRIMARY, Unreachable, resolved_id};
-use super::live::{Ends, Place};
-use super::sources::SourceUser;
+use super::place::{Ends, Place};
 use super::step::Live;
-use crate::clients::google::{CalendarReader, GoogleError, Listing, RawItem};
-
-/// A listing, and whether it is of everything or of what changed since a token.
-struct Seen {
-    listing: Listing,
-    whole: bool,
-}
+use crate::executors::{ItemError, Place as OpenPlace, Seen, SeenItem};
 
 impl Live {
-    /// The sync token from right before the deletions. A resumed run keeps that of its first part; else the changes since
+    /// The cursor from right before the deletions. A resumed run keeps that of its first part; else the changes since
     /// the plan are listed, and those to items that the plan leaves alone are recorded.
     pub(super) async fn list_before(
         &self,
-        calendar: &CalendarReader,
+        opened: &dyn OpenPlace,
         place: &Place,
-        user: &SourceUser,
-    ) -> Result<Result<String, Unreachable>, EngineError> {
-        let same_account = place.user.is_some_and(|user| user.same_token);
-        if same_account
-            && let Some(token) = self.kept_token(place, self.recorder.run, "before").await?
-        {
-            return Ok(Ok(token));
+    ) -> Result<Result<Option<String>, ItemError>, EngineError> {
+        let keeps = opened.keeps_cursors();
+        if keeps && let Some(cursor) = self.kept_cursor(place, self.recorder.run, "before").await? {
+            return Ok(Ok(Some(cursor)));
         }
-        let planned = self.kept_token(place, self.plan.run, "plan").await?;
-        let seen = match planned.filter(|_| same_account) {
-            Some(token) => changes_or_all(calendar, &token).await,
-            None => all(calendar).await,
-        };
-        let seen = match seen {
+        let planned = self.kept_cursor(place, self.plan.run, "plan").await?;
+        let seen = match opened.observe(planned.as_deref().filter(|_| keeps)).await {
             Ok(seen) => seen,
-            Err(error) => return Ok(Err(Unreachable::calendar(&error))),
+            Err(error) => return Ok(Err(error)),
         };
-        // Another stored token may lead to another account, where a 404 says nothing about the item.
-        if !same_account && resolved_id(&seen.listing, user) != place.calendar {
-            return Ok(Err(Unreachable::other_account()));
-        }
         let left_alone = self
             .planned_at(place)
             .filter(|item| item.disposition != Disposition::Delete);
         let changed = self
             .record_differences(place, &seen, left_alone, &HashSet::new())
             .await?;
-        self.record_listing(place, "before", &seen.listing, changed)
-            .await?;
-        Ok(Ok(seen.listing.sync_token))
+        self.record_listing(place, "before", &seen, changed).await?;
+        Ok(Ok(seen.cursor))
     }
 
     /// Lists the changes since right before the deletions and compares them with the items that the ledger says are gone.
     /// Gives how many changes to planned or recorded items no entry explains.
     pub(super) async fn observe_after(
         &self,
-        calendar: &CalendarReader,
+        opened: &dyn OpenPlace,
         place: &Place,
-        before: &str,
+        before: Option<&str>,
         ends: &Ends<'_>,
-    ) -> Result<Result<u64, GoogleError>, EngineError> {
-        let seen = match changes_or_all(calendar, before).await {
+    ) -> Result<Result<u64, ItemError>, EngineError> {
+        let seen = match opened.observe(before).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error)),
         };
@@ -83,13 +63,13 @@ impl Live {
         let unexplained = self
             .record_differences(place, &seen, items, &ends.gone)
             .await?;
-        self.record_listing(place, "after", &seen.listing, unexplained)
+        self.record_listing(place, "after", &seen, unexplained)
             .await?;
         Ok(Ok(unexplained))
     }
 
     fn planned_at<'a>(&'a self, place: &Place) -> impl Iterator<Item = &'a PlannedItem> {
-        let positions = self.by_place.get(&place.calendar).into_iter().flatten();
+        let positions = self.by_place.get(&place.id).into_iter().flatten();
         positions.filter_map(|n| self.plan.items.get(*n))
     }
 
@@ -100,11 +80,10 @@ impl Live {
         items: impl Iterator<Item = &'a PlannedItem>,
         gone: &HashSet<&Subject>,
     ) -> Result<u64, EngineError> {
-        let by_id: HashMap<&str, &RawItem> = seen
-            .listing
+        let by_id: HashMap<&str, &SeenItem> = seen
             .items
             .iter()
-            .filter_map(|item| Some((item.id.as_deref()?, item)))
+            .map(|item| (item.item.as_str(), item))
             .collect();
         let mut count = 0;
         for item in items {
@@ -118,7 +97,7 @@ impl Live {
                 run: self.recorder.run,
                 observation,
                 explained: false,
-                version: now.and_then(|now| now.etag.clone()),
+                version: now.and_then(|now| now.version.clone()),
             });
             let appended = self
                 .record(&event, &item.subject, &place.owner, None, None)
@@ -132,15 +111,15 @@ impl Live {
         &self,
         place: &Place,
         phase: &str,
-        listing: &Listing,
+        seen: &Seen,
         unexplained: u64,
     ) -> Result<(), EngineError> {
         let event = Event::ContainerListed(ContainerListed {
             phase: phase.to_owned(),
-            place: place.calendar.clone(),
-            sync_token: Some(listing.sync_token.clone()),
-            items: listing.items.len() as u64,
-            remote_date: listing.ended.map(|date| date.to_rfc3339()),
+            place: place.id.clone(),
+            sync_token: seen.cursor.clone(),
+            items: seen.count,
+            remote_date: seen.date.map(|date| date.to_rfc3339()),
             unexplained,
         });
         let appended = self
@@ -148,15 +127,12 @@ impl Live {
             .await?;
         self.log.entry(
             &appended,
-            &[
-                ("phase", phase),
-                ("items", &listing.items.len().to_string()),
-            ],
+            &[("phase", phase), ("items", &seen.count.to_string())],
         );
         Ok(())
     }
 
-    async fn kept_token(
+    async fn kept_cursor(
         &self,
         place: &Place,
         run: RunId,
@@ -185,7 +161,7 @@ impl Live {
 /// How an item differs from what the plan and the ledger say; `explained`: the ledger says that it is gone.
 fn difference(
     planned: &PlannedItem,
-    now: Option<&RawItem>,
+    now: Option<&SeenItem>,
     whole: bool,
     explained: bool,
 ) -> Option<Observation> {
@@ -196,31 +172,11 @@ fn difference(
     let is_gone = match now {
         None if whole => true,
         None => return None,
-        Some(now) => now.status.as_deref() == Some("cancelled"),
+        Some(now) => now.gone,
     };
     if is_gone {
         return (was_there && !explained).then_some(Observation::Gone);
     }
-    let same = now.is_some_and(|now| now.etag == planned.version);
+    let same = now.is_some_and(|now| now.version == planned.version);
     (explained || !same).then_some(Observation::Changed)
-}
-
-async fn all(calendar: &CalendarReader) -> Result<Seen, GoogleError> {
-    let listing = calendar.list_all(PRIMARY).await?;
-    Ok(Seen {
-        listing,
-        whole: true,
-    })
-}
-
-/// The changes since a token; where it is too old, everything that is there.
-async fn changes_or_all(calendar: &CalendarReader, token: &str) -> Result<Seen, GoogleError> {
-    match calendar.list_changes(PRIMARY, token).await {
-        Err(error) if error.is_full_sync_required() => all(calendar).await,
-        Err(error) => Err(error),
-        Ok(listing) => Ok(Seen {
-            listing,
-            whole: false,
-        }),
-    }
 }

@@ -15,12 +15,14 @@ use ledger::store::Appended;
 #[derive(Debug)]
 pub struct RunLog {
     path: PathBuf,
+    addresses: bool,
     file: Mutex<File>,
 }
 
 impl RunLog {
-    /// Opens `<folder>/<run>.log` for appending; a resumed run goes on in its file.
-    pub fn open(folder: &Path, run: RunId) -> std::io::Result<Self> {
+    /// Opens `<folder>/<run>.log` for appending; a resumed run goes on in its file. `addresses`: lines about items name their
+    /// user's address.
+    pub fn open(folder: &Path, run: RunId, addresses: bool) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(format!("{run}.log"));
         let file = OpenOptions::new()
@@ -30,8 +32,14 @@ impl RunLog {
             .open(&path)?;
         Ok(Self {
             path,
+            addresses,
             file: Mutex::new(file),
         })
+    }
+
+    /// Whether users' addresses may stand in it.
+    pub fn names_addresses(&self) -> bool {
+        self.addresses
     }
 
     /// Where it is.

@@ -1,6 +1,6 @@
 //! One item: intent, effect, outcome. At every line a crash may come; what it leaves and who mends it stands beside it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -14,42 +14,42 @@ use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
 use ledger::projections::plan::{Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
 use ledger::store::{Appended, Draft};
 
-use super::accounts::PRIMARY;
 use super::dry_run::body_of;
-use super::lease::PlanLease;
+use super::lease::Lease;
+use super::limits::Limits;
 use super::runlog::{RunLog, etag_digest};
-use super::{EngineError, Recorder, with_causes};
-use crate::clients::google::{CalendarReader, CalendarWriter, GoogleError, RawItem};
-use crate::clients::retry::{RetryPolicy, Retryable as _, Timing};
+use super::{EngineError, Recorder};
+use crate::clients::retry::{RetryPolicy, Timing};
 use crate::clients::{Effect, ErrorClass};
+use crate::executors::{Executor, Found, Freshness, ItemError, Place, Unreachable};
 
 /// Attempts at one item in one run.
 const ATTEMPTS_MAX: u32 = 6;
-/// Google's clock and ours may differ by so much where a tombstone is dated against an intent.
+/// The outside clock and ours may differ by so much where a tombstone is dated against an intent.
 const TOMBSTONE_SKEW: Duration = Duration::seconds(5);
 
 /// Nothing is begun so shortly before the approval lapses: PostgreSQL dates the intent, after a retry perhaps and by its own
 /// clock, and an intent dated after the approval counts as a deletion that nobody approved.
 const APPROVAL_MARGIN: Duration = Duration::seconds(60);
 
-/// What all items of a live run share.
+/// What all items of a live run share, but for the lease, which is that of their place.
+#[derive(Clone)]
 pub(super) struct Live {
     pub(super) recorder: Recorder,
-    pub(super) plan: SealedPlan,
+    pub(super) plan: Arc<SealedPlan>,
     pub(super) approval: Approval,
-    pub(super) lease: PlanLease,
+    pub(super) lease: Lease,
     pub(super) log: Arc<RunLog>,
     pub(super) timing: Arc<dyn Timing>,
-    /// Ids that v2 records now.
-    pub(super) v2_now: HashSet<String>,
-    /// When the oldest of v2's exports is too old to act on.
-    pub(super) v2_stale_at: DateTime<Utc>,
+    pub(super) executor: Arc<dyn Executor>,
     /// Waits where an error can pass.
     pub(super) retry: RetryPolicy,
     /// Positions in the plan's items by place.
-    pub(super) by_place: HashMap<String, Vec<usize>>,
-    /// Digests of the stored tokens that the plan was made with, by user.
-    pub(super) tokens: HashMap<Subject, Option<String>>,
+    pub(super) by_place: Arc<HashMap<String, Vec<usize>>>,
+    /// What makes the run stop by itself.
+    pub(super) limits: Limits,
+    /// Address of the user at whose place it works, where the log may name it.
+    pub(super) address: Option<String>,
 }
 
 /// How an item ended.
@@ -76,22 +76,34 @@ pub(super) struct Stopped {
     pub(super) reason: String,
 }
 
-impl Stopped {
-    pub(super) fn by(error: &GoogleError) -> Self {
+impl From<&ItemError> for Stopped {
+    fn from(error: &ItemError) -> Self {
         Self {
-            class: error.class(),
-            status: error.status(),
-            attempt: error.failure.attempt,
-            date: error.failure.date,
-            reason: with_causes(error),
+            class: error.class,
+            status: error.status,
+            attempt: error.attempt,
+            date: error.date,
+            reason: error.reason.clone(),
         }
     }
 }
 
-/// Why nothing new may be begun under this approval and with these exports, if so.
+impl From<&Unreachable> for Stopped {
+    fn from(why: &Unreachable) -> Self {
+        Self {
+            class: why.class,
+            status: why.status,
+            attempt: why.attempt,
+            date: why.date,
+            reason: why.reason.clone(),
+        }
+    }
+}
+
+/// Why nothing new may be begun under this approval and with what is known, if so.
 pub(super) fn nothing_new(
     approval: &Approval,
-    v2_stale_at: DateTime<Utc>,
+    fresh: Option<&Freshness>,
     now: Timestamp,
 ) -> Option<String> {
     if !approval.holds_at(now) || approval.expires_at.instant() - now.instant() < APPROVAL_MARGIN {
@@ -100,11 +112,8 @@ pub(super) fn nothing_new(
             "the approval lapses at {at}; have the plan approved again then"
         ));
     }
-    (now.instant() >= v2_stale_at).then(|| {
-        "v2's export is older than --v2-max-age; export v2 anew (npx convex export --prod) and run the same \
-         plan again"
-            .to_owned()
-    })
+    let over = fresh.filter(|fresh| now.instant() >= fresh.until);
+    over.map(|fresh| fresh.then.clone().into_owned())
 }
 
 /// How an item ended in an earlier run, if it did.
@@ -152,6 +161,15 @@ impl Live {
         Ok(self.recorder.store.append(draft).await?)
     }
 
+    /// The receipt of an entry about an item, in the run's log file.
+    fn log_item(&self, item: &PlannedItem, appended: &Appended, words: &[(&str, &str)]) {
+        let version = etag_digest(item.version.as_deref().unwrap_or_default());
+        let mut all = vec![("class", item.class.as_str()), ("etag", version.as_str())];
+        all.extend(words);
+        all.extend(self.address.as_deref().map(|address| ("email", address)));
+        self.log.entry(appended, &all);
+    }
+
     fn key(&self, item: &Subject, attempt: u32, what: &str) -> Result<IdempotencyKey, EngineError> {
         format!(
             "{}/{}/{attempt}/{what}",
@@ -163,10 +181,11 @@ impl Live {
     }
 
     /// Why nothing new may be begun, if so.
-    pub(super) fn stopped(&self) -> Option<String> {
+    pub(super) async fn stopped(&self) -> Option<String> {
+        let fresh = self.executor.fresh_until().await;
         nothing_new(
             &self.approval,
-            self.v2_stale_at,
+            fresh.as_ref(),
             self.recorder.store.clock().now(),
         )
     }
@@ -174,18 +193,18 @@ impl Live {
     /// Brings one item that has not ended yet to its end.
     pub(super) async fn execute(
         &self,
-        writer: &CalendarWriter,
+        place: &dyn Place,
         owner: &Subject,
         item: &PlannedItem,
         progress: &Progress,
     ) -> Result<ItemEnd, EngineError> {
         let first = progress.attempts + 1;
         for attempt in first..first + ATTEMPTS_MAX {
-            if let Some(reason) = self.stopped() {
+            if let Some(reason) = self.stopped().await {
                 return Ok(ItemEnd::RunStopped(reason));
             }
             let last = attempt + 1 == first + ATTEMPTS_MAX;
-            if let Some(end) = self.attempt(writer, owner, item, attempt, last).await? {
+            if let Some(end) = self.attempt(place, owner, item, attempt, last).await? {
                 return Ok(end);
             }
         }
@@ -195,15 +214,14 @@ impl Live {
     /// One attempt; none where another one should follow.
     async fn attempt(
         &self,
-        writer: &CalendarWriter,
+        place: &dyn Place,
         owner: &Subject,
         item: &PlannedItem,
         attempt: u32,
         last: bool,
     ) -> Result<Option<ItemEnd>, EngineError> {
-        if self.v2_now.contains(&item.item) {
-            let reason = "v2 records this event by now and relies on it";
-            return self.hold(owner, item, "adopted", reason).await.map(Some);
+        if let Some(reason) = self.executor.relied_on(&item.item).await {
+            return self.hold(owner, item, "adopted", &reason).await.map(Some);
         }
         let version = item.version.as_deref().unwrap_or_default();
         if version.is_empty() {
@@ -211,15 +229,21 @@ impl Live {
             return self.hold(owner, item, "unreadable", reason).await.map(Some);
         }
         // Read again right before: the backup is of the very version that goes.
-        let backup = match writer.reader().get(PRIMARY, &item.item).await {
-            Ok(now) if is_cancelled(&now.item) => self.planned_body(item).await?,
-            Ok(now) if now.item.etag.as_deref() == Some(version) => Some(body_of(&now.item)),
-            Ok(_) => {
+        let backup = match place.read(&item.item).await {
+            Ok(Found::Deleted { .. } | Found::Absent) => self.planned_body(item).await?,
+            Ok(Found::There {
+                version: Some(now),
+                bytes,
+            }) if now == version => match bytes {
+                Some(bytes) => Some(body_of(&bytes)),
+                None => match place.backup(&item.item, version).await {
+                    Ok(bytes) => bytes.map(|bytes| body_of(&bytes)),
+                    Err(error) => return self.after_failed_read(owner, &error).await.map(Some),
+                },
+            },
+            Ok(Found::There { .. }) => {
                 let reason = "it was changed after the plan was made";
                 return self.hold(owner, item, "changed", reason).await.map(Some);
-            }
-            Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
-                self.planned_body(item).await?
             }
             Err(error) => return self.after_failed_read(owner, &error).await.map(Some),
         };
@@ -228,7 +252,7 @@ impl Live {
             return self.hold(owner, item, "unreadable", reason).await.map(Some);
         };
         // Reading may have taken long.
-        if let Some(reason) = self.stopped() {
+        if let Some(reason) = self.stopped().await {
             return Ok(Some(ItemEnd::RunStopped(reason)));
         }
         let intended = Event::ItemDeleteIntended(DeleteIntended {
@@ -241,7 +265,7 @@ impl Live {
             backup,
         });
         let key = self.key(&item.subject, attempt, "intent")?;
-        // A crash after this line: the intent is open, and `recover` asks Google what became of it before anything else.
+        // A crash after this line: the intent is open, and `recover` asks what became of it before anything else.
         let intent = self
             .record(&intended, &item.subject, owner, Some(key), None)
             .await?;
@@ -252,38 +276,26 @@ impl Live {
                 item.subject
             )));
         }
-        let words = [("etag", etag_digest(version))];
-        self.log.entry(
-            &intent,
-            &[("attempt", &attempt.to_string()), (words[0].0, &words[0].1)],
-        );
+        self.log_item(item, &intent, &[("attempt", &attempt.to_string())]);
         self.lease.until_safe().await;
         // A crash after this line: it may be gone, and the ledger does not know yet; `recover` finds out.
         let limit = self.lease.write_limit();
-        let answer = writer
-            .delete_within(PRIMARY, &item.item, version, limit)
-            .await;
+        let answer = place.delete(&item.item, version, limit).await;
         let attempt = Attempt {
             owner,
-            item: &item.subject,
+            item,
             intent: &intent,
             number: attempt,
         };
         match answer {
             Ok(written) => {
                 let date = written.date;
-                self.gone(
-                    &attempt,
-                    GoneHow::Deleted,
-                    false,
-                    Some(written.status),
-                    date,
-                )
-                .await?;
+                self.gone(&attempt, GoneHow::Deleted, false, written.status, date)
+                    .await?;
                 Ok(Some(ItemEnd::Deleted))
             }
             Err(error) => {
-                self.after_failed_delete(writer.reader(), item, &attempt, &error, last)
+                self.after_failed_delete(place, item, &attempt, &error, last)
                     .await
             }
         }
@@ -292,17 +304,17 @@ impl Live {
     /// A deletion that was answered with an error, or not at all.
     async fn after_failed_delete(
         &self,
-        reader: &CalendarReader,
+        place: &dyn Place,
         item: &PlannedItem,
         attempt: &Attempt<'_>,
-        error: &GoogleError,
+        error: &ItemError,
         last: bool,
     ) -> Result<Option<ItemEnd>, EngineError> {
-        if error.effect() == Effect::Unknown {
-            // No answer: it may have happened. Google knows.
+        if error.effect == Effect::Unknown {
+            // No answer: it may have happened. Whoever was asked knows.
             let version = item.version.as_deref().unwrap_or_default();
             let recorded_at = attempt.intent.entry.recorded_at;
-            let trace = match trace(reader, &item.item, version).await {
+            let trace = match trace(place, &item.item, version).await {
                 Ok(trace) => trace,
                 // The intent stays open; the next run asks again.
                 Err(error) => {
@@ -318,12 +330,12 @@ impl Live {
             }
             return Ok(end);
         }
-        let date = error.failure.date;
-        match error.class() {
+        let date = error.date;
+        match error.class {
             ErrorClass::Gone | ErrorClass::NotFound => {
                 // A proxy says 404 too: only an item that cannot be found is gone.
                 let version = item.version.as_deref().unwrap_or_default();
-                match trace(reader, &item.item, version).await {
+                match trace(place, &item.item, version).await {
                     Ok(Trace::Tombstone(_) | Trace::Gone) => {}
                     Ok(found) => {
                         let at = attempt.intent.entry.recorded_at;
@@ -343,7 +355,7 @@ impl Live {
                     1 => GoneHow::AlreadyGone,
                     _ => GoneHow::GoneCauseUnknown,
                 };
-                self.gone(attempt, how, false, error.status(), date).await?;
+                self.gone(attempt, how, false, error.status, date).await?;
                 Ok(Some(match how {
                     GoneHow::AlreadyGone => ItemEnd::AlreadyGone,
                     _ => ItemEnd::Deleted,
@@ -362,8 +374,8 @@ impl Live {
                 .await?;
                 Ok(Some(ItemEnd::Held))
             }
-            _ if error.may_pass() && !last => {
-                let reason = with_causes(error);
+            _ if error.may_pass && !last => {
+                let reason = error.reason.clone();
                 self.not_gone(
                     attempt,
                     NotGone::Failed,
@@ -377,7 +389,7 @@ impl Live {
                 Ok(None)
             }
             _ => {
-                let reason = with_causes(error);
+                let reason = error.reason.clone();
                 self.not_gone(
                     attempt,
                     NotGone::Failed,
@@ -387,8 +399,8 @@ impl Live {
                     &reason,
                 )
                 .await?;
-                Ok(Some(if stops_user(error) {
-                    ItemEnd::UserStopped(Box::new(Stopped::by(error)))
+                Ok(Some(if error.stops_user {
+                    ItemEnd::UserStopped(Box::new(Stopped::from(error)))
                 } else {
                     ItemEnd::Failed(reason)
                 }))
@@ -396,10 +408,10 @@ impl Live {
         }
     }
 
-    async fn back_off(&self, error: &GoogleError, attempt: u32) {
+    async fn back_off(&self, error: &ItemError, attempt: u32) {
         let wait = self
             .retry
-            .wait(attempt, error.retry_after(), self.timing.jitter());
+            .wait(attempt, error.retry_after, self.timing.jitter());
         self.timing.sleep(wait).await;
     }
 
@@ -407,12 +419,12 @@ impl Live {
     async fn after_failed_read(
         &self,
         owner: &Subject,
-        error: &GoogleError,
+        error: &ItemError,
     ) -> Result<ItemEnd, EngineError> {
-        if stops_user(error) {
-            return Ok(ItemEnd::UserStopped(Box::new(Stopped::by(error))));
+        if error.stops_user {
+            return Ok(ItemEnd::UserStopped(Box::new(Stopped::from(error))));
         }
-        let why = Stopped::by(error);
+        let why = Stopped::from(error);
         self.user_failed(owner, "cleanup", "skipped", &why).await?;
         Ok(ItemEnd::Failed(why.reason))
     }
@@ -448,7 +460,7 @@ impl Live {
         trace: Trace,
         intended_at: Timestamp,
         last: bool,
-        error: Option<&GoogleError>,
+        error: Option<&ItemError>,
     ) -> Result<Option<ItemEnd>, EngineError> {
         match trace {
             Trace::Tombstone(made) => {
@@ -478,9 +490,9 @@ impl Live {
             }
             Trace::Alive => {
                 let decision = if last { "given_up" } else { "retried" };
-                let mut reason = "the event is there as before".to_owned();
+                let mut reason = "it is there as before".to_owned();
                 if let Some(error) = error {
-                    reason = format!("{}; {reason}", with_causes(error));
+                    reason = format!("{}; {reason}", error.reason);
                 }
                 self.not_gone(attempt, NotGone::Failed, decision, error, true, &reason)
                     .await?;
@@ -489,19 +501,19 @@ impl Live {
         }
     }
 
-    /// Finds out what became of an intent that a crash left open, and records it. False where Google gave no answer.
+    /// Finds out what became of an intent that a crash left open, and records it. False where there was no answer.
     pub(super) async fn recover(
         &self,
-        reader: &CalendarReader,
+        place: &dyn Place,
         owner: &Subject,
+        item: &PlannedItem,
         open: &OpenIntent,
     ) -> Result<bool, EngineError> {
-        let found = trace(reader, &open.item, &open.version).await;
+        let found = trace(place, &open.item, &open.version).await;
         let trace = match found {
             Ok(trace) => trace,
             Err(error) => {
-                let why = with_causes(&error);
-                tracing::warn!(item = %open.subject, %why, "an open intent could not be asked about");
+                tracing::warn!(item = %open.subject, why = %error, "an open intent could not be asked about");
                 return Ok(false);
             }
         };
@@ -519,7 +531,7 @@ impl Live {
         };
         let attempt = Attempt {
             owner,
-            item: &open.subject,
+            item,
             intent: &intent,
             number: open.attempt,
         };
@@ -556,7 +568,7 @@ impl Live {
         attempt: &Attempt<'_>,
         outcome: NotGone,
         decision: &str,
-        error: Option<&GoogleError>,
+        error: Option<&ItemError>,
         recovered: bool,
         reason: &str,
     ) -> Result<(), EngineError> {
@@ -564,15 +576,15 @@ impl Live {
             intent: attempt.intent.entry.id,
             outcome,
             class: error
-                .map_or(ErrorClass::Network, GoogleError::class)
+                .map_or(ErrorClass::Network, |error| error.class)
                 .to_string(),
-            status: error.and_then(GoogleError::status),
+            status: error.and_then(|error| error.status),
             attempt: attempt.number,
             decision: decision.to_owned(),
             recovered,
             reason: reason.to_owned(),
             remote_date: error
-                .and_then(|e| e.failure.date)
+                .and_then(|error| error.date)
                 .map(|date| date.to_rfc3339()),
         });
         self.outcome(&event, attempt, decision).await
@@ -584,12 +596,13 @@ impl Live {
         attempt: &Attempt<'_>,
         word: &str,
     ) -> Result<(), EngineError> {
-        let key = self.key(attempt.item, attempt.number, "outcome")?;
+        let item = attempt.item;
+        let key = self.key(&item.subject, attempt.number, "outcome")?;
         let cause = Some(attempt.intent.entry.id);
         let appended = self
-            .record(event, attempt.item, attempt.owner, Some(key), cause)
+            .record(event, &item.subject, attempt.owner, Some(key), cause)
             .await?;
-        self.log.entry(&appended, &[("outcome", word)]);
+        self.log_item(item, &appended, &[("outcome", word)]);
         Ok(())
     }
 
@@ -609,8 +622,7 @@ impl Live {
         let appended = self
             .record(&event, &item.subject, owner, Some(key), None)
             .await?;
-        self.log
-            .entry(&appended, &[("outcome", "held"), ("cause", cause)]);
+        self.log_item(item, &appended, &[("outcome", "held"), ("cause", cause)]);
         Ok(ItemEnd::Held)
     }
 
@@ -632,34 +644,18 @@ impl Live {
 
 struct Attempt<'a> {
     owner: &'a Subject,
-    item: &'a Subject,
+    item: &'a PlannedItem,
     intent: &'a Appended,
     number: u32,
 }
 
-fn is_cancelled(item: &RawItem) -> bool {
-    item.status.as_deref() == Some("cancelled")
-}
-
-async fn trace(reader: &CalendarReader, event: &str, version: &str) -> Result<Trace, GoogleError> {
-    match reader.get(PRIMARY, event).await {
-        Ok(found) if is_cancelled(&found.item) => Ok(Trace::Tombstone(updated(&found.item))),
-        Ok(found) if found.item.etag.as_deref() == Some(version) => Ok(Trace::Alive),
-        Ok(_) => Ok(Trace::Changed),
-        Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
-            Ok(Trace::Gone)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn updated(item: &RawItem) -> Option<DateTime<Utc>> {
-    let event: serde_json::Value = serde_json::from_slice(&item.bytes).ok()?;
-    let updated = DateTime::parse_from_rfc3339(event.get("updated")?.as_str()?).ok()?;
-    Some(updated.with_timezone(&Utc))
-}
-
-fn stops_user(error: &GoogleError) -> bool {
-    matches!(error.class(), ErrorClass::Auth | ErrorClass::Quota)
-        || error.reason.as_deref() == Some("insufficientPermissions")
+async fn trace(place: &dyn Place, item: &str, version: &str) -> Result<Trace, ItemError> {
+    Ok(match place.read(item).await? {
+        Found::Deleted { at } => Trace::Tombstone(at),
+        Found::Absent => Trace::Gone,
+        Found::There {
+            version: Some(now), ..
+        } if now == version => Trace::Alive,
+        Found::There { .. } => Trace::Changed,
+    })
 }

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cleanup_worker::engine::canary;
 use ledger::domain::id::Timestamp;
 use ledger::domain::identify::Disposition;
 use ledger::projections::approve::{ApproveError, Approved, approve};
 use ledger::projections::erasure::{self, ErasureError};
 use ledger::projections::plan::{self, PlanError, SealedPlan};
+use ledger::store::Appended;
 use serde::Serialize;
 
 use super::Common;
+use super::cleanup::engine_failure;
 use crate::args::Approve;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -34,6 +37,11 @@ pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Fai
         }
         found => found.map_err(plan_failure)?,
     };
+    if args.canary {
+        let released = canary::release(&session.store, hash, &person).await;
+        session.close().await;
+        return released_after_canary(common, &released.map_err(engine_failure)?);
+    }
     let sealed = plan::load(&session.store, hash)
         .await
         .map_err(plan_failure)?;
@@ -54,6 +62,25 @@ pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Fai
             approval.person, approval.assurance, approval.expires_at
         ))?;
         output::line(format_args!("entry {}  {}", approval.seq, approval.hash))?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// The rest of a plan may begin.
+fn released_after_canary(common: &Common<'_>, released: &Appended) -> Result<Exit, Failure> {
+    let entry = &released.entry;
+    if common.json {
+        output::json(&serde_json::json!({
+            "released_by": entry.actor,
+            "seq": entry.seq,
+            "hash": released.hash,
+        }))?;
+    } else {
+        output::line(format_args!(
+            "{} lets the rest begin: run the same plan again",
+            entry.actor
+        ))?;
+        output::line(format_args!("entry {}  {}", entry.seq, released.hash))?;
     }
     Ok(Exit::Yes)
 }

@@ -21,6 +21,7 @@ mod subject;
 mod verify;
 mod verify_bundle;
 mod witness;
+mod worker;
 
 use clap::CommandFactory as _;
 
@@ -47,6 +48,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Prove(args) => prove::run(&common, &args).await,
         Command::Export(args) => export::run(&common, args).await,
         Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Worker(args) => worker::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,

@@ -209,6 +209,15 @@ pub struct GateOverridden {
     pub reason: String,
 }
 
+/// `canary.released`: a person looked at the first places of a plan and lets the rest begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CanaryReleased {
+    /// The plan.
+    pub plan: Hash,
+    /// The run that was looked at.
+    pub run: RunId,
+}
+
 /// `run.started`: a command that acts has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStarted {
@@ -227,7 +236,7 @@ pub struct RunStarted {
 /// `run.finished`: a run has come to its end; what it has not done is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunFinished {
-    /// `complete`, `partial` or `stopped`.
+    /// `complete`, `partial`, `stopped` or `canary`.
     pub status: String,
     /// Items and users by outcome.
     pub totals: BTreeMap<String, u64>,
@@ -447,6 +456,8 @@ events! {
     PlanApproved(PlanApproved) = "plan.approved", plain;
     /// Something was done before its time.
     GateOverridden(GateOverridden) = "gate.overridden", plain;
+    /// After a canary the rest may begin.
+    CanaryReleased(CanaryReleased) = "canary.released", plain;
     /// A run has begun.
     RunStarted(RunStarted) = "run.started", plain;
     /// A run has ended.

@@ -22,6 +22,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &migrations![
     6 "0006_erasure",
     7 "0007_append_known_keys",
     8 "0008_made_up_rows",
+    9 "0009_commands",
 ];
 
 /// Version of the schema that this program reads and writes.

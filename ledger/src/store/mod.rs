@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod checkpoint;
 mod checkpoint_rows;
 pub mod clock;
+pub mod commands;
 pub mod connect;
 mod copy;
 pub mod embedded;

@@ -51,7 +51,7 @@ pub struct Account<'a> {
     /// Its users; two may share one account.
     pub users: &'a [UserIds],
     /// Why it could not be reached, in one word. Its recorded ids are then all there is.
-    pub unreachable: Option<&'static str>,
+    pub unreachable: Option<&'a str>,
     /// The complete list of its calendar.
     pub events: &'a [ParsedEvent],
     /// The answers for recorded ids that the list did not have.
@@ -79,7 +79,7 @@ pub struct Candidate {
     /// A live v2 event stands for the same deadline.
     pub covered: bool,
     /// What was measured; more than one only where the ways to it differ.
-    signals: Vec<Facts>,
+    pub signals: Vec<Facts>,
 }
 
 /// A candidate with its class.

@@ -139,7 +139,7 @@ pub enum Presence<'a> {
     /// Nothing could be asked.
     Unreachable {
         /// One word for the reason (`token_revoked`, `disconnected`), for the evidence.
-        why: &'static str,
+        why: &'a str,
     },
 }
 

@@ -7,13 +7,15 @@ use chrono::{DateTime, Utc};
 use ledger::store::Clock;
 use uuid::Uuid;
 
-use super::{EngineError, Reader, RunOptions, check_clock};
+use super::census::UserIds;
+use super::error::CalendarError;
+use super::reader::Reader;
+use super::recorded::parse_recorded;
+use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
+use super::v2_text::V2CaseText;
 use crate::clients::convex::{V2Case, V2Export, read_exports};
 use crate::clients::supabase::{UsersTable, V1Case, V1User};
-use crate::executors::calendar::census::UserIds;
-use crate::executors::calendar::recorded::parse_recorded;
-use crate::executors::calendar::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
-use crate::executors::calendar::v2_text::V2CaseText;
+use crate::engine::{CLOCK_SKEW_MAX, EngineError, RunOptions};
 use crate::secrets::{Secret, token_fingerprint};
 
 /// One v1 user with what v1 and v2 recorded for them.
@@ -67,6 +69,15 @@ pub struct Sources {
     pub exports: Vec<ExportSeen>,
     /// Values in v1's recorded ids that are no ids, by case: shown, never dropped.
     pub odd: u64,
+    /// Where each user is.
+    positions: HashMap<String, usize>,
+}
+
+impl Sources {
+    /// The user of this id.
+    pub fn user(&self, id: &str) -> Option<&SourceUser> {
+        self.positions.get(id).and_then(|n| self.users.get(*n))
+    }
 }
 
 /// An export as the plan names it.
@@ -83,7 +94,25 @@ pub async fn read_v2(paths: Vec<PathBuf>) -> Result<Vec<V2Export>, EngineError> 
     tokio::task::spawn_blocking(move || read_exports(&paths, None))
         .await
         .map_err(|error| EngineError::Internal(format!("read v2's exports: {error}")))?
-        .map_err(EngineError::Export)
+        .map_err(|error| CalendarError::Export(error).into())
+}
+
+/// Refuses where two clocks differ too much for a time gate.
+pub fn check_clock(
+    service: &'static str,
+    remote: Option<DateTime<Utc>>,
+    ours: DateTime<Utc>,
+) -> Result<(), CalendarError> {
+    let Some(remote) = remote else { return Ok(()) };
+    let skew = (remote - ours)
+        .abs()
+        .to_std()
+        .unwrap_or(std::time::Duration::MAX);
+    if skew > CLOCK_SKEW_MAX {
+        Err(CalendarError::Clock { service, skew })
+    } else {
+        Ok(())
+    }
 }
 
 /// The ids that v2 records in any of these exports.
@@ -104,7 +133,7 @@ pub async fn read_sources(
     exports: &[V2Export],
     options: &RunOptions,
     clock: &Clock,
-) -> Result<Sources, EngineError> {
+) -> Result<Sources, CalendarError> {
     let now = || clock.now().instant();
     let google_date = reader
         .preflight
@@ -112,7 +141,7 @@ pub async fn read_sources(
         .oauth()
         .check()
         .await
-        .map_err(EngineError::Client)?;
+        .map_err(CalendarError::Client)?;
     check_clock("Google", google_date, now())?;
     let table = reader.preflight.supabase.users_table(users_table).await?;
     let users = reader.supabase.read_users(table).await?;
@@ -134,7 +163,7 @@ pub async fn read_sources(
         matches!(&user.access, Err(NoAccess::Undecryptable)) && user.token_fingerprint.is_some()
     };
     if stored > 0 && sources.users.iter().filter(undecryptable).count() == stored {
-        return Err(EngineError::EncryptionKey(stored));
+        return Err(CalendarError::EncryptionKey(stored));
     }
     Ok(sources)
 }
@@ -174,7 +203,7 @@ fn assemble(
         }
     }
     let v2_ids = v2_ids_by_v1_user(exports);
-    let users = users
+    let users: Vec<SourceUser> = users
         .iter()
         .map(|user| {
             let id = user.id.to_lowercase();
@@ -233,7 +262,9 @@ fn assemble(
             taken_at: export.taken_at,
         })
         .collect();
+    let positions = users.iter().enumerate();
     Sources {
+        positions: positions.map(|(n, user)| (user.id.clone(), n)).collect(),
         users,
         facts,
         exports,

@@ -1,30 +1,34 @@
 //! `ledger cleanup`: the dry run and the live run.
 
+mod items;
+pub(crate) mod stop;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cleanup_worker::clients::ErrorClass;
-use cleanup_worker::clients::retry::RateLimits;
-use cleanup_worker::clients::supabase::SupabaseErrorKind;
+use cleanup_worker::clients::retry::{RateLimits, Timing};
 use cleanup_worker::config::WorkerConfig;
-use cleanup_worker::engine::dry_run::{DryRun, DryRunReport, UserLine, dry_run};
+use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
-use cleanup_worker::engine::live::{LiveReport, LiveRun, live_run};
+use cleanup_worker::engine::limits::Limits;
+use cleanup_worker::engine::live::{Hands, LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
-use cleanup_worker::engine::{EngineError, Reader, Recorder, RunOptions};
-use cleanup_worker::executors::calendar::incumbent::Selector;
+use cleanup_worker::engine::{EngineError, Recorder, RunOptions};
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
+use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
 use ledger::projections::plan;
 
 use super::Common;
-use crate::args::{Cleanup, CleanupCalendar};
+use crate::args::{CalendarSources, Cleanup, CleanupCalendar, Pace};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 
 /// The rules for PERM Tracker's calendar events, for where no file is given.
-const POLICY: &[u8] = include_bytes!("../../../schema/policies/perm-tracker-calendar.toml");
+const POLICY: &[u8] = include_bytes!("../../../../schema/policies/perm-tracker-calendar.toml");
 
 pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Failure> {
     let Cleanup::Calendar(args) = args;
@@ -38,51 +42,62 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
 async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
     let policy = policy(args)?;
-    let options = options(common, args)?;
-    let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
+    let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
     let run = session.store.clock().run_id();
     let recorder = Recorder {
         store: session.store.clone(),
         actor,
         run,
     };
-    let log = open_log(args, run)?;
-    let told = DryRun {
-        policy,
-        v2_exports: args.v2_exports.clone(),
-        users_table: users_table(args)?,
-        options,
-    };
+    let log = open_log(&args.pace, run)?;
     let bar = output::bar("users");
-    let report = dry_run(&reader, &recorder, told, &log, &|progress| {
+    let report = dry_run(&executor, &policy, &recorder, &log, &|progress| {
         bar.set(progress.done, progress.all);
     })
     .await;
     bar.clear();
     drop(recorder);
     let report = report.map_err(engine_failure)?;
-    session.close().await;
     if common.json {
-        output::json(&report)?;
+        items::print(&session.store, run, &report).await?;
     } else {
-        print(&report, args)?;
+        print(&report)?;
     }
+    session.close().await;
     output::note(format_args!("log: {}", log.path().display()));
     Ok(Exit::Yes)
 }
 
-pub(crate) fn open_log(
-    args: &CleanupCalendar,
-    run: ledger::domain::id::RunId,
-) -> Result<RunLog, Failure> {
-    RunLog::open(&args.log_dir, run).map_err(environment(format!(
+/// The clients and what the executor is told; nothing is sent yet.
+pub(crate) fn calendar(
+    common: &Common<'_>,
+    sources: &CalendarSources,
+    pace: &Pace,
+) -> Result<(Reader, CalendarTold), Failure> {
+    let told = CalendarTold {
+        v2_exports: sources.v2_exports.clone(),
+        v2_max_age: sources.v2_max_age,
+        users_table: users_table(sources)?,
+        options: options(common, sources, pace)?,
+    };
+    let reader = Reader::open(config(common)?, &told.options)
+        .map_err(environment("set up the HTTP client"))?;
+    Ok((reader, told))
+}
+
+fn open_log(pace: &Pace, run: ledger::domain::id::RunId) -> Result<RunLog, Failure> {
+    RunLog::open(&pace.log_dir, run, pace.log_emails).map_err(environment(format!(
         "open a log file in {}",
-        args.log_dir.display()
+        pace.log_dir.display()
     )))
 }
 
-pub(crate) fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
+fn config(common: &Common<'_>) -> Result<WorkerConfig, Failure> {
     let get = |name: &str| common.environment.get(name).map(str::to_owned);
     WorkerConfig::from_env(&get).map_err(|error| {
         Failure::new(Exit::Usage, error)
@@ -100,7 +115,11 @@ fn number(common: &Common<'_>, name: &str) -> Result<Option<u64>, Failure> {
     number.map(Some).ok_or_else(wrong)
 }
 
-pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<RunOptions, Failure> {
+fn options(
+    common: &Common<'_>,
+    sources: &CalendarSources,
+    pace: &Pace,
+) -> Result<RunOptions, Failure> {
     let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
     let per_minute = |name: &str, usual: u32| {
         let given = number(common, name)?;
@@ -129,10 +148,10 @@ pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<Run
         None => Ok(None),
     };
     Ok(RunOptions {
-        user_interval: args.user_interval,
-        users_at_once: args.users_at_once,
-        go_live: time(&args.go_live)?,
-        freeze: time(&args.freeze)?,
+        user_interval: pace.user_interval,
+        users_at_once: pace.users_at_once,
+        go_live: time(&sources.go_live)?,
+        freeze: time(&sources.freeze)?,
         rate_limits,
         retry,
         http,
@@ -141,9 +160,10 @@ pub(crate) fn options(common: &Common<'_>, args: &CleanupCalendar) -> Result<Run
 }
 
 fn users_table(
-    args: &CleanupCalendar,
+    sources: &CalendarSources,
 ) -> Result<Option<cleanup_worker::clients::supabase::UsersTable>, Failure> {
-    args.users_table
+    sources
+        .users_table
         .as_deref()
         .map(str::parse)
         .transpose()
@@ -164,41 +184,8 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
     let (exit, hint) = match &error {
         EngineError::Refused(_) => (Exit::No, None),
         EngineError::Lease(_) => (Exit::No, Some("another live run of this plan is under way")),
-        EngineError::Export(_) => (
-            Exit::Usage,
-            Some("export v2 with `npx convex export --prod`"),
-        ),
-        EngineError::EncryptionKey(_) => (
-            Exit::Environment,
-            Some("set ENCRYPTION_KEY to v1's own; nothing was deleted"),
-        ),
-        EngineError::Client(error) if !error.is_global() => (
-            Exit::Environment,
-            Some("check the network and GOOGLE_OAUTH_TOKEN_URL; nothing was deleted"),
-        ),
-        EngineError::Client(_) => (
-            Exit::Environment,
-            Some("check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET: v1's own"),
-        ),
-        EngineError::Supabase(error) if error.class() == ErrorClass::Network => (
-            Exit::Environment,
-            Some("check the network and SUPABASE_URL; nothing was deleted"),
-        ),
-        EngineError::Supabase(error)
-            if matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }) =>
-        {
-            (
-                Exit::Usage,
-                Some("give --users-table perm_users or users; nothing was deleted"),
-            )
-        }
-        EngineError::Supabase(_) => (
-            Exit::Environment,
-            Some(
-                "check SUPABASE_URL and SUPABASE_KEY (the service role's key); nothing was deleted",
-            ),
-        ),
-        EngineError::Clock { .. } => (Exit::Environment, Some("set this machine's clock")),
+        EngineError::Executor(error) if error.usage => (Exit::Usage, error.hint),
+        EngineError::Executor(error) => (Exit::Environment, error.hint),
         _ => (Exit::Environment, None),
     };
     let failure = Failure::new(exit, error);
@@ -208,7 +195,7 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
     }
 }
 
-fn print(report: &DryRunReport, args: &CleanupCalendar) -> Result<(), Failure> {
+fn print(report: &DryRunReport) -> Result<(), Failure> {
     let totals = &report.totals;
     output::line(format_args!(
         "{:<36} {:<14} {:>7} {:>6} {:>8} {:>6} {:>6}",
@@ -230,41 +217,12 @@ fn print(report: &DryRunReport, args: &CleanupCalendar) -> Result<(), Failure> {
         totals.others
     ))?;
     output::line(format_args!("classes: {}", counts(&totals.classes)))?;
-    let calibration = &totals.calibration;
     output::line(format_args!(
-        "calibration: {} of {} recorded events carry v1's signature{}",
-        calibration.signed,
-        calibration.recorded,
-        if totals.calibrated {
-            ""
-        } else {
-            ": too few, so orphans are held"
-        }
-    ))?;
-    output::line(format_args!(
-        "future deadlines to be deleted: {} covered by v2, {} uncovered",
+        "future deadlines to be deleted: {} covered by the new system, {} uncovered",
         totals.covered, totals.uncovered
     ))?;
-    for (selector, count) in &totals.incumbent {
-        let name = match selector {
-            Selector::TitlePrefix => "by title",
-            Selector::SearchText => "for \"PERM Tracker\"",
-        };
-        output::line(format_args!(
-            "the plan's own search {name} would have deleted {}, of which {} are not v1's",
-            count.would_delete, count.not_v1s
-        ))?;
-    }
-    if totals.odd_ids > 0 {
-        output::line(format_args!(
-            "recorded values that are no ids: {}",
-            totals.odd_ids
-        ))?;
-    }
-    if args.v2_exports.is_empty() {
-        output::line(
-            "no export of v2 was given (--v2-export): nothing may be deleted by this plan",
-        )?;
+    for line in &report.lines {
+        output::line(line)?;
     }
     output::line("")?;
     output::line(format_args!("plan: {}", report.plan))?;
@@ -303,31 +261,41 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
     let actor = common.actor()?;
-    let options = options(common, args)?;
-    let reader = Reader::open(config(common)?, &options).map_err(engine_failure)?;
+    let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
     let named = args.plan.as_deref().unwrap_or_default();
     let plan = plan::find(&session.store, named)
         .await
         .map_err(super::approve::plan_failure)?;
-    let told = LiveRun {
+    let caution = &args.caution;
+    let live = LiveRun {
         plan,
-        v2_exports: args.v2_exports.clone(),
-        v2_max_age: args.v2_max_age,
-        users_table: users_table(args)?,
-        options,
-        override_reason: args.r#override.clone(),
+        options: told.options.clone(),
+        override_reason: caution.r#override.clone(),
+        canary: caution.canary,
+        limits: Limits {
+            bad_percent_max: caution.bad_percent_max,
+            deletions_per_place_max: caution.user_deletions_max,
+            ..Limits::default()
+        },
     };
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
     let bar = output::bar("users");
-    let report = live_run(
-        &reader,
-        &session.store,
-        &actor,
-        told,
-        &|run| RunLog::open(&args.log_dir, run),
-        &|progress| bar.set(progress.done, progress.all),
-    )
-    .await;
+    let hands = Hands {
+        executor: Arc::new(executor),
+        timing,
+        store: &session.store,
+        actor: &actor,
+        open_log: &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
+        progress: &|progress| bar.set(progress.done, progress.all),
+        stop: stop::on_signal()?,
+    };
+    let report = live_run(&hands, &live).await;
+    drop(hands);
     bar.clear();
     let report = report.map_err(engine_failure)?;
     session.close().await;
@@ -336,16 +304,20 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     } else {
         print_live(&report)?;
     }
-    let log = args.log_dir.join(format!("{}.log", report.run));
+    let log = args.pace.log_dir.join(format!("{}.log", report.run));
     output::note(format_args!("log: {}", log.display()));
-    Ok(if report.status == "complete" {
+    Ok(exit_of(&report))
+}
+
+pub(crate) fn exit_of(report: &LiveReport) -> Exit {
+    if report.status == "complete" {
         Exit::Yes
     } else {
         Exit::No
-    })
+    }
 }
 
-fn print_live(report: &LiveReport) -> Result<(), Failure> {
+pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     output::line(format_args!(
         "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
         "user", "found", "deleted", "gone", "held", "failed"

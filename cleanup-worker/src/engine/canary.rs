@@ -1,0 +1,110 @@
+//! A canary: the first places of a plan, then a person has to look before the rest begins.
+
+use futures_util::StreamExt as _;
+use ledger::domain::event::{CanaryReleased, Event};
+use ledger::domain::hash::Hash;
+use ledger::domain::id::{Actor, EntryId, RunId};
+use ledger::projections::plan::{self, is_person};
+use ledger::store::read::Filter;
+use ledger::store::{Appended, Draft, Store};
+
+use super::EngineError;
+
+/// A canary that has ended, and whether somebody has let the rest begin.
+#[derive(Debug, Clone)]
+struct Canary {
+    run: RunId,
+    /// Who ran it.
+    runner: Actor,
+    /// The entry that ended it.
+    finished: EntryId,
+    released: bool,
+}
+
+/// The last canary of a plan, if the last run of it was one.
+async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> {
+    let types = ["run.started", "run.finished", "canary.released"]
+        .map(str::parse)
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut entries = std::pin::pin!(store.read(Filter {
+        types,
+        ..Filter::default()
+    }));
+    let mut started: Option<(RunId, Actor)> = None;
+    let mut canary: Option<Canary> = None;
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let entry = &recorded.entry;
+        let Some(json) = recorded.payload.json() else {
+            continue;
+        };
+        match Event::decode(entry.event_type.as_str(), entry.schema, json) {
+            Ok(Event::RunStarted(run)) if run.plan == Some(plan) => {
+                started = entry.run.map(|run| (run, entry.actor.clone()));
+            }
+            Ok(Event::RunFinished(end)) => {
+                let Some((run, runner)) = started.take_if(|(run, _)| entry.run == Some(*run))
+                else {
+                    continue;
+                };
+                canary = (end.status == "canary").then_some(Canary {
+                    run,
+                    runner,
+                    finished: entry.id,
+                    released: false,
+                });
+            }
+            Ok(Event::CanaryReleased(release)) => {
+                if let Some(canary) = &mut canary {
+                    let independent = is_person(&entry.actor) && entry.actor != canary.runner;
+                    canary.released |= release.run == canary.run && independent;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(canary)
+}
+
+/// Refuses where the last run was a canary that nobody has looked at.
+pub(super) async fn check(store: &Store, plan: Hash) -> Result<(), EngineError> {
+    match last(store, plan).await? {
+        Some(canary) if !canary.released => Err(EngineError::Refused(format!(
+            "the last run of this plan was a canary: somebody other than {} looks at it, then ledger approve {} --canary \
+             --as NAME",
+            canary.runner,
+            &plan.to_string()[..16]
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Lets the rest of a plan begin after its canary.
+///
+/// # Errors
+/// [`EngineError::Refused`] where the last run was no canary, or the person ran it or is none.
+pub async fn release(store: &Store, plan: Hash, person: &Actor) -> Result<Appended, EngineError> {
+    let refused = |why: String| Err(EngineError::Refused(why));
+    let Some(canary) = last(store, plan).await? else {
+        return refused(
+            "the last run of this plan was no canary: there is nothing to let begin".to_owned(),
+        );
+    };
+    if canary.runner == *person || !is_person(person) {
+        return refused(format!(
+            "{person} may not let the rest begin: a person other than {} looks at a canary (four eyes)",
+            canary.runner
+        ));
+    }
+    let sealed = plan::load(store, plan).await?;
+    let event = Event::CanaryReleased(CanaryReleased {
+        plan,
+        run: canary.run,
+    });
+    let subject = sealed.subject;
+    let mut draft = Draft::of(&event, subject.clone(), person.clone(), subject)?;
+    draft.cause = Some(canary.finished);
+    Ok(store.append(draft).await?)
+}

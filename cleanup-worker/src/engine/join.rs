@@ -1,0 +1,122 @@
+//! More hands for runs that are under way: any number of processes, on any number of hosts.
+//!
+//! A worker takes commands of open runs until none are left. Whoever holds the plan's lease ends the run: the process that began it,
+//! or, where that was killed, a worker, once the lease has run out.
+
+use std::time::Duration;
+
+use ledger::projections::plan;
+use ledger::store::commands::OpenRun;
+use ledger::store::lease::LeaseError;
+
+use super::lease::Lease;
+use super::live::{Hands, LiveReport, LiveRun, Told, approval_of, finish, live_of, places, run_of};
+use super::work::{Work, holder};
+use super::{EngineError, RunOptions};
+
+/// How often it is looked whether there is something to do.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Works on open runs of this executor's kind until told to stop, or, with `until_idle`, until there are none. Gives the
+/// reports of the runs that this process ended.
+///
+/// # Errors
+/// What concerns the whole process: its credentials, the database.
+pub async fn join(
+    hands: &Hands<'_>,
+    options: &RunOptions,
+    until_idle: bool,
+) -> Result<Vec<LiveReport>, EngineError> {
+    let mut reports = Vec::new();
+    while !hands.stop.is_cancelled() {
+        let runs = hands.store.open_runs().await?;
+        if runs.is_empty() && until_idle {
+            break;
+        }
+        for run in runs {
+            if hands.stop.is_cancelled() {
+                break;
+            }
+            match help(hands, options, &run).await {
+                Ok(report) => reports.extend(report),
+                Err(EngineError::Refused(why)) => {
+                    tracing::warn!(run = %run.run, %why, "a run cannot be joined");
+                    if until_idle {
+                        return Err(EngineError::Refused(why));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = hands.stop.cancelled() => {}
+        }
+    }
+    Ok(reports)
+}
+
+async fn help(
+    hands: &Hands<'_>,
+    options: &RunOptions,
+    open: &OpenRun,
+) -> Result<Option<LiveReport>, EngineError> {
+    let (store, actor) = (hands.store, hands.actor);
+    let sealed = plan::load(store, open.plan).await?;
+    if sealed.sealed.header.get("kind").map(String::as_str)
+        != Some(hands.executor.kinds().item.as_ref())
+    {
+        return Ok(None);
+    }
+    hands.executor.accepts(&sealed.sealed.header)?;
+    let approval = approval_of(&sealed, actor, store.clock().now())?;
+    hands.executor.prepare().await?;
+    let told: Told = serde_json::from_str(&open.told)
+        .map_err(|error| EngineError::Internal(format!("read what a run was told: {error}")))?;
+    let told = LiveRun {
+        plan: open.plan,
+        options: RunOptions {
+            go_live: told.go_live,
+            ..options.clone()
+        },
+        override_reason: None,
+        canary: None,
+        limits: told.limits,
+    };
+    let name = format!("plan/{}", sealed.subject.uuid());
+    // Not held yet: each command has a lease of its own, and this one is for ending the run.
+    let nobody = Lease::none(store, options.lease);
+    let live = live_of(hands, &told, open.run, sealed, approval, nobody).await?;
+    let work = Work {
+        live: &live,
+        known: std::sync::Arc::new(plan::progress(store, open.plan).await?),
+        places: places(&live).await?,
+        times: options.lease,
+        holder: holder(&live),
+        progress: hands.progress,
+        done: 0.into(),
+    };
+    work.until_done(options.users_at_once, &hands.stop).await?;
+    if hands.stop.is_cancelled() {
+        return Ok(None);
+    }
+    let lease = match Lease::take_free(store, name, actor.as_str(), options.lease).await {
+        Ok(lease) => lease,
+        // Who began it is alive and ends it.
+        Err(LeaseError::Held { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let still_open = run_of(store, open.plan).await?.map(|(run, _)| run) == Some(open.run);
+    let result = if still_open {
+        let live = super::step::Live {
+            lease: lease.clone(),
+            ..live.clone()
+        };
+        finish(&live, &work.places).await.map(Some)
+    } else {
+        store.close_run(open.run).await?;
+        Ok(None)
+    };
+    lease.release().await;
+    result
+}

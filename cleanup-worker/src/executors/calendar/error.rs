@@ -1,0 +1,210 @@
+//! What can go wrong for a whole run over calendars, with what to do about each.
+
+use std::time::Duration;
+
+use crate::clients::convex::ExportError;
+use crate::clients::google::{GoogleError, GoogleErrorKind, TokenError, TokenErrorKind};
+use crate::clients::http::HttpSetupError;
+use crate::clients::retry::Retryable as _;
+use crate::clients::supabase::{SupabaseError, SupabaseErrorKind};
+use crate::clients::{Effect, ErrorClass};
+use crate::engine::{EngineError, with_causes};
+use crate::executors::spool::SpoolError;
+use crate::executors::{ExecutorError, ItemError, Unreachable};
+
+/// What is nobody's fault alone: no user can be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalendarError {
+    /// v1 could not be read whole.
+    #[error("read v1's users and cases from Supabase")]
+    Supabase(#[from] SupabaseError),
+    /// v1's OAuth client is wrong, so no user can be reached.
+    #[error("ask Google for a token as v1's OAuth client")]
+    Client(#[source] TokenError),
+    /// v2's export could not be read.
+    #[error("read v2's export")]
+    Export(#[from] ExportError),
+    /// No stored token opens with the key: it is another project's key.
+    #[error("open v1's stored tokens: ENCRYPTION_KEY opens none of {0}")]
+    EncryptionKey(usize),
+    /// The HTTP client could not be made.
+    #[error("set up the HTTP client")]
+    Http(#[from] HttpSetupError),
+    /// What was read could not be kept for the second pass.
+    #[error("keep the calendars that were read")]
+    Spool(#[from] SpoolError),
+    /// Our clock and an outside service's differ too much.
+    #[error("this machine's clock differs from {service}'s by {} s", skew.as_secs())]
+    Clock {
+        /// Which service.
+        service: &'static str,
+        /// By how much.
+        skew: Duration,
+    },
+}
+
+impl CalendarError {
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Export(_) => "export v2 with `npx convex export --prod`",
+            Self::EncryptionKey(_) => "set ENCRYPTION_KEY to v1's own; nothing was deleted",
+            Self::Client(error) if !error.is_global() => {
+                "check the network and GOOGLE_OAUTH_TOKEN_URL; nothing was deleted"
+            }
+            Self::Client(_) => "check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET: v1's own",
+            Self::Supabase(error) if error.class() == ErrorClass::Network => {
+                "check the network and SUPABASE_URL; nothing was deleted"
+            }
+            Self::Supabase(error)
+                if matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }) =>
+            {
+                "give --users-table perm_users or users; nothing was deleted"
+            }
+            Self::Supabase(_) => {
+                "check SUPABASE_URL and SUPABASE_KEY (the service role's key); nothing was deleted"
+            }
+            Self::Clock { .. } => "set this machine's clock",
+            Self::Spool(_) => "free space in the folder for temporary files (TMPDIR)",
+            Self::Http(_) => return None,
+        })
+    }
+
+    fn is_usage(&self) -> bool {
+        match self {
+            Self::Export(_) => true,
+            Self::Supabase(error) => matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl From<CalendarError> for EngineError {
+    fn from(error: CalendarError) -> Self {
+        let (usage, hint) = (error.is_usage(), error.hint());
+        let error = if usage {
+            ExecutorError::usage(error)
+        } else {
+            ExecutorError::environment(error)
+        };
+        Self::Executor(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        })
+    }
+}
+
+impl From<&GoogleError> for ItemError {
+    fn from(error: &GoogleError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            status: error.status(),
+            attempt: error.failure.attempt,
+            date: error.failure.date,
+            retry_after: error.retry_after(),
+            effect: error.effect(),
+            may_pass: error.may_pass(),
+            stops_user: matches!(class, ErrorClass::Auth | ErrorClass::Quota)
+                || error.reason.as_deref() == Some("insufficientPermissions"),
+            reason: with_causes(error),
+        }
+    }
+}
+
+impl From<GoogleError> for ItemError {
+    fn from(error: GoogleError) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// A fault that nobody caused outside: the executor was asked for what it does not know.
+pub(super) fn unknown(what: &str) -> ItemError {
+    ItemError {
+        class: ErrorClass::Refused,
+        status: None,
+        attempt: 1,
+        date: None,
+        retry_after: None,
+        effect: Effect::None,
+        may_pass: false,
+        stops_user: false,
+        reason: what.to_owned(),
+    }
+}
+
+impl Unreachable {
+    /// A user whose stored token cannot be used at all.
+    pub(super) fn without_token(code: &'static str) -> Self {
+        let (class, reason) = match code {
+            "undecryptable" => (
+                ErrorClass::Decrypt,
+                "the stored token does not open with ENCRYPTION_KEY; the user has to connect again",
+            ),
+            _ => (
+                ErrorClass::Auth,
+                "v1 holds no token; events it left behind only the user can remove",
+            ),
+        };
+        Self {
+            code: code.into(),
+            class,
+            status: None,
+            attempt: 0,
+            date: None,
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// A user whose stored token was replaced and leads to another account than the plan's.
+    pub(super) fn other_account() -> Self {
+        Self {
+            code: "wrong_account".into(),
+            class: ErrorClass::Refused,
+            status: None,
+            attempt: 1,
+            date: None,
+            reason: "the stored token was replaced after the plan was made and leads to another account: make \
+                     a new plan"
+                .to_owned(),
+        }
+    }
+
+    /// A user whose token Google does not take.
+    pub(super) fn token(error: &TokenError) -> Self {
+        let (code, hint) = match error.kind {
+            TokenErrorKind::DeadGrant => (
+                "revoked",
+                "the grant is revoked or expired; the user has to connect again",
+            ),
+            TokenErrorKind::Denied => (
+                "denied",
+                "the user's organisation does not allow it; ask its administrator",
+            ),
+            _ => ("failed", "Google gave no token; run it again later"),
+        };
+        Self {
+            code: code.into(),
+            class: error.failure.class,
+            status: error.failure.status,
+            attempt: error.failure.attempt,
+            date: error.failure.date,
+            reason: format!("{}: {hint}", with_causes(error)),
+        }
+    }
+
+    /// A user whose calendar does not answer.
+    pub(super) fn calendar(error: &GoogleError) -> Self {
+        if let GoogleErrorKind::Token(token) = &error.kind {
+            return Self::token(token);
+        }
+        Self {
+            code: "failed".into(),
+            class: error.class(),
+            status: error.status(),
+            attempt: error.failure.attempt,
+            date: error.failure.date,
+            reason: format!("{}: run it again later", with_causes(error)),
+        }
+    }
+}
