@@ -437,7 +437,7 @@ impl<'s, S: Source + ?Sized> Opened<'s, S> {
     fn check_lines(&self) -> Result<(), BundleError> {
         let mut count = 0;
         let mut entries = self.entries();
-        while entries.next()?.is_some() {
+        while entries.next_line()?.is_some() {
             count += 1;
         }
         if count != self.frame.entries {
@@ -445,7 +445,7 @@ impl<'s, S: Source + ?Sized> Opened<'s, S> {
         }
         let (mut count, mut last) = (0, None);
         let mut payloads = self.payloads();
-        while let Some((seq, _)) = payloads.next()? {
+        while let Some((seq, _)) = payloads.next_payload()? {
             if last.is_some_and(|last| last >= seq) {
                 return Err(other_form(PAYLOADS));
             }
@@ -479,7 +479,7 @@ impl<'s, S: Source + ?Sized> Opened<'s, S> {
         let mut entries = self.entries();
         let mut pass = Pass::new(frame, self.payloads());
         let root = multiproof::root_of_next(
-            || match entries.next()? {
+            || match entries.next_line()? {
                 None => Ok(None),
                 Some(bytes) => pass.entry(&bytes).map(Some),
             },

@@ -113,6 +113,20 @@ impl Source for Counted<'_> {
     }
 }
 
+/// A medium that fails.
+#[derive(Debug)]
+struct Broken;
+
+impl Source for Broken {
+    fn length(&self) -> u64 {
+        1_000
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), String> {
+        Err("the disk is gone".to_owned())
+    }
+}
+
 /// A line may end anywhere in what is read at once, and a medium that fails is not taken for a forgery.
 #[test]
 fn entries_and_payloads_are_read_in_pieces() {
@@ -135,27 +149,20 @@ fn entries_and_payloads_are_read_in_pieces() {
         };
         let mut payloads = Payloads(Lines::of(&source, PAYLOADS, &file));
         for (seq, length) in (1..).zip(lengths) {
-            assert_eq!(payloads.next().unwrap(), Some((seq, vec![7; length])));
+            assert_eq!(
+                payloads.next_payload().unwrap(),
+                Some((seq, vec![7; length]))
+            );
         }
-        assert_eq!(payloads.next().unwrap(), None);
+        assert_eq!(payloads.next_payload().unwrap(), None);
         assert!(source.1.get() <= 1 << 16);
         let cut = Found {
             size: file.size - 1,
             ..file
         };
         let mut payloads = Payloads(Lines::of(&source, PAYLOADS, &cut));
-        while let Ok(Some(_)) = payloads.next() {}
-        assert!(payloads.next().is_err());
-    }
-    #[derive(Debug)]
-    struct Broken;
-    impl Source for Broken {
-        fn length(&self) -> u64 {
-            1_000
-        }
-        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), String> {
-            Err("the disk is gone".to_owned())
-        }
+        while let Ok(Some(_)) = payloads.next_payload() {}
+        assert!(payloads.next_payload().is_err());
     }
     let failed = Opened::open(&Broken).unwrap_err();
     assert!(

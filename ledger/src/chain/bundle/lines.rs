@@ -40,7 +40,7 @@ impl<'s, S: Source + ?Sized> Lines<'s, S> {
     ///
     /// # Errors
     /// The last one has no end; one is longer than any that is written; the bytes cannot be had.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
+    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
         let mut searched = self.from;
         loop {
             if let Some(end) = self.buffer[searched..]
@@ -84,9 +84,9 @@ impl<S: Source + ?Sized> Payloads<'_, S> {
     /// The next one: number of the entry, salt ‖ payload.
     ///
     /// # Errors
-    /// As [`Lines::next`]; a line that is not as it would be written.
-    pub fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, BundleError> {
-        let Some(mut line) = self.0.next()? else {
+    /// As [`Lines::next_line`]; a line that is not as it would be written.
+    pub fn next_payload(&mut self) -> Result<Option<(u64, Vec<u8>)>, BundleError> {
+        let Some(mut line) = self.0.next_line()? else {
             return Ok(None);
         };
         let read: PayloadLine = serde_json::from_slice(&line).map_err(|_| other_form(PAYLOADS))?;

@@ -90,7 +90,7 @@ impl<'b, 's, S: Source + ?Sized> Pass<'b, 's, S> {
     fn payload_of(&mut self, seq: u64, commitment: Option<Hash>) -> Result<(), BundleError> {
         loop {
             if self.payload.is_none() {
-                self.payload = self.payloads.next()?;
+                self.payload = self.payloads.next_payload()?;
             }
             let Some((of, salted)) = self.payload.take_if(|(of, _)| *of <= seq) else {
                 return Ok(());

@@ -87,12 +87,12 @@ impl Bundle {
         let opened = Opened::open(bytes)?;
         let mut lines = opened.entries();
         let mut entries = Vec::new();
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.next_line()? {
             entries.push(line);
         }
         let mut lines = opened.payloads();
         let mut payloads = BTreeMap::new();
-        while let Some((seq, salted)) = lines.next()? {
+        while let Some((seq, salted)) = lines.next_payload()? {
             payloads.insert(seq, salted);
         }
         let frame = opened.frame;
