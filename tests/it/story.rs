@@ -9,8 +9,8 @@ use crate::tamper_proof::fill;
 use crate::world::{World, output, temporary};
 
 fn entries() -> u64 {
-    let set = std::env::var("LEDGER_STORY_ENTRIES").ok();
-    set.map_or(3_000, |text| text.parse().unwrap())
+    let set = std::env::var_os("LEDGER_STORY_ENTRIES");
+    set.map_or(3_000, |text| text.to_str().unwrap().parse().unwrap())
 }
 
 #[tokio::test]

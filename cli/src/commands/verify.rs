@@ -239,7 +239,7 @@ impl Lags {
         store: &Store,
         report: &Report,
         whole: bool,
-        cosigned: Option<Option<u64>>,
+        cosigned: Option<u64>,
     ) -> Result<Self, Failure> {
         let behind = async |size: Option<u64>| {
             let lag = store.lag_behind(size.unwrap_or_default()).await;
@@ -253,7 +253,7 @@ impl Lags {
             },
             cosigned: match cosigned {
                 None => None,
-                Some(size) => behind(size).await?,
+                size => behind(size).await?,
             },
         })
     }

@@ -95,8 +95,8 @@ fn keys_of(policy: &Policy) -> Vec<VerifierKey> {
 pub(crate) struct Vouched {
     /// The last stored checkpoint that the policy accepts, and what each witness itself says that it cosigned last.
     pub(crate) claims: Vec<Claim>,
-    /// Size of that checkpoint.
-    pub(crate) cosigned: Option<u64>,
+    /// Size of that checkpoint, 0 where there is none.
+    pub(crate) cosigned: u64,
     /// Why the policy is not met.
     pub(crate) unmet: Option<String>,
     /// Witnesses that could not be asked.
@@ -157,7 +157,7 @@ pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouche
         cosigned: stored
             .checkpoint
             .as_ref()
-            .map(|signed| signed.checkpoint().size()),
+            .map_or(0, |signed| signed.checkpoint().size()),
         ..Vouched::default()
     };
     let claim = |source, signed: SignedCheckpoint, outside| Claim {
