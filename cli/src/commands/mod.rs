@@ -11,6 +11,7 @@ pub(crate) mod export;
 mod hold;
 pub(crate) mod init;
 mod key;
+mod lag;
 mod log;
 mod loss;
 mod prove;

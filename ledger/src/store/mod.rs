@@ -4,6 +4,7 @@
 
 mod aead;
 pub mod append;
+pub mod bundle_file;
 pub mod catalogue;
 pub mod checkpoint;
 mod checkpoint_rows;
@@ -18,6 +19,7 @@ pub mod export;
 mod guards;
 pub mod identity;
 pub mod keys;
+pub mod lag;
 pub mod lease;
 pub mod migrate;
 pub mod payload;

@@ -26,21 +26,28 @@ impl Draft {
         mode: u32,
     ) -> Result<Self, Failure> {
         let what = format!("write {}", path.display());
+        let (draft, mut file) = Self::open(path, mode)?;
+        let mut write = || -> std::io::Result<()> {
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(environment(what))?;
+        Ok(draft)
+    }
+
+    /// The same, for who writes it: an empty file, to be read back as well.
+    pub(super) fn open(path: &Path, mode: u32) -> Result<(Self, fs::File), Failure> {
+        let what = format!("write {}", path.display());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = Self {
             from: path.with_file_name(format!(".{name}.{}.new", std::process::id())),
             to: path.to_owned(),
             renamed: false,
         };
-        let write = || -> std::io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true);
-            let mut file = options.mode(mode).open(&draft.from)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(environment(what))?;
-        Ok(draft)
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.mode(mode).open(&draft.from);
+        Ok((draft, file.map_err(environment(what))?))
     }
 
     /// Gives it its name.
