@@ -45,7 +45,7 @@ pub trait Executor: Send + Sync {
     fn kinds(&self) -> Kinds;
 
     /// Everything that a policy for it may speak of.
-    fn vocabulary(&self) -> Vocabulary;
+    fn vocabulary(&self) -> Vocabulary<'_>;
 
     /// What it cannot promise about a deletion.
     fn limits(&self) -> ExecutorLimits;
