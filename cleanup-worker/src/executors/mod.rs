@@ -11,6 +11,7 @@
 //! - no text that leaves it (errors, evidence, reasons) holds a secret or what a person wrote.
 
 pub mod calendar;
+pub mod command;
 mod error;
 pub mod spool;
 
