@@ -30,6 +30,8 @@ mod epochs;
 mod erasure;
 mod erasure_faults;
 mod erasure_writers;
+mod executor;
+mod executor_faults;
 mod export;
 mod faults;
 mod follow;
