@@ -31,6 +31,7 @@ mod erasure;
 mod erasure_faults;
 mod erasure_writers;
 mod executor;
+mod executor_bucket;
 mod executor_faults;
 mod export;
 mod faults;
