@@ -1,5 +1,6 @@
 //! The command line.
 
+mod command;
 mod export;
 mod proof;
 mod report;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::command::{CleanupCommand, CommandProgram, WorkerCommand};
 pub(crate) use self::export::Export;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
@@ -208,6 +210,27 @@ pub(crate) struct Demo {
 pub(crate) enum Cleanup {
     /// v1's events in users' Google calendars
     Calendar(Box<CleanupCalendar>),
+    /// Items that a program of yours knows how to find and delete (docs/executor-protocol.md)
+    Command(Box<CleanupCommand>),
+    /// Items of a built-in kind, named by it: `cleanup --kind calendar-event` is `cleanup calendar`
+    #[command(long_flag = "kind")]
+    Kind(Box<CleanupKind>),
+}
+
+/// `ledger cleanup --kind`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CleanupKind {
+    /// The kind
+    pub(crate) kind: BuiltInKind,
+    #[command(flatten)]
+    pub(crate) calendar: CleanupCalendar,
+}
+
+/// The kinds of items that need no program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BuiltInKind {
+    /// v1's events in users' Google calendars
+    CalendarEvent,
 }
 
 /// `ledger cleanup calendar`
@@ -235,6 +258,8 @@ pub(crate) struct CleanupCalendar {
 pub(crate) enum Worker {
     /// v1's events in users' Google calendars
     Calendar(Box<WorkerCalendar>),
+    /// Items that a program of yours handles
+    Command(Box<WorkerCommand>),
 }
 
 /// `ledger worker calendar`

@@ -111,6 +111,7 @@ pub struct Hands<'a> {
 pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
     let plan = plan::load(store, told.plan).await?;
+    of_kind(&plan, &hands.executor.kinds().item)?;
     hands.executor.accepts(&plan.sealed.header)?;
     let now = store.clock().now();
     let begun = plan::progress(store, plan.hash).await?;
@@ -136,6 +137,16 @@ pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, E
     canary::check(store, plan.hash).await?;
     let approval = may.approval(now)?;
     begin(hands, told, plan, approval, None).await
+}
+
+/// Refuses a plan of items that this executor does not know.
+fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> {
+    match plan.sealed.header.get("kind") {
+        Some(planned) if planned != kind => Err(EngineError::Refused(format!(
+            "the plan is of items of kind {planned}, and this command is for {kind}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a plan that deletes too much at one place.

@@ -11,6 +11,7 @@
 //! - no text that leaves it (errors, evidence, reasons) holds a secret or what a person wrote.
 
 pub mod calendar;
+pub mod command;
 mod error;
 pub mod spool;
 
@@ -45,7 +46,7 @@ pub trait Executor: Send + Sync {
     fn kinds(&self) -> Kinds;
 
     /// Everything that a policy for it may speak of.
-    fn vocabulary(&self) -> Vocabulary;
+    fn vocabulary(&self) -> Vocabulary<'_>;
 
     /// What it cannot promise about a deletion.
     fn limits(&self) -> ExecutorLimits;

@@ -119,7 +119,7 @@ impl Executor for CalendarExecutor {
         }
     }
 
-    fn vocabulary(&self) -> Vocabulary {
+    fn vocabulary(&self) -> Vocabulary<'_> {
         VOCABULARY
     }
 

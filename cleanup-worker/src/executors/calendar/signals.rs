@@ -4,6 +4,7 @@
 //! hold numbers, keys, forms and dates, never text that a person wrote. The numbers in the comments
 //! are those of the project's own table of signals.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Duration, NaiveDate, Utc};
@@ -18,12 +19,12 @@ use super::v2_text::V2Texts;
 
 macro_rules! named {
     ($($name:literal: $meaning:literal,)*) => {
-        &[$(Named { name: $name, meaning: $meaning }),*]
+        &[$(Named { name: Cow::Borrowed($name), meaning: Cow::Borrowed($meaning) }),*]
     };
 }
 
 /// Everything a policy for calendar events may speak of.
-pub const VOCABULARY: Vocabulary = Vocabulary {
+pub const VOCABULARY: Vocabulary<'static> = Vocabulary {
     kind: "calendar-event",
     signals: named! {
         "unreachable": "the user's account cannot be reached: no usable token, or disconnected",
@@ -63,15 +64,17 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     },
     parameters: &[
         Parameter {
-            name: "calibrated_min_percent",
-            meaning: "share of recorded events that must carry v1's signature",
+            name: Cow::Borrowed("calibrated_min_percent"),
+            meaning: Cow::Borrowed("share of recorded events that must carry v1's signature"),
             default: 95,
             min: 1,
             max: 100,
         },
         Parameter {
-            name: "edited_after_seconds",
-            meaning: "distance between creation and last change from which an event counts as edited",
+            name: Cow::Borrowed("edited_after_seconds"),
+            meaning: Cow::Borrowed(
+                "distance between creation and last change from which an event counts as edited",
+            ),
             default: 60,
             min: 0,
             max: 86_400,
@@ -163,7 +166,7 @@ pub fn measure(
     let mut out: Facts = VOCABULARY
         .signals
         .iter()
-        .map(|signal| (signal.name, false))
+        .map(|signal| (signal.name.clone(), false))
         .collect();
     measure_presence(presence, &mut out);
     measure_records(event_id, account, facts, &mut out);
