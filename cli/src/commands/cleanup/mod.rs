@@ -4,11 +4,12 @@ mod items;
 pub(crate) mod stop;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cleanup_worker::clients::retry::{RateLimits, Timing};
-use cleanup_worker::config::WorkerConfig;
+use cleanup_worker::config::{Deployment, WorkerConfig};
 use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::limits::Limits;
@@ -80,7 +81,7 @@ pub(crate) fn calendar(
     pace: &Pace,
 ) -> Result<(Reader, CalendarTold), Failure> {
     let told = CalendarTold {
-        v2_exports: sources.v2_exports.clone(),
+        v2_exports: v2_exports(sources),
         v2_max_age: sources.v2_max_age,
         users_table: users_table(sources)?,
         options: options(common, sources, pace)?,
@@ -157,6 +158,17 @@ fn options(
         http,
         lease,
     })
+}
+
+/// The exports that were given, with the deployment that each is of.
+fn v2_exports(args: &CalendarSources) -> Vec<(PathBuf, Deployment)> {
+    let of = |paths: &[PathBuf], deployment| -> Vec<(PathBuf, Deployment)> {
+        let paths = paths.iter().cloned();
+        paths.map(|path| (path, deployment)).collect()
+    };
+    let mut exports = of(&args.v2_exports, Deployment::Production);
+    exports.extend(of(&args.v2_dev_exports, Deployment::Development));
+    exports
 }
 
 fn users_table(
