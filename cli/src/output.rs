@@ -30,6 +30,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// One JSON document whose last member is a list that is printed item by item.
 pub(crate) struct List {
     first: bool,
+    end: &'static str,
 }
 
 impl List {
@@ -38,7 +39,10 @@ impl List {
         let object = object.strip_suffix('}').unwrap_or(object);
         let comma = if object.ends_with('{') { "" } else { "," };
         write!(std::io::stdout().lock(), "{object}{comma}\"{name}\":[")?;
-        Ok(Self { first: true })
+        Ok(Self {
+            first: true,
+            end: "]}",
+        })
     }
 
     /// Prints the next item.
@@ -53,7 +57,7 @@ impl List {
 
     /// Ends list and document.
     pub(crate) fn close(self) -> Result<(), Failure> {
-        line("]}")
+        line(self.end)
     }
 }
 
