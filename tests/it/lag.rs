@@ -83,8 +83,10 @@ async fn the_lag_behind_the_head_is_a_gauge_and_stands_in_verify() {
     );
     let answer = world.ledger(["checkpoint", "lag", "--json"]).ok().json();
     assert_eq!(answer["publications"][0]["target"], target);
-    assert_eq!(
-        answer["checkpoint"],
-        world.verify(&[]).1["lag"]["checkpoint"]
-    );
+    for part in ["size", "entries"] {
+        assert_eq!(
+            answer["checkpoint"][part],
+            report["lag"]["checkpoint"][part]
+        );
+    }
 }
