@@ -246,7 +246,7 @@ async fn write(
         payloads: count,
         selection,
         size: tree.map_or(0, |tree| tree.size),
-        root: tree.map_or_else(|| merkle::root_of([].into_iter()), |tree| tree.root),
+        root: tree.map_or_else(|| merkle::root_of([]), |tree| tree.root),
         sha256,
     };
     let draft = match out {

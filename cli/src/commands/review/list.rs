@@ -169,9 +169,10 @@ impl Answer {
                 .into_iter()
                 .map(|(name, count)| format!("{count} {name}"))
                 .collect();
-            match counts.is_empty() {
-                true => "0".to_owned(),
-                false => format!("{} = {}", counts.join(" + "), self.shown),
+            if counts.is_empty() {
+                "0".to_owned()
+            } else {
+                format!("{} = {}", counts.join(" + "), self.shown)
             }
         };
         let of = |map: &BTreeMap<String, u64>| {

@@ -88,9 +88,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
             })
             .collect(),
     };
-    let looked = match args.live {
-        true => answer.look(common, args, clock).await?,
-        false => Exit::Yes,
+    let looked = if args.live {
+        answer.look(common, args, clock).await?
+    } else {
+        Exit::Yes
     };
     if common.json {
         output::json(&answer)?;
