@@ -28,6 +28,10 @@ struct Letter<'a> {
     /// Why nothing could be looked at, where that is so.
     unreachable: Option<String>,
     removed: Vec<Line>,
+    /// Of these, removed without a sound approval or a true copy.
+    unsound: usize,
+    /// Of these, whose copy was erased since.
+    copy_erased: usize,
     /// What was left, by why.
     kept: BTreeMap<String, Vec<Line>>,
     /// Dates to come that nothing in the new system stands for.
@@ -89,30 +93,30 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         tell(common, written.as_ref())?;
         return Ok(Exit::Yes);
     }
-    let folder = args.out.clone().unwrap_or_default();
-    let what = format!("make the folder {}", folder.display());
-    std::fs::create_dir_all(&folder).map_err(environment(what))?;
+    let target = args.out.clone().unwrap_or_default();
+    let what = format!("make the folder {}", target.display());
+    std::fs::create_dir_all(&target).map_err(environment(what))?;
     let ending = match args.format {
         LetterFormat::Text => "txt",
         LetterFormat::Html => "html",
     };
-    let mut written = Vec::new();
+    let mut letters = Vec::new();
     for (subject, about) in by_user(&review) {
         let user: Subject = subject.parse().map_err(Failure::usage)?;
         // No address in a file's name.
         let name = format!("letter-{}.{ending}", user.uuid().as_hyphenated());
-        let path = folder.join(name);
+        let path = target.join(name);
         refuse_existing(Some(&path))?;
-        written.extend(writer.letter(subject, &about, Some(&path)).await?);
+        letters.extend(writer.letter(subject, &about, Some(&path)).await?);
     }
     session.close().await;
     if common.json {
-        output::json(&written)?;
+        output::json(&letters)?;
     } else {
         output::line(format_args!(
             "wrote {} letters into {}",
-            written.len(),
-            folder.display()
+            letters.len(),
+            target.display()
         ))?;
     }
     Ok(Exit::Yes)
@@ -244,6 +248,8 @@ impl<'a> Letter<'a> {
             kind: kind.map_or("item".to_owned(), |kind| kind.replace('-', " ")),
             unreachable: about.unreachable.then(|| reason.unwrap_or_default()),
             removed: Vec::new(),
+            unsound: 0,
+            copy_erased: 0,
             kept: BTreeMap::new(),
             uncovered: Vec::new(),
             uncertain: 0,
@@ -272,6 +278,8 @@ impl<'a> Letter<'a> {
         let kept = match item.state {
             State::Deleted | State::BackupErased | State::Missing => {
                 self.removed.push(Line::of(item));
+                self.unsound += usize::from(item.state == State::Missing);
+                self.copy_erased += usize::from(item.state == State::BackupErased);
                 None
             }
             State::Protected => Some(format!("it is not ours to remove{}", because())),
@@ -310,24 +318,32 @@ impl<'a> Letter<'a> {
         let lines = |lines: &[Line]| lines.iter().map(|line| line.words(kind)).collect();
         let mut out = Vec::new();
         if let Some(why) = &self.unreachable {
-            let why = match why.is_empty() {
-                true => String::new(),
-                false => format!(" ({why})"),
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!(" ({why})")
             };
             let said = format!(
                 "We could not look at what the old system left with you{why}. Nothing was removed there by us in that case; what is there, only you can remove."
             );
             out.push(("What we could not do".to_owned(), vec![said], Vec::new()));
         }
-        let said = match self.removed.len() {
-            0 => format!("We removed no {kind}."),
-            _ => format!(
+        let mut said = vec![match (self.removed.len(), self.unsound) {
+            (0, _) => format!("We removed no {kind}."),
+            (_, 0) => format!(
                 "The old system had made these for you. Each {kind} was looked at, approved for removal by a person, and copied whole before it was removed."
             ),
-        };
+            _ => "These are gone.".to_owned(),
+        }];
+        if self.unsound > 0 {
+            said.push(format!(
+                "{} of them should not have been removed as they were: without an approval that holds, or without a whole copy. We are looking into it.",
+                self.unsound
+            ));
+        }
         out.push((
             format!("What we removed ({})", self.removed.len()),
-            vec![said],
+            said,
             lines(&self.removed),
         ));
         if !self.uncovered.is_empty() {
@@ -342,9 +358,10 @@ impl<'a> Letter<'a> {
                     .iter()
                     .filter_map(|line| line.date.as_deref())
                     .collect();
-                let dates = match dates.is_empty() {
-                    true => String::new(),
-                    false => format!(" ({})", dates.join(", ")),
+                let dates = if dates.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", dates.join(", "))
                 };
                 format!("{}{dates}, because {why}", lines.len())
             });
@@ -382,10 +399,21 @@ impl<'a> Letter<'a> {
             Some(contact) => format!("Ask {contact}"),
             None => "Ask who sent you this letter".to_owned(),
         };
-        vec![
-            until,
-            format!("{ask}, and name this number: {}", self.reference),
-        ]
+        let mut said = vec![until];
+        if self.copy_erased > 0 {
+            said.push(format!(
+                "Not so {} of them, whose copy was erased because somebody had the right to ask for that.",
+                self.copy_erased
+            ));
+        }
+        if self.unsound > 0 {
+            said.push(format!(
+                "For {} of them we first have to find out whether we have a whole copy.",
+                self.unsound
+            ));
+        }
+        said.push(format!("{ask}, and name this number: {}", self.reference));
+        said
     }
 
     fn foot(&self) -> String {
@@ -400,16 +428,23 @@ impl<'a> Letter<'a> {
             "To {}\n\nAbout each {} that the old system made for you\n",
             self.to, self.kind
         );
+        let mut line = |text: &str| {
+            out.push_str(text);
+            out.push('\n');
+        };
         for (heading, said, list) in self.paragraphs() {
-            out += &format!("\n{heading}\n");
+            line("");
+            line(&heading);
             for text in said {
-                out += &format!("{text}\n");
+                line(&text);
             }
             for text in list {
-                out += &format!("  - {text}\n");
+                line(&format!("  - {text}"));
             }
         }
-        out + &format!("\n{}\n", self.foot())
+        line("");
+        line(&self.foot());
+        out
     }
 
     fn page(&self) -> String {

@@ -17,7 +17,7 @@ use crate::output;
 
 /// The answer.
 #[derive(Serialize)]
-struct Answer {
+struct Explanation {
     /// As the ledger was at this entry.
     as_of: u64,
     kind: String,
@@ -74,7 +74,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
     let history = history.history(&folded.custody);
     let item = folded.deletions.item(&subject, &folded.custody);
     let item = item.ok_or_else(|| Failure::usage("nothing was recorded about it by then"))?;
-    let answer = Answer::of(as_of, &subject, item, history);
+    let answer = Explanation::of(as_of, &subject, item, history);
     let unread = folded.pass.damaged > 0 || !answer.history.unreadable.is_empty();
     let exit = match answer.item.erased {
         None if unread => Exit::Unknown,
@@ -90,7 +90,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
     Ok(exit)
 }
 
-impl Answer {
+impl Explanation {
     fn of(as_of: u64, subject: &Subject, item: ItemLine, history: History) -> Self {
         let last = history.found.iter().rev().find(|find| find.plan.is_some());
         let last = last.or(history.found.last());
@@ -274,6 +274,10 @@ fn answer(item: &ItemLine, history: &History) -> String {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one sentence for each kind of entry, in the order of the answer"
+)]
 fn statements(history: &History) -> Vec<Statement> {
     let mut said = Vec::new();
     let mut say = |about, text: String, entry: &Reference| {
