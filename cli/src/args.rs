@@ -277,11 +277,14 @@ pub(crate) struct WorkerCalendar {
 /// Where the calendars' executor reads.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct CalendarSources {
-    /// An export of v2 (ZIP or folder); give production and development. For a live run not older
-    /// than --v2-max-age
+    /// An export of v2's production (ZIP or folder), where that is not read live (CONVEX_URL), or of a
+    /// further deployment. For a live run not older than --v2-max-age
     #[arg(long = "v2-export", value_name = "PATH")]
     pub(crate) v2_exports: Vec<PathBuf>,
-    /// How old v2's export may be when an event is deleted
+    /// The same of v2's development deployment (CONVEX_DEV_URL), which wrote events before going live
+    #[arg(long = "v2-dev-export", value_name = "PATH")]
+    pub(crate) v2_dev_exports: Vec<PathBuf>,
+    /// How old what is known of v2 may be when an event is deleted
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     pub(crate) v2_max_age: Duration,
     /// When v2 went live

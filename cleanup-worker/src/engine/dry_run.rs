@@ -479,9 +479,10 @@ impl Writer<'_> {
 
     async fn seal(
         mut self,
-        header: BTreeMap<String, String>,
+        mut header: BTreeMap<String, String>,
         summary: Summary,
     ) -> Result<DryRunReport, EngineError> {
+        header.extend(summary.header);
         self.flush().await?;
         let handed_on = self.plan.len() as u64;
         if summary.candidates != handed_on {

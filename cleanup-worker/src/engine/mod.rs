@@ -6,6 +6,7 @@
 //! open), looking before and afterwards (`observe.rs`).
 
 pub mod canary;
+mod channels;
 pub mod dry_run;
 pub mod join;
 pub mod lease;

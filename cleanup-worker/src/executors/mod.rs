@@ -74,6 +74,10 @@ pub trait Executor: Send + Sync {
     /// deletion, so an executor that can look again does so behind this.
     async fn fresh_until(&self) -> Option<Freshness>;
 
+    /// Looks what the new system relies on by now, before the first deletion at a place. What cannot be looked at again is left as it is;
+    /// [`Executor::fresh_until`] tells until when that is good.
+    async fn look_again(&self) {}
+
     /// Refuses to execute a plan that was made with more than is known now.
     ///
     /// # Errors
@@ -166,11 +170,34 @@ pub trait Place: Send + Sync {
     /// of fields only.
     fn differences(&self, backup: &[u8], now: &[u8]) -> Vec<String>;
 
+    /// What would tell others of each deletion here, by its natural id: to be stopped before the first one.
+    fn channels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Stops one of [`Place::channels`], in one request. Stopping one that is over is no error, so that it can be repeated.
+    ///
+    /// # Errors
+    /// [`ItemError`]; then nothing is deleted here.
+    async fn stop_channel(&self, channel: &str) -> Result<ChannelStop, ItemError> {
+        let _ = channel;
+        Ok(ChannelStop::WasOver)
+    }
+
     /// Changes since a cursor, or everything where there is none or the cursor is too old.
     ///
     /// # Errors
     /// As [`Place::read`].
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError>;
+}
+
+/// What became of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelStop {
+    /// It was open, and is no longer.
+    Stopped,
+    /// It was over before.
+    WasOver,
 }
 
 /// One item as it was read.
@@ -324,6 +351,8 @@ pub struct Summary {
     pub incumbent_not_ours: u64,
     /// Latest `Date` of the outside system.
     pub date: Option<DateTime<Utc>>,
+    /// What only the inventory could tell of the plan's header: hashed with it.
+    pub header: BTreeMap<String, String>,
     /// More about this kind of item, for the report's JSON.
     pub details: serde_json::Map<String, serde_json::Value>,
     /// The same for the terminal, a line each.
@@ -332,8 +361,8 @@ pub struct Summary {
 
 /// What the executor of a kind of item lets a policy speak of, with the meaning of each name; `None` for a kind of which this
 /// program has no executor.
-pub fn vocabulary(kind: &str) -> Option<&'static Vocabulary> {
-    const KNOWN: [&Vocabulary; 1] = [&calendar::signals::VOCABULARY];
+pub fn vocabulary(kind: &str) -> Option<&'static Vocabulary<'static>> {
+    const KNOWN: [&Vocabulary<'static>; 1] = [&calendar::signals::VOCABULARY];
     KNOWN.into_iter().find(|vocabulary| vocabulary.kind == kind)
 }
 

@@ -105,6 +105,7 @@ struct Shown {
     classes: BTreeMap<String, BTreeMap<Disposition, u64>>,
     dispositions: BTreeMap<Disposition, u64>,
     users: BTreeMap<String, u64>,
+    covered: u64,
     uncovered: u64,
     uncovered_dates: Vec<String>,
     incumbent_would_delete: u64,
@@ -143,15 +144,22 @@ impl Shown {
     fn of(plan: &SealedPlan) -> Self {
         let mut classes: BTreeMap<String, BTreeMap<Disposition, u64>> = BTreeMap::new();
         let mut dispositions = BTreeMap::new();
-        let mut uncovered = 0;
+        let (mut covered, mut uncovered) = (0, 0);
         let mut dates = BTreeSet::new();
         for item in &plan.items {
             let class = classes.entry(item.class.clone()).or_default();
             *class.entry(item.disposition).or_default() += 1;
             *dispositions.entry(item.disposition).or_default() += 1;
-            if item.disposition == Disposition::Delete && item.covered == Some(false) {
-                uncovered += 1;
-                dates.extend(item.date.clone());
+            match item
+                .covered
+                .filter(|_| item.disposition == Disposition::Delete)
+            {
+                Some(true) => covered += 1,
+                Some(false) => {
+                    uncovered += 1;
+                    dates.extend(item.date.clone());
+                }
+                None => {}
             }
         }
         let mut decided: BTreeMap<String, BTreeMap<Decision, u64>> = BTreeMap::new();
@@ -171,6 +179,7 @@ impl Shown {
             classes,
             dispositions,
             users: plan.sealed.users.clone(),
+            covered,
             uncovered,
             uncovered_dates: dates.into_iter().take(DATES_MAX).collect(),
             incumbent_would_delete: plan.sealed.incumbent_would_delete,
@@ -233,8 +242,8 @@ impl Shown {
             _ => format!(" ({})", self.uncovered_dates.join(" ")),
         };
         lines.push(format!(
-            "future deadlines to be deleted that no live event of the new system stands for: {}{dates}",
-            self.uncovered
+            "future deadlines to be deleted: {} covered by a live event of the new system, {} uncovered{dates}",
+            self.covered, self.uncovered
         ));
         lines.push(format!(
             "the search by text alone would have deleted {}, of which {} are not the retired system's",

@@ -379,6 +379,46 @@ pub struct ItemObserved {
     pub version: Option<String>,
 }
 
+/// `channel.stop_intended`: something that tells others of each deletion is about to be stopped. Repeating it does no harm, so one
+/// that a crash left open is settled by the next run's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopIntended {
+    /// The plan whose deletions it would tell of.
+    pub plan: Hash,
+    /// The place that it watches.
+    pub place: String,
+}
+
+/// `channel.stopped`: it tells nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopped {
+    /// Entry of the intent.
+    pub intent: EntryId,
+    /// It had expired, or was stopped before.
+    pub was_over: bool,
+}
+
+/// `channel.stop_failed`: it may still tell, so nothing was deleted there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopFailed {
+    /// Entry of the intent.
+    pub intent: EntryId,
+    /// Class of the error.
+    pub class: String,
+    /// HTTP status, if there was an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How often it was tried.
+    pub attempt: u32,
+    /// What was decided: `stopped`.
+    pub decision: String,
+    /// What happened, in words.
+    pub reason: String,
+    /// `Date` of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_date: Option<String>,
+}
+
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal, $sealing:ident;)+) => {
         /// What happened.
@@ -478,6 +518,12 @@ events! {
     ItemDecided(ItemDecided) = "item.decided", sealed;
     /// A person closes a run.
     ReviewSignedOff(ReviewSignedOff) = "review.signed_off", plain;
+    /// Before a channel is stopped.
+    ChannelStopIntended(ChannelStopIntended) = "channel.stop_intended", sealed;
+    /// It tells nobody any more.
+    ChannelStopped(ChannelStopped) = "channel.stopped", sealed;
+    /// It may still tell.
+    ChannelStopFailed(ChannelStopFailed) = "channel.stop_failed", sealed;
     /// A key signs checkpoints.
     CheckpointKeyAdded(CheckpointKeyAdded) = "checkpoint_key.added", plain;
     /// A key signs no more.

@@ -40,8 +40,8 @@ use sqlx::{PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-pub use self::append::{AppendError, Fence};
 use self::append::{Answer, GROUP_ENTRIES_MAX, Pending, Row, RowResult};
+pub use self::append::{AppendError, Fence};
 pub use self::clock::Clock;
 pub use self::connect::{Admin, ConnectError, LedgerRow, connect, ledgers};
 use self::keys::{Kek, KeyRing};

@@ -11,6 +11,7 @@ pub mod accounts;
 pub mod calibration;
 pub mod census;
 pub mod coverage;
+pub mod deadlines;
 pub mod error;
 pub mod event;
 pub mod executor;

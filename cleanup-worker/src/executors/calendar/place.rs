@@ -11,13 +11,21 @@ use super::accounts::{PRIMARY, resolved_id};
 use super::error::unknown;
 use super::sources::SourceUser;
 use crate::clients::ErrorClass;
-use crate::clients::google::{CalendarWriter, Google, GoogleError, Listing, RawItem, Session};
+use crate::clients::google::{
+    CalendarWriter, ChannelEnd, Google, GoogleError, Listing, RawItem, Session,
+};
 use crate::clients::http::WriteTransport;
-use crate::executors::{Found, ItemError, Place, Restored, Seen, SeenItem, Unreachable, Written};
+use crate::executors::{
+    ChannelStop, Found, ItemError, Place, Restored, Seen, SeenItem, Unreachable, Written,
+};
 
-/// A user's primary calendar.
+/// One of a user's calendars.
 pub struct CalendarPlace {
     writer: CalendarWriter,
+    /// How it is asked for: `primary`, or its id.
+    name: String,
+    /// v1's watch channels of it: their ids, and Google's names of what they watch.
+    channels: Vec<(String, String)>,
     through: String,
     same_token: bool,
 }
@@ -28,9 +36,13 @@ impl CalendarPlace {
         transport: WriteTransport,
         session: Arc<Session>,
         user: &SourceUser,
+        second: Option<&str>,
+        channels: Vec<(String, String)>,
         same_token: bool,
     ) -> Self {
         Self {
+            name: second.unwrap_or(PRIMARY).to_owned(),
+            channels,
             writer: CalendarWriter::new(google, transport, session),
             through: user.id.clone(),
             same_token,
@@ -56,7 +68,7 @@ impl Place for CalendarPlace {
     }
 
     async fn read(&self, item: &str) -> Result<Found, ItemError> {
-        match self.writer.reader().get(PRIMARY, item).await {
+        match self.writer.reader().get(&self.name, item).await {
             Ok(found) if is_cancelled(&found.item) => Ok(Found::Deleted {
                 at: updated(&found.item),
             }),
@@ -89,7 +101,7 @@ impl Place for CalendarPlace {
     ) -> Result<Written, ItemError> {
         let written = self
             .writer
-            .delete_within(PRIMARY, item, version, limit)
+            .delete_within(&self.name, item, version, limit)
             .await?;
         Ok(Written {
             status: Some(written.status),
@@ -117,10 +129,23 @@ impl Place for CalendarPlace {
         Vec::new()
     }
 
+    fn channels(&self) -> Vec<String> {
+        self.channels.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    async fn stop_channel(&self, channel: &str) -> Result<ChannelStop, ItemError> {
+        let known = self.channels.iter().find(|(id, _)| id == channel);
+        let (id, resource) = known.ok_or_else(|| unknown("v1 recorded no such channel"))?;
+        Ok(match self.writer.stop_channel(id, resource).await? {
+            ChannelEnd::Stopped => ChannelStop::Stopped,
+            ChannelEnd::WasOver => ChannelStop::WasOver,
+        })
+    }
+
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError> {
         let reader = self.writer.reader();
         let changes = match since {
-            Some(token) => match reader.list_changes(PRIMARY, token).await {
+            Some(token) => match reader.list_changes(&self.name, token).await {
                 Err(error) if error.is_full_sync_required() => None,
                 other => Some(other?),
             },
@@ -128,7 +153,7 @@ impl Place for CalendarPlace {
         };
         Ok(match changes {
             Some(changes) => seen(&changes, false),
-            None => seen(&reader.list_all(PRIMARY).await?, true),
+            None => seen(&reader.list_all(&self.name).await?, true),
         })
     }
 }

@@ -31,6 +31,7 @@ fn account() -> AccountFacts {
     AccountFacts {
         recorded: HashMap::from([("rec".to_owned(), on()), ("both".to_owned(), on())]),
         cases: HashMap::from([(OWN.parse().unwrap(), vec!["2026-03-01".parse().unwrap()])]),
+        creator: None,
     }
 }
 
@@ -298,6 +299,32 @@ fn each_signal_is_raised_by_its_cause_alone() {
             "{signal} holds without a cause"
         );
     }
+}
+
+#[test]
+fn on_a_calendar_that_is_not_the_primary_one_the_accounts_address_is_its_own() {
+    let mut account = account();
+    account.creator = Some("a@example.com".to_owned());
+    for (creator, foreign) in [
+        (json!({"email": "A@example.com"}), false),
+        (json!({"email": "b@example.com"}), true),
+        (json!({}), true),
+        (json!({"email": "b@example.com", "self": true}), false),
+    ] {
+        let event = v1_event("rec", json!({"creator": creator}));
+        let parsed = ParsedEvent::parse(event.to_string().as_bytes());
+        let presence = Presence::Present(&parsed);
+        let signals = measure("rec", presence, &account, &facts(), &policy());
+        assert_eq!(signals.holds("creator_not_self"), foreign, "{event}");
+    }
+    let elsewhere = signals_of(&v1_event(
+        "rec",
+        json!({"creator": {"email": "a@example.com"}}),
+    ));
+    assert!(
+        elsewhere.holds("creator_not_self"),
+        "not on the primary one"
+    );
 }
 
 #[test]

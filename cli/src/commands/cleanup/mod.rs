@@ -5,12 +5,13 @@ mod items;
 pub(crate) mod stop;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use cleanup_worker::clients::retry::{RateLimits, Timing};
-use cleanup_worker::config::WorkerConfig;
+use cleanup_worker::config::{Deployment, WorkerConfig};
 use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::limits::Limits;
@@ -109,7 +110,7 @@ pub(crate) fn calendar(
     pace: &Pace,
 ) -> Result<(Reader, CalendarTold), Failure> {
     let told = CalendarTold {
-        v2_exports: sources.v2_exports.clone(),
+        v2_exports: v2_exports(sources),
         v2_max_age: sources.v2_max_age,
         users_table: users_table(sources)?,
         options: RunOptions {
@@ -189,6 +190,17 @@ pub(crate) fn options(
 fn time(text: Option<&str>) -> Result<Option<DateTime<Utc>>, Failure> {
     let time = text.map(Timestamp::parse_lenient).transpose();
     Ok(time.map_err(Failure::usage)?.map(Timestamp::instant))
+}
+
+/// The exports that were given, with the deployment that each is of.
+fn v2_exports(args: &CalendarSources) -> Vec<(PathBuf, Deployment)> {
+    let of = |paths: &[PathBuf], deployment| -> Vec<(PathBuf, Deployment)> {
+        let paths = paths.iter().cloned();
+        paths.map(|path| (path, deployment)).collect()
+    };
+    let mut exports = of(&args.v2_exports, Deployment::Production);
+    exports.extend(of(&args.v2_dev_exports, Deployment::Development));
+    exports
 }
 
 fn users_table(

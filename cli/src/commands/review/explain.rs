@@ -195,7 +195,9 @@ fn signals(kind: &str, find: &FindLine) -> (Vec<Signal>, Vec<Signal>) {
             .map(|(name, evidence)| {
                 let name = name.strip_prefix(CONDITION).unwrap_or(name);
                 let place = names.iter().position(|known| known.name == name);
-                let meaning = place.and_then(|n| names.get(n)).map(|known| known.meaning);
+                let meaning = place
+                    .and_then(|n| names.get(n))
+                    .map(|known| known.meaning.as_ref());
                 (
                     place.unwrap_or(usize::MAX),
                     signal(name, evidence, meaning, find),

@@ -66,6 +66,7 @@ pub(super) async fn executor(
     }
     let sources = CalendarSources {
         v2_exports: Vec::new(),
+        v2_dev_exports: Vec::new(),
         v2_max_age: Duration::ZERO,
         go_live: None,
         freeze: None,
