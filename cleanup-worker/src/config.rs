@@ -30,6 +30,50 @@ pub struct WorkerConfig {
     pub google_token_url: Url,
     /// Base of the Calendar interface, without a trailing slash.
     pub google_calendar_url: Url,
+    /// The deployments of v2 that are read live, at most one of each kind.
+    pub convex: Vec<ConvexDeployment>,
+}
+
+/// Which of v2's deployments: users rely on the first; the second wrote events before go-live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Deployment {
+    /// What v2's users work with.
+    Production,
+    /// What its developers work with.
+    Development,
+}
+
+impl Deployment {
+    /// Both, in the order in which they are read.
+    pub const ALL: [Self; 2] = [Self::Production, Self::Development];
+
+    /// The name used in evidence and plans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Development => "development",
+        }
+    }
+}
+
+/// A deployment of v2 that can be read live.
+#[derive(Debug, Clone)]
+pub struct ConvexDeployment {
+    /// Which one it is.
+    pub deployment: Deployment,
+    /// `https://<name>.convex.cloud`, without a trailing slash.
+    pub url: Url,
+    /// Its deploy key, which may read and write everything.
+    pub deploy_key: Secret,
+}
+
+impl ConvexDeployment {
+    /// The address of a path of its interface.
+    pub(crate) fn address(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
+        url
+    }
 }
 
 /// One variable that is missing or wrong. Its value is never part of it.
@@ -101,7 +145,8 @@ impl WorkerConfig {
         ];
         let retired = ["SUPABASE_URL", "SUPABASE_KEY", "ENCRYPTION_KEY"];
         Self::from_env(&|name| {
-            let given = (!retired.contains(&name)).then(|| get(name)).flatten();
+            let asked = !retired.contains(&name) && !name.starts_with("CONVEX_");
+            let given = asked.then(|| get(name)).flatten();
             let given = given.filter(|value| !value.trim().is_empty());
             let unused = || UNUSED.iter().find(|(unused, _)| *unused == name);
             given.or_else(|| unused().map(|(_, value)| (*value).to_owned()))
@@ -146,6 +191,7 @@ impl WorkerConfig {
             "base of Google's Calendar interface, if not the usual one",
             Some(GOOGLE_CALENDAR_API_URL),
         );
+        let convex = convex(&mut reader);
         let problems = reader.problems;
         match (
             supabase_url,
@@ -172,9 +218,75 @@ impl WorkerConfig {
                 google_client_secret: Secret::new(google_client_secret),
                 google_token_url,
                 google_calendar_url,
+                convex,
             }),
             _ => Err(ConfigError { problems }),
         }
+    }
+}
+
+/// The deployments of v2 that are named. Each takes both of its variables; none has to be named, since exports can be given instead.
+fn convex(reader: &mut Reader<'_>) -> Vec<ConvexDeployment> {
+    let mut found: Vec<ConvexDeployment> = Vec::new();
+    if reader.is_set("CONVEX_URL") || reader.is_set("CONVEX_DEPLOY_KEY") {
+        let url = reader.url(
+            "CONVEX_URL",
+            "v2's production deployment, https://<name>.convex.cloud",
+            None,
+        );
+        let key = reader.parsed(
+            "CONVEX_DEPLOY_KEY",
+            "the deploy key of v2's production deployment",
+            |text| deploy_key(text, Deployment::Production),
+        );
+        found.extend(deployment(Deployment::Production, url, key));
+    }
+    if reader.is_set("CONVEX_DEV_URL") || reader.is_set("CONVEX_DEV_DEPLOY_KEY") {
+        let what = "v2's development deployment, https://<name>.convex.cloud";
+        let url = reader.url("CONVEX_DEV_URL", what, None);
+        let key = reader.parsed(
+            "CONVEX_DEV_DEPLOY_KEY",
+            "the deploy key of v2's development deployment",
+            |text| deploy_key(text, Deployment::Development),
+        );
+        if url.is_some() && url.as_ref() == found.first().map(|production| &production.url) {
+            reader.problems.push(Problem {
+                name: "CONVEX_DEV_URL",
+                what,
+                wrong: "is the same as CONVEX_URL; leave it out where v2 has one deployment"
+                    .to_owned(),
+            });
+        }
+        found.extend(deployment(Deployment::Development, url, key));
+    }
+    found
+}
+
+fn deployment(
+    deployment: Deployment,
+    url: Option<Url>,
+    key: Option<String>,
+) -> Option<ConvexDeployment> {
+    Some(ConvexDeployment {
+        deployment,
+        url: url?,
+        deploy_key: Secret::new(key?),
+    })
+}
+
+/// Convex names in front of a key what it is for (`prod:<name>|…`, `dev:<name>|…`, `preview:…`, `project:…`).
+fn deploy_key(text: &str, deployment: Deployment) -> Result<String, String> {
+    let prefix = text
+        .split_once('|')
+        .and_then(|(name, _)| name.split_once(':'));
+    match (prefix.map(|(kind, _)| kind), deployment) {
+        (Some("dev"), Deployment::Production) => {
+            Err("is the key of a development deployment".to_owned())
+        }
+        (Some("prod"), Deployment::Development) => {
+            Err("is the key of a production deployment".to_owned())
+        }
+        _ => one_word(text),
     }
 }
 
@@ -206,11 +318,14 @@ impl Reader<'_> {
         what: &'static str,
         usual: Option<&'static str>,
     ) -> Option<Url> {
-        let set = (self.get)(name).is_some_and(|value| !value.trim().is_empty());
         match usual {
-            Some(usual) if !set => base_url(usual).ok(),
+            Some(usual) if !self.is_set(name) => base_url(usual).ok(),
             _ => self.parsed(name, what, base_url),
         }
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        (self.get)(name).is_some_and(|value| !value.trim().is_empty())
     }
 }
 
@@ -377,6 +492,88 @@ mod tests {
                 error.problems[0].wrong
             );
             assert!(value.trim().is_empty() || !error.to_string().contains(value));
+        }
+    }
+
+    #[test]
+    fn deployments_of_v2_are_read_where_named_and_each_takes_both_variables() {
+        assert!(read(&good()).expect("a good environment").convex.is_empty());
+        let mut both = good();
+        let set = |variables: &mut BTreeMap<&'static str, String>, name, value: &str| {
+            variables.insert(name, value.to_owned());
+        };
+        set(
+            &mut both,
+            "CONVEX_URL",
+            "https://example-prod-1.convex.cloud/",
+        );
+        set(
+            &mut both,
+            "CONVEX_DEPLOY_KEY",
+            "prod:example-prod-1|made-up",
+        );
+        set(
+            &mut both,
+            "CONVEX_DEV_URL",
+            "https://example-dev-1.convex.cloud",
+        );
+        set(
+            &mut both,
+            "CONVEX_DEV_DEPLOY_KEY",
+            "dev:example-dev-1|made-up",
+        );
+        let convex = read(&both).expect("a good environment").convex;
+        let kinds: Vec<_> = convex.iter().map(|one| one.deployment).collect();
+        assert_eq!(kinds, Deployment::ALL);
+        assert_eq!(
+            convex[0].address("/api/query").as_str(),
+            "https://example-prod-1.convex.cloud/api/query"
+        );
+        assert!(!format!("{convex:?}").contains("made-up"));
+        for (name, value, wrong_name, wrong) in [
+            ("CONVEX_URL", "", "CONVEX_URL", "is not set"),
+            ("CONVEX_DEPLOY_KEY", " ", "CONVEX_DEPLOY_KEY", "is not set"),
+            ("CONVEX_DEV_URL", "", "CONVEX_DEV_URL", "is not set"),
+            (
+                "CONVEX_DEV_DEPLOY_KEY",
+                "",
+                "CONVEX_DEV_DEPLOY_KEY",
+                "is not set",
+            ),
+            (
+                "CONVEX_URL",
+                "http://v2.example.com",
+                "CONVEX_URL",
+                "only https",
+            ),
+            (
+                "CONVEX_DEPLOY_KEY",
+                "dev:x|made-up",
+                "CONVEX_DEPLOY_KEY",
+                "a development deployment",
+            ),
+            (
+                "CONVEX_DEV_DEPLOY_KEY",
+                "prod:x|made-up",
+                "CONVEX_DEV_DEPLOY_KEY",
+                "a production deployment",
+            ),
+            (
+                "CONVEX_DEV_URL",
+                "https://example-prod-1.convex.cloud",
+                "CONVEX_DEV_URL",
+                "the same as CONVEX_URL",
+            ),
+        ] {
+            let mut variables = both.clone();
+            set(&mut variables, name, value);
+            let error = read(&variables).expect_err(name);
+            let [problem] = &error.problems[..] else {
+                panic!("{name}: {error}")
+            };
+            assert_eq!(problem.name, wrong_name);
+            assert!(problem.wrong.contains(wrong), "{}", problem.wrong);
+            assert!(!error.to_string().contains("made-up"));
         }
     }
 

@@ -1,19 +1,27 @@
 //! The command line.
 
+mod command;
 mod export;
 mod observe;
 mod proof;
+mod report;
 mod restore;
+mod review;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::command::{CleanupCommand, CommandProgram, WorkerCommand};
 pub(crate) use self::export::Export;
 pub(crate) use self::observe::CleanupObserve;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
+pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
 pub(crate) use self::restore::{ExportFormat, Restore, RestoreCalendar, RestoreExport};
+pub(crate) use self::review::{
+    Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSample, ReviewSignOff,
+};
 
 /// Proves that a migration lost nothing: every action in a hash-chained log, answers folded from it.
 #[derive(Debug, Parser)]
@@ -81,6 +89,9 @@ pub(crate) enum Command {
     /// What was done, told item by item, for a review
     #[command(subcommand)]
     Review(Review),
+    /// What goes out to people: the report of deletions, and a letter to each user
+    #[command(subcommand)]
+    Report(Report),
     /// Watch other ledgers: cosign their checkpoints where each extends the last
     Witness(Witness),
     /// Destroy all that is held on an owner: ask for it, and, when two persons have approved, do it
@@ -208,6 +219,27 @@ pub(crate) enum Cleanup {
     Calendar(Box<CleanupCalendar>),
     /// Look once more at what a run left behind, now or later, also with credentials of your own
     Observe(CleanupObserve),
+    /// Items that a program of yours knows how to find and delete (docs/executor-protocol.md)
+    Command(Box<CleanupCommand>),
+    /// Items of a built-in kind, named by it: `cleanup --kind calendar-event` is `cleanup calendar`
+    #[command(long_flag = "kind")]
+    Kind(Box<CleanupKind>),
+}
+
+/// `ledger cleanup --kind`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CleanupKind {
+    /// The kind
+    pub(crate) kind: BuiltInKind,
+    #[command(flatten)]
+    pub(crate) calendar: CleanupCalendar,
+}
+
+/// The kinds of items that need no program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BuiltInKind {
+    /// v1's events in users' Google calendars
+    CalendarEvent,
 }
 
 /// `ledger cleanup calendar`
@@ -235,6 +267,8 @@ pub(crate) struct CleanupCalendar {
 pub(crate) enum Worker {
     /// v1's events in users' Google calendars
     Calendar(Box<WorkerCalendar>),
+    /// Items that a program of yours handles
+    Command(Box<WorkerCommand>),
 }
 
 /// `ledger worker calendar`
@@ -252,11 +286,14 @@ pub(crate) struct WorkerCalendar {
 /// Where the calendars' executor reads.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct CalendarSources {
-    /// An export of v2 (ZIP or folder); give production and development. For a live run not older
-    /// than --v2-max-age
+    /// An export of v2's production (ZIP or folder), where that is not read live (CONVEX_URL), or of a
+    /// further deployment. For a live run not older than --v2-max-age
     #[arg(long = "v2-export", value_name = "PATH")]
     pub(crate) v2_exports: Vec<PathBuf>,
-    /// How old v2's export may be when an event is deleted
+    /// The same of v2's development deployment (CONVEX_DEV_URL), which wrote events before going live
+    #[arg(long = "v2-dev-export", value_name = "PATH")]
+    pub(crate) v2_dev_exports: Vec<PathBuf>,
+    /// How old what is known of v2 may be when an event is deleted
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     pub(crate) v2_max_age: Duration,
     /// When v2 went live
@@ -471,25 +508,4 @@ pub(crate) struct Witness {
     /// Folder of the key and of what was cosigned; `witness` below LEDGER_HOME, if left out
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-}
-
-/// `ledger review`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Review {
-    /// What was deleted, whose, why, who approved it and where its backup is; and what was left alone
-    Deletions(ReviewDeletions),
-}
-
-/// `ledger review deletions`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ReviewDeletions {
-    /// Only items that this run found or worked on
-    #[arg(long, value_name = "UUID")]
-    pub(crate) run: Option<String>,
-    /// Only items of this user: e-mail, id in the retired system, or subject
-    #[arg(long, value_name = "EMAIL|UUID")]
-    pub(crate) user: Option<String>,
-    /// As the ledger was at this number or time
-    #[arg(long, value_name = "SEQ|TIME")]
-    pub(crate) as_of: Option<String>,
 }

@@ -50,7 +50,7 @@ impl fmt::Display for Place {
 #[derive(Debug)]
 pub(crate) struct Bucket {
     prefix: String,
-    bucket: rusty_s3::Bucket,
+    objects: rusty_s3::Bucket,
     credentials: Credentials,
     client: Client,
 }
@@ -96,7 +96,7 @@ impl Bucket {
             .build();
         Ok(Self {
             prefix: place.prefix.clone(),
-            bucket,
+            objects: bucket,
             credentials,
             client: client.map_err(environment("make the client for the bucket"))?,
         })
@@ -113,7 +113,7 @@ impl Bucket {
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         let object = self.object(name);
         let what = || format!("read {object} in the bucket");
-        let address = self.bucket.get_object(Some(&self.credentials), &object);
+        let address = self.objects.get_object(Some(&self.credentials), &object);
         let answer = self.client.get(address.sign(LIMIT)).send().await;
         // The address is left out of the error: it is signed.
         let answer = answer.map_err(|error| environment(what())(error.without_url()))?;
@@ -141,7 +141,7 @@ impl Bucket {
     async fn write(&self, name: &str, bytes: Vec<u8>, only_new: bool) -> Result<bool, Failure> {
         let object = self.object(name);
         let what = || format!("write {object} in the bucket");
-        let mut action = self.bucket.put_object(Some(&self.credentials), &object);
+        let mut action = self.objects.put_object(Some(&self.credentials), &object);
         if only_new {
             action.headers_mut().insert("if-none-match", "*");
         }

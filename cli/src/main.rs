@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     if let Some(code) = ledger::store::embedded::main_if_asked(std::env::args_os()) {
         return code;
     }
+    if let Some(code) = cleanup_worker::executors::command::main_if_asked(std::env::args_os()) {
+        return code;
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

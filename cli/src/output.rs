@@ -14,6 +14,13 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints a whole text, as it is.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(())
+}
+
 /// Prints one JSON document on a line of its own.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
@@ -23,6 +30,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// One JSON document whose last member is a list that is printed item by item.
 pub(crate) struct List {
     first: bool,
+    end: &'static str,
 }
 
 impl List {
@@ -31,7 +39,10 @@ impl List {
         let object = object.strip_suffix('}').unwrap_or(object);
         let comma = if object.ends_with('{') { "" } else { "," };
         write!(std::io::stdout().lock(), "{object}{comma}\"{name}\":[")?;
-        Ok(Self { first: true })
+        Ok(Self {
+            first: true,
+            end: "]}",
+        })
     }
 
     /// Prints the next item.
@@ -46,7 +57,7 @@ impl List {
 
     /// Ends list and document.
     pub(crate) fn close(self) -> Result<(), Failure> {
-        line("]}")
+        line(self.end)
     }
 }
 

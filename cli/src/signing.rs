@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use ledger::chain::note::{NoteSigner, VerifierKey};
 use ledger::domain::id::LedgerId;
-use ledger::store::Store;
-use ledger::store::checkpoint::ProveError;
+use ledger::store::checkpoint::{ProveError, Signed};
 use ledger::store::embedded::Home;
 use ledger::store::read::ReadError;
 use ledger::store::signer::{RecordError, SignerRecord};
+use ledger::store::{Clock, Store, ledgers};
+use sqlx::PgPool;
 
-use crate::database::{read_private, write_private};
+use crate::database::{connect_failure, read_private, write_private};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure, environment};
+use crate::output;
 
 /// Folder of the keys and of the signers' records.
 pub(crate) fn folder(home: &Home) -> PathBuf {
@@ -22,6 +24,56 @@ pub(crate) fn folder(home: &Home) -> PathBuf {
 /// What the signer of a ledger has signed last, on this machine.
 pub(crate) fn record(home: &Home, ledger: LedgerId) -> SignerRecord {
     SignerRecord::new(&folder(home), ledger)
+}
+
+/// The same, for who is about to sign: its folder is there. A home that was empty, since the keys come from the environment, gets
+/// one, and the record begins with what the database says was signed last.
+pub(crate) fn record_to_sign(home: &Home, ledger: LedgerId) -> Result<SignerRecord, Failure> {
+    make_folder(&folder(home))?;
+    Ok(record(home, ledger))
+}
+
+/// Says what a signer without a record went by.
+pub(crate) fn tell_taken_over(signed: &Signed) {
+    if let Some(size) = signed.taken_over {
+        output::note(format_args!(
+            "note: this signer had no record here: the stored checkpoint of {size} entries was taken for the last that was signed; \
+             whether more was signed before is not known here"
+        ));
+    }
+}
+
+/// Refuses where a ledger of the database does not hold what was signed for it on this machine: what is about to be written to
+/// each of them would stand in the place of what was lost.
+pub(crate) async fn check_none_behind(home: &Home, pool: &PgPool) -> Result<(), Failure> {
+    for row in ledgers(pool).await.map_err(connect_failure)? {
+        let kept = record(home, row.id);
+        let Some(signed) = kept.last().map_err(|error| failure(error.into()))? else {
+            continue;
+        };
+        let name = row.name.clone();
+        let store = Store::open(pool.clone(), row, Vec::new(), Clock::system());
+        let root = match store.head().await {
+            Ok(head) if head.size < signed.size() => Ok(None),
+            Ok(_) => store.root_at(signed.size()).await.map(Some),
+            Err(error) => Err(error.into()),
+        };
+        // Not closed: that would close the pool, which is the command's.
+        drop(store);
+        let root = root.map_err(failure)?;
+        if root == Some(signed.root()) {
+            continue;
+        }
+        let what = anyhow::anyhow!(
+            "ledger {name} does not hold the {} entries that were signed for it here: it was restored from an older backup, or rewritten",
+            signed.size()
+        );
+        return Err(Failure::new(Exit::No, what).hint(format!(
+            "no key was destroyed; restore a newer backup, or state the loss with `ledger checkpoint restored \
+             --ledger {name} --reason …`, and run the same command again"
+        )));
+    }
+    Ok(())
 }
 
 /// Makes a ledger read-only that holds less than what was signed for it on this machine: it was restored from an older backup,
@@ -161,13 +213,11 @@ fn signer_in(path: &Path) -> Result<Option<NoteSigner>, Failure> {
 /// Makes the folder of the keys, for its owner alone.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
-    match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(environment(format!("make the folder {}", folder.display()))(error))
-        }
-        _ => Ok(()),
-    }
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(environment(format!("make the folder {}", folder.display())))
 }
 
 /// A checkpoint or proof that was not made, with its status and what to do.

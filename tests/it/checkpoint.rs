@@ -432,6 +432,95 @@ async fn a_key_from_the_environment_signs_and_one_of_another_ledger_does_not() {
     }
 }
 
+/// A signer that gets its keys from the environment may start with an empty home, as in a container. Its record begins with what was
+/// stored last, which has to be of these entries, and from then on it is a record like any other.
+#[tokio::test]
+async fn a_signer_with_an_empty_home_begins_its_record_with_what_was_stored_last() {
+    let world = World::start().await;
+    append(&world);
+    let vkey = world.ledger(["key", "show", "--vkey"]).ok().stdout;
+    let id = vkey.split('+').next().unwrap().rsplit('/').next().unwrap();
+    let key = std::fs::read_to_string(world.home().join("checkpoint-keys").join(id)).unwrap();
+    let place = temporary("empty");
+    let homes = ["first", "second", "third"].map(|name| place.path().join(name));
+    let sign = |ledger: &World, home: &Path| {
+        let mut command = world.command(["checkpoint", "--json"]);
+        command
+            .env("DATABASE_URL", ledger.url())
+            .env("LEDGER_HOME", home)
+            .env("LEDGER_CHECKPOINT_KEY", key.trim_end());
+        output(&mut command)
+    };
+    let first = sign(&world, &homes[0]).ok();
+    assert_eq!(
+        (first.json()["size"].as_u64(), first.stderr.as_str()),
+        (Some(2), "")
+    );
+    let backup = World::empty().await;
+    dump_into(&world, &backup, &[]);
+    append(&world);
+    let there = sign(&world, &homes[0]).ok();
+    assert_eq!(
+        (there.json()["size"].as_u64(), there.stderr.as_str()),
+        (Some(3), "")
+    );
+
+    // Another one takes over, also where nothing is new, and says by what it goes.
+    let taken = sign(&world, &homes[1]).ok();
+    assert_eq!(
+        (&taken.json()["size"], &taken.json()["new"]),
+        (&json!(3), &json!(false))
+    );
+    assert!(
+        taken
+            .stderr
+            .contains("had no record here: the stored checkpoint of 3 entries"),
+        "{taken:?}"
+    );
+    assert_eq!(
+        sign(&world, &homes[1]).ok().stderr,
+        "note: nothing was appended since; this is the last checkpoint\n"
+    );
+    for home in &homes[..2] {
+        let refused = sign(&backup, home);
+        assert_eq!(refused.exit, 1, "{refused:?}");
+        assert!(
+            refused.stderr.contains("restored from an older backup"),
+            "{refused:?}"
+        );
+    }
+    // What it cannot know: of a signer that loses its record each time, an older backup gets a second history.
+    let mut command = world.command(["append", "--json"]);
+    command.env("DATABASE_URL", backup.url());
+    command.env("LEDGER_HOME", place.path().join("writer"));
+    command.env(
+        "LEDGER_KEK",
+        std::fs::read_to_string(world.home().join("kek"))
+            .unwrap()
+            .trim_end(),
+    );
+    let next = line("test.happened", "service:api", &json!({})).to_string();
+    output_of(&mut command, &next).ok();
+    let second = sign(&backup, &homes[2]).ok();
+    assert!(
+        second.stderr.contains("the stored checkpoint of 2 entries"),
+        "{second:?}"
+    );
+    assert_ne!(second.json()["root"], there.json()["root"]);
+
+    // Entries that are not those of the stored checkpoint are not signed, with or without a record.
+    let rewrite = "alter table ledger.checkpoints disable trigger user; delete from ledger.checkpoints where size = 2; \
+        alter table ledger.entries disable trigger user; \
+        update ledger.entries set bytes = convert_to(regexp_replace(convert_from(bytes, 'UTF8'), '\"occurred_at\":\"\\d+', '\"occurred_at\":\"1999'), 'UTF8') \
+            where seq = 3 and ledger_id = (select ledger_id from ledger.heads where name = 'test'); \
+        update ledger.entries set hash = sha256('\\x00'::bytea || bytes) \
+            where seq = 3 and ledger_id = (select ledger_id from ledger.heads where name = 'test')";
+    execute(&mut world.superuser().await, rewrite).await;
+    let refused = sign(&world, &homes[2].join("new"));
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.stderr.contains("would be a fork"), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_schedule_signs_what_is_new_and_ends_with_sigterm() {
     let world = World::start().await;

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use ledger::chain::plan::{PlanItem, plan_hash};
 use ledger_sim::world::UserKind;
-use ledger_sim::{Call, Class, Disposition, HoldPoint, Truth, WorldSpec};
+use ledger_sim::{
+    Call, Class, Disposition, Fault, FaultKind, HoldPoint, Occurrence, Truth, WorldSpec,
+};
 use serde_json::{Value, json};
 
-use crate::migration::{Migration, Plan, Running, total, word};
+use crate::migration::{Migration, Plan, Running, now, total, word};
 use crate::world::output;
 
 /// What must be said of each event, named as a dry run can name it: through its calendar, or through the user where that
@@ -162,6 +164,78 @@ async fn without_v2s_export_nothing_is_to_be_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_calendar_of_more_than_one_page_is_read_and_cleaned_up_whole() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(21)
+    };
+    let mut made = spec.users(1).events_per_user(40).as_of(now()).generate();
+    let events = &mut made.calendars[0].events;
+    let mut own = events[0].clone();
+    own.fields.insert("summary".to_owned(), json!("Lunch"));
+    own.fields.remove("description");
+    // In front of everything else, so that v1's events come on the second page.
+    let many = (0..2_600).map(|n| {
+        let mut one = own.clone();
+        one.fields
+            .insert("id".to_owned(), json!(format!("own{n:05}")));
+        one
+    });
+    events.splice(0..0, many);
+    let migration = Migration::of(made).await;
+    let report = migration.dry_run();
+    assert_items_are_true(&migration, &report);
+    assert!(total(&report, "others") >= 2_600, "{}", report["totals"]);
+    let journal = migration.sim.journal();
+    let lists = journal
+        .iter()
+        .filter(|it| it.call == Some(Call::EventsList));
+    assert_eq!(lists.count(), 2);
+    let plan = Plan::of(&report);
+    assert!(!plan.deletes.is_empty());
+    migration.approve(&plan.hash);
+    migration.live_run(&plan.hash).ok();
+    migration.sim.assert_only_v1_events_gone();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_tells_whether_an_events_day_is_a_deadline_of_its_case() {
+    let migration = Migration::start(WorldSpec::seeded(22)).await;
+    migration.dry_run();
+    let moved: Vec<&str> = migration
+        .sim
+        .truth()
+        .iter()
+        .filter(|truth| truth.why == "v1 recorded it, and its user moved it")
+        .map(|truth| truth.event_id.as_str())
+        .collect();
+    let stored = [
+        "pwd_expiration",
+        "eta9089_filing",
+        "eta9089_expiration",
+        "recruitment_expiration",
+        "i140_filing_deadline",
+    ];
+    let (mut seen, mut seen_moved) = (0, 0);
+    for line in migration.log(&["item.found"]) {
+        let (payload, evidence) = (&line["payload"], &line["payload"]["evidence"]);
+        let key = evidence["v1_recorded"]["detail"]
+            .as_str()
+            .unwrap_or_default();
+        let matches = &evidence["date_matches_case"]["holds"];
+        if payload["class"] == "V1_RECORDED" && stored.contains(&key) {
+            assert_eq!(*matches, true, "{payload}");
+            seen += 1;
+        }
+        if moved.contains(&payload["item"].as_str().unwrap()) && payload["class"] == "EDITED" {
+            assert_eq!(*matches, false, "{payload}");
+            seen_moved += 1;
+        }
+    }
+    assert!(seen > 10 && seen_moved > 0, "{seen} {seen_moved}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_dry_run_leaves_nothing_to_approve() {
     let migration = Migration::start(WorldSpec::seeded(4)).await;
     let hold = migration.sim.hold(Call::EventsList, 5, HoldPoint::Before);
@@ -175,6 +249,218 @@ async fn a_killed_dry_run_leaves_nothing_to_approve() {
     assert_items_are_true(&migration, &report);
     migration.sim.assert_only_reads();
     migration.world.assert_intact();
+}
+
+/// The refresh tokens of two users who share an account, in the users' order, with their ids.
+fn sharing(migration: &Migration) -> (String, [(String, String); 2]) {
+    let world = migration.sim.world();
+    let shared = world
+        .users
+        .iter()
+        .find(|user| user.kind == UserKind::SharedAccount);
+    let account = shared.unwrap().account.clone().unwrap();
+    let users = world
+        .users
+        .iter()
+        .filter(|user| user.account.as_ref() == Some(&account));
+    let grants = world.grants.iter().filter(|grant| grant.account == account);
+    let pairs: Vec<(String, String)> = users
+        .zip(grants)
+        .map(|(user, grant)| (user.id.clone(), grant.refresh_token.clone()))
+        .collect();
+    (account, pairs.try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_reached_through_whichever_users_token_leads_there() {
+    // Dead before the dry run, or between it and the live run; the first user's or the second's.
+    for (seed, n) in [(1, 0), (2, 1)] {
+        let migration = Migration::start(WorldSpec::seeded(seed)).await;
+        let (account, users) = sharing(&migration);
+        assert!(migration.sim.kill_grant(&users[n].1));
+        let report = migration.dry_run();
+        assert_items_are_true(&migration, &report);
+        assert_totals_add_up(&report);
+        for (user, _) in &users {
+            let lines = report["users"].as_array().unwrap();
+            let line = lines
+                .iter()
+                .find(|line| line["user"] == user.as_str())
+                .unwrap();
+            assert_eq!(line["access"], "reachable", "{line}");
+        }
+        let plan = Plan::of(&report);
+        migration.approve(&plan.hash);
+        let at = plan.deletes.iter().filter(|key| key.0 == account).count();
+        assert!(at > 0);
+        migration.live_run(&plan.hash).ok();
+        migration.sim.assert_only_v1_events_gone();
+        migration.assert_ledger_accounts_for_all();
+    }
+    let migration = Migration::start(WorldSpec::seeded(3)).await;
+    let plan = migration.approved_plan();
+    let (account, users) = sharing(&migration);
+    assert!(migration.sim.kill_grant(&users[0].1));
+    let report = migration.live_run(&plan.hash).ok().json();
+    let lines = report["users"].as_array().unwrap();
+    assert!(
+        lines.iter().any(|line| line["user"] == users[1].0.as_str()),
+        "{account}"
+    );
+    assert!(lines.iter().all(|line| line["user"] != users[0].0.as_str()));
+    migration.sim.assert_only_v1_events_gone();
+    migration.assert_ledger_accounts_for_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_address_alone_does_not_make_an_account_a_users_own() {
+    let mut spec = WorldSpec::seeded(6);
+    spec.users = 16;
+    let made = spec.as_of(now()).generate();
+    let migration = Migration::of(made).await;
+    // A disconnected user, for whom v1 stored the address of somebody else's account.
+    let world = migration.sim.world();
+    let other = world
+        .users
+        .iter()
+        .find(|user| user.kind == UserKind::Connected);
+    let address = other.unwrap().account.clone().unwrap();
+    let user = world
+        .users
+        .iter()
+        .find(|user| user.kind == UserKind::Disconnected);
+    let id = user.unwrap().id.clone();
+    migration.sim.with_database(|database| {
+        let table = database.table_mut("perm_users").unwrap();
+        let columns = ["id", "google_email"].map(|name| table.position(name).unwrap());
+        for row in table.rows_mut() {
+            if row[columns[0]] == ledger_sim::supabase::Cell::Text(id.clone()) {
+                row[columns[1]] = ledger_sim::supabase::Cell::Text(address.clone());
+            }
+        }
+    });
+    let report = migration.dry_run();
+    assert_items_are_true(&migration, &report);
+    let lines = report["users"].as_array().unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line["user"] == id.as_str())
+        .unwrap();
+    assert_eq!(line["access"], "disconnected");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calendars_beside_the_primary_one_are_looked_at_and_their_channels_stopped() {
+    let spec = WorldSpec {
+        channels: true,
+        ..WorldSpec::seeded(9)
+    };
+    let migration = Migration::start(spec).await;
+    let report = migration.dry_run();
+    assert_items_are_true(&migration, &report);
+    assert_totals_add_up(&report);
+    assert_seal_is_of_the_log(&migration, &report);
+    migration.sim.assert_only_reads();
+    let rows = migration
+        .sim
+        .world()
+        .database
+        .table("calendar_sync_channels")
+        .unwrap()
+        .rows()
+        .count();
+    assert_eq!(report["totals"]["channels"], rows);
+    let plan = Plan::of(&report);
+    let second: Vec<&str> = plan
+        .deletes
+        .iter()
+        .map(|key| key.0.as_str())
+        .filter(|calendar| calendar.ends_with("@group.example.com"))
+        .collect();
+    assert!(second.len() > 2, "{second:?}");
+    migration.approve(&plan.hash);
+    let open = migration.sim.channels();
+    let planned = |calendar: &String| plan.deletes.iter().any(|key| key.0 == *calendar);
+    assert!(open.iter().any(|channel| planned(&channel.calendar)));
+    migration.live_run(&plan.hash).ok();
+    migration.sim.assert_only_v1_events_gone();
+    migration.assert_ledger_accounts_for_all();
+    // Open ones of the calendars at which something was deleted are stopped, before the first deletion there.
+    let left = migration.sim.channels();
+    assert!(
+        left.iter().all(|channel| !planned(&channel.calendar)),
+        "{left:?}"
+    );
+    let journal = migration.sim.journal();
+    for channel in open.iter().filter(|channel| planned(&channel.calendar)) {
+        let of_account = journal
+            .iter()
+            .filter(|it| it.account.as_ref() == Some(&channel.account));
+        let calls: Vec<_> = of_account.filter(|it| it.effect).collect();
+        let deleted = calls
+            .iter()
+            .position(|it| it.calendar.as_ref() == Some(&channel.calendar));
+        let stopped = calls
+            .iter()
+            .position(|it| it.call == Some(Call::ChannelsStop));
+        assert!(stopped < deleted, "{channel:?}");
+    }
+    let stopped = migration.log(&["channel.stopped"]);
+    let intents = migration.log(&["channel.stop_intended"]);
+    assert_eq!(stopped.len(), intents.len());
+    let was_over = stopped
+        .iter()
+        .filter(|line| line["payload"]["was_over"] == true)
+        .count();
+    assert_eq!(stopped.len() - was_over, open.len() - left.len());
+    assert!(was_over > 0, "some had expired");
+    migration.world.assert_intact();
+    assert_eq!(migration.loss()["scopes"]["calendar"]["verdict"], "none");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_channel_cannot_be_stopped_nothing_is_deleted() {
+    let spec = WorldSpec {
+        channels: true,
+        plain_users: true,
+        ..WorldSpec::seeded(10)
+    };
+    let migration = Migration::start(spec.users(3).events_per_user(12)).await;
+    let plan = migration.approved_plan();
+    let owner = |calendar: &str| {
+        let calendars = &migration.sim.world().calendars;
+        let found = calendars.iter().find(|it| it.id == calendar);
+        found.unwrap().owner.clone()
+    };
+    let open = migration.sim.channels();
+    let planned = |calendar: &str| plan.deletes.iter().any(|key| key.0 == calendar);
+    let mut at_work = open.iter().filter(|channel| planned(&channel.calendar));
+    let account = at_work.next().unwrap().account.clone();
+    let refused = Fault::once(Call::ChannelsStop, FaultKind::reason(403, "forbidden"));
+    migration
+        .sim
+        .add_fault(refused.when(Occurrence::Always).for_account(&account));
+    let other = at_work.find(|channel| channel.account != account).unwrap();
+    let passing = Fault::once(Call::ChannelsStop, FaultKind::status(503));
+    migration.sim.add_fault(passing.for_account(&other.account));
+    let run = migration.live_run(&plan.hash);
+    assert_eq!(run.exit, 1, "{}", run.stderr);
+    let mut expected = plan.deletes.clone();
+    expected.retain(|key| owner(&key.0) != account);
+    assert!(expected.len() < plan.deletes.len());
+    migration.sim.assert_only_deleted(&expected);
+    let [failed, ..] = &migration.log(&["channel.stop_failed"])[..] else {
+        panic!("told")
+    };
+    assert_eq!(
+        (&failed["payload"]["status"], &failed["payload"]["decision"]),
+        (&json!(403), &json!("stopped"))
+    );
+    // The same plan goes on once it can be.
+    migration.sim.clear_faults();
+    migration.live_run(&plan.hash).ok();
+    migration.sim.assert_only_deleted(&plan.deletes);
+    migration.assert_ledger_accounts_for_all();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -306,7 +306,7 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     exit: 1
     ----- stdout -----
     ----- stderr -----
-    error: a live run needs a fresh export of v2 (--v2-export), so that nothing v2 relies on is deleted
+    error: a live run needs to know what v2 records (CONVEX_URL and CONVEX_DEPLOY_KEY, or a fresh --v2-export), so that nothing v2 relies on is deleted
     ");
     ledger_snapshot!(with(&["--v2-export", export]), @r"
     exit: 1
@@ -319,13 +319,13 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
     exit: 1
     ----- stdout -----
     ----- stderr -----
-    error: v2's export is older than --v2-max-age; export v2 anew (npx convex export --prod) and run the same plan again
+    error: what is known of v2 is older than --v2-max-age; export v2 anew (npx convex export --prod), or have it read live (CONVEX_URL), and run the same plan again
     ");
     ledger_snapshot!(with(&["--v2-export", "/nowhere/snapshot.zip"]), @r"
     exit: 2
     ----- stdout -----
     ----- stderr -----
-    error: read v2's export
+    error: read what v2 records
       caused by: read v2's export /nowhere/snapshot.zip
       caused by: No such file or directory (os error 2)
     hint: export v2 with `npx convex export --prod`
@@ -413,7 +413,8 @@ fn shortened(mut output: Output, _plan: &Plan) -> Output {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_and_no_address_leaves_the_payloads() {
-    let migration = small().await;
+    let mut migration = small().await;
+    migration.live = true;
     let plan = migration.approved_plan();
     let sim = &migration.sim;
     let mut logged = migration.live_command(&plan.hash);
@@ -461,6 +462,8 @@ fn secrets_of(sim: &Sim) -> Vec<String> {
         world.keys.anon_key.clone(),
         world.keys.encryption_key.encoded(),
         world.keys.client_secret.clone(),
+        world.keys.convex_key.clone(),
+        world.keys.convex_dev_key.clone(),
     ];
     for user in &world.users {
         secrets.push(user.email.clone());

@@ -82,23 +82,34 @@ fn peak(world: &World, arguments: &[&str], lines: usize) -> u64 {
 async fn sixty_thousand_entries_take_no_more_than_twenty_thousand() {
     let world = World::start().await;
     let measure = |lines| {
-        (
-            peak(&world, &["verify", "--json"], 1),
-            peak(&world, &["log", "--json"], lines),
-        )
+        world.ledger(["checkpoint"]).ok();
+        let bundle = world.home().join(format!("{lines}.zip"));
+        let bundle = bundle.to_str().unwrap();
+        let commands: [(&[&str], usize); 5] = [
+            (&["verify", "--json"], 1),
+            (&["log", "--json"], lines),
+            (&["export", "--json", "--bundle", bundle], 1),
+            (&["verify", "--json", "--bundle", bundle], 1),
+            (&["checkpoint", "--json"], 1),
+        ];
+        commands.map(|(arguments, lines)| {
+            (
+                arguments[0].to_owned() + arguments[1],
+                peak(&world, arguments, lines),
+            )
+        })
     };
     grow(&world, 20).await;
-    let (verify_short, log_short) = measure(20_001);
+    let short = measure(20_001);
     grow(&world, 40).await;
-    let (verify_long, log_long) = measure(60_001);
+    // One more: the entry about the first bundle.
+    let long = measure(60_002);
     // The allocator's own noise, in KiB.
     let noise = 3 * 1_024;
-    assert!(
-        verify_short > 1_000 && verify_long <= verify_short + noise,
-        "verify: {verify_short} and {verify_long} KiB"
-    );
-    assert!(
-        log_short > 1_000 && log_long <= log_short + noise,
-        "log: {log_short} and {log_long} KiB"
-    );
+    for ((command, short), (_, long)) in short.iter().zip(&long) {
+        assert!(
+            *short > 1_000 && *long <= short + noise,
+            "{command}: {short} and {long} KiB"
+        );
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Migration {
     pub(crate) sim: Sim,
     pub(crate) folder: TempDir,
     pub(crate) exports: Exports,
+    /// v2 is read from its deployments, and no export is given.
+    pub(crate) live: bool,
 }
 
 /// The machine's time, which the simulators keep too.
@@ -56,7 +58,15 @@ impl Migration {
             sim,
             folder,
             exports,
+            live: false,
         }
+    }
+
+    /// The same, with v2 read from its deployments.
+    pub(crate) async fn start_live(spec: WorldSpec) -> Self {
+        let mut migration = Self::start(spec).await;
+        migration.live = true;
+        migration
     }
 
     /// Folder of the runs' log files.
@@ -82,17 +92,19 @@ impl Migration {
         self.sim.world().spec.go_live.to_rfc3339()
     }
 
-    /// The arguments that name v2's exports and the time of going live.
+    /// The arguments that name the time of going live and v2's exports, where it is not read live.
     pub(crate) fn told(&self) -> Vec<String> {
         let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
-        vec![
-            "--go-live".to_owned(),
-            self.go_live(),
-            "--v2-export".to_owned(),
-            path(&self.exports.production_zip),
-            "--v2-export".to_owned(),
-            path(&self.exports.dev_zip),
-        ]
+        let mut told = vec!["--go-live".to_owned(), self.go_live()];
+        if !self.live {
+            told.extend([
+                "--v2-export".to_owned(),
+                path(&self.exports.production_zip),
+                "--v2-dev-export".to_owned(),
+                path(&self.exports.dev_zip),
+            ]);
+        }
+        told
     }
 
     pub(crate) fn dry_command(&self) -> Command {
@@ -151,12 +163,13 @@ impl Migration {
         command
     }
 
-    /// The environment of the services, with short waits.
+    /// The environment of the services, with short waits; of v2's deployments only where it is read live.
     fn services(&self) -> Vec<(String, String)> {
         let mut environment: Vec<(String, String)> = self
             .sim
             .env()
             .into_iter()
+            .filter(|(name, _)| self.live || !name.starts_with("CONVEX_"))
             .map(|(name, value)| (name.to_string(), value))
             .collect();
         for (name, value) in [

@@ -154,6 +154,14 @@ impl Server {
         self.embedded.database_url(WRITER, PASSWORD, database)
     }
 
+    /// Makes a login that may read and nothing else, as an auditor is given one; its address of a database.
+    pub(crate) async fn make_reader(&self, database: &str) -> String {
+        let login = format!("auditor_of_{database}");
+        let sql = format!("create role {login} login password '{PASSWORD}' in role ledger_reader");
+        execute(&mut self.admin().await, sql).await;
+        self.embedded.database_url(&login, PASSWORD, database)
+    }
+
     /// Address of a database for its superuser.
     pub(crate) fn superuser_url(&self, database: &str) -> String {
         let password = self.embedded.password();

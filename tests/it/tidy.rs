@@ -136,6 +136,35 @@ fn reaching_out_is_seen() {
     assert!(reaches("domain", &code_of(tested)).is_empty());
 }
 
+/// A vendor or kind of item that a text names, in code or comment.
+fn names_a_kind(text: &str) -> Option<&'static str> {
+    let kinds = [
+        "google", "supabase", "calendar", "convex", "vercel", "gmail", "s3",
+    ];
+    let text = text.to_lowercase();
+    let word = |kind: &&str| {
+        Regex::new(&format!(r"(\b|_){kind}"))
+            .unwrap()
+            .is_match(&text)
+    };
+    kinds.into_iter().find(word)
+}
+
+#[test]
+fn the_engine_names_no_vendor_and_no_kind_of_item() {
+    for source in sources("cleanup-worker/src/engine", &[".rs"]) {
+        assert_eq!(names_a_kind(&source.text), None, "{}", source.path);
+    }
+    for text in [
+        "use crate::executors::calendar::KIND;",
+        "// as Google says",
+        "let v2_convex = 1;",
+    ] {
+        assert!(names_a_kind(text).is_some(), "{text}");
+    }
+    assert!(names_a_kind("a place (where items lie), places").is_none());
+}
+
 /// Our own crates among the `[dependencies]` of a manifest.
 fn our_dependencies(manifest: &str) -> BTreeSet<&str> {
     let ours = ["ledger", "cleanup-worker", "ledger-cli", "ledger-sim"];

@@ -81,7 +81,7 @@ async fn workers_help_the_run_that_somebody_began() {
     while actors(&migration).len() < 3 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         waited += Duration::from_millis(200);
-        assert!(waited < Duration::from_secs(60), "nobody helps");
+        assert!(waited < Duration::from_mins(2), "nobody helps");
     }
     hold.release();
     let report = began.output().await.ok().json();
@@ -113,11 +113,11 @@ async fn a_stalled_worker_can_do_and_record_nothing_once_another_has_taken_over(
     );
     hold.reached().await;
     let journal = migration.sim.journal();
-    let held = journal
+    let waiting = journal
         .iter()
         .rev()
         .find(|entry| entry.call == Some(Call::EventsDelete) && entry.status.is_none());
-    let key = key_of(held.unwrap());
+    let key = key_of(waiting.unwrap());
     // Its request is under way, and the process stands still: no renewal, no time-out.
     signal(&stalled, "STOP");
     let report = Running::start(&mut migration.worker_command("two"))

@@ -1,9 +1,10 @@
 //! The one HTTP client: time limits, configured addresses only, no redirects, size limits, no secret in any error.
 //!
-//! Reads go below v1's database and Google's Calendar interface, writes below the second only, the token request to its one address: that
-//! is less than the hosts offer, on purpose (Google's token host would also revoke a grant).
+//! Reads go below v1's database and Google's Calendar interface and to a few paths of v2's deployments, writes below the second only, the token
+//! request and the request for an export to their one address each: that is less than the hosts offer, on purpose (Google's token host would also
+//! revoke a grant, and the key of a deployment may write all of its data).
 //!
-//! What may be changed is decided by type. [`ReadTransport`] has `get`, `head` and the token request; `post`, `patch` and `delete` exist on
+//! What may be changed is decided by type. [`ReadTransport`] has `get`, `head` and those two requests; `post`, `patch` and `delete` exist on
 //! [`WriteTransport`] alone, and no way leads from the first to the second. A dry run is given the first.
 
 use std::sync::{Arc, Once};
@@ -16,7 +17,7 @@ use reqwest::{Client, Method};
 use url::Url;
 
 use super::Effect;
-use crate::config::WorkerConfig;
+use crate::config::{Deployment, WorkerConfig};
 use crate::secrets::Secret;
 
 /// Time and size limits of every request.
@@ -260,14 +261,26 @@ fn http_date(text: &str) -> Option<DateTime<Utc>> {
         .map(|date| date.to_utc())
 }
 
+/// What is read of a deployment of v2: functions of its own are not among it.
+const CONVEX_READS: [&str; 5] = [
+    "/api/json_schemas",
+    "/api/list_snapshot",
+    "/api/document_deltas",
+    "/api/query",
+    "/api/export/zip",
+];
+const CONVEX_EXPORT_REQUEST: &str = "/api/export/request/zip";
+
 #[derive(Debug)]
 struct Core {
     client: Client,
     /// GET and HEAD go below these.
-    readable: [Url; 2],
+    readable: Vec<Url>,
     /// POST, PATCH and DELETE go below this.
     writable: Url,
     token_url: Url,
+    /// A POST without a body goes to these.
+    export_requests: Vec<(Deployment, Url)>,
     limits: HttpLimits,
 }
 
@@ -289,11 +302,18 @@ impl Core {
             .build()
             .map_err(HttpSetupError)?;
         let writable = config.google_calendar_url.clone();
+        let mut readable = vec![config.supabase_url.clone(), writable.clone()];
+        let mut export_requests = Vec::new();
+        for v2 in &config.convex {
+            readable.extend(CONVEX_READS.map(|path| v2.address(path)));
+            export_requests.push((v2.deployment, v2.address(CONVEX_EXPORT_REQUEST)));
+        }
         Ok(Arc::new(Self {
             client,
-            readable: [config.supabase_url.clone(), writable.clone()],
+            readable,
             writable,
             token_url: config.google_token_url.clone(),
+            export_requests,
             limits,
         }))
     }
@@ -421,7 +441,7 @@ impl Core {
     }
 }
 
-/// A transport that can send nothing but GET, HEAD and the token request.
+/// A transport that can send nothing but GET, HEAD, the token request and the request for an export of v2.
 ///
 /// ```
 /// # use cleanup_worker::clients::http::{ReadTransport, Request};
@@ -457,7 +477,7 @@ impl ReadTransport {
         self.0.read(Method::HEAD, request).await
     }
 
-    /// The one POST of a reader: a form to the configured token endpoint, and to no other address.
+    /// A form to the configured token endpoint, and to no other address.
     pub async fn token_request(
         &self,
         operation: &'static str,
@@ -468,6 +488,28 @@ impl ReadTransport {
             "application/x-www-form-urlencoded",
         );
         request.body = Some(Bytes::copy_from_slice(form.expose().as_bytes()));
+        self.0.send(true, Method::POST, request).await
+    }
+
+    /// Asks a deployment of v2 for an export without its files: a POST without a body to that one address. It makes an export and
+    /// changes nothing else.
+    ///
+    /// # Errors
+    /// [`TransportError::NotAllowed`] where no such deployment is configured.
+    pub async fn export_request(
+        &self,
+        operation: &'static str,
+        deployment: Deployment,
+        authorization: &Secret,
+    ) -> Result<Response, TransportError> {
+        let mut addresses = self.0.export_requests.iter();
+        let Some((_, url)) = addresses.find(|(of, _)| *of == deployment) else {
+            return Err(TransportError::NotAllowed { operation });
+        };
+        let mut url = url.clone();
+        url.set_query(Some("includeStorage=false"));
+        let request = Request::new(operation, url)
+            .secret_header(reqwest::header::AUTHORIZATION, authorization);
         self.0.send(true, Method::POST, request).await
     }
 

@@ -45,10 +45,11 @@ impl Server {
         self.base.clone()
     }
 
-    /// A configuration in which this server is every service.
+    /// A configuration in which this server is every service, but v2's.
     pub(crate) fn config(&self) -> WorkerConfig {
         let get = |name: &str| {
             Some(match name {
+                name if name.starts_with("CONVEX_") => return None,
                 "SUPABASE_URL" => self.base.to_string(),
                 "SUPABASE_KEY" => "sb_secret_made-up".to_owned(),
                 "ENCRYPTION_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),

@@ -21,8 +21,9 @@ struct Canary {
     released: bool,
 }
 
-/// The last canary of a plan, if the last run of it was one.
+/// The last canary of a plan, or of another one over the same items, if the last run of them was one.
 async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> {
+    let plans = plan::family(store, plan).await?;
     let types = ["run.started", "run.finished", "canary.released"]
         .map(str::parse)
         .into_iter()
@@ -41,7 +42,7 @@ async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> 
             continue;
         };
         match Event::decode(entry.event_type.as_str(), entry.schema, json) {
-            Ok(Event::RunStarted(run)) if run.plan == Some(plan) => {
+            Ok(Event::RunStarted(run)) if run.plan.is_some_and(|of| plans.contains(&of)) => {
                 started = entry.run.map(|run| (run, entry.actor.clone()));
             }
             Ok(Event::RunFinished(end)) => {

@@ -141,7 +141,7 @@ struct Writer<'a> {
     log: &'a RunLog,
     policy: &'a Policy,
     limits: ledger::domain::identify::ExecutorLimits,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary<'a>,
     kinds: Kinds,
     progress: &'a (dyn Fn(Progress) + Sync),
     waiting: Vec<(Draft, Vec<(&'static str, String)>)>,
@@ -479,9 +479,10 @@ impl Writer<'_> {
 
     async fn seal(
         mut self,
-        header: BTreeMap<String, String>,
+        mut header: BTreeMap<String, String>,
         summary: Summary,
     ) -> Result<DryRunReport, EngineError> {
+        header.extend(summary.header);
         self.flush().await?;
         let handed_on = self.plan.len() as u64;
         if summary.candidates != handed_on {
@@ -544,7 +545,7 @@ fn natural_id(resolved: Option<&PlaceSeen>, candidate: &Candidate, n: usize) -> 
 }
 
 fn evidence(
-    vocabulary: &Vocabulary,
+    vocabulary: &Vocabulary<'_>,
     signals: &Facts,
     conditions: &Facts,
 ) -> BTreeMap<String, Evidence> {
@@ -552,12 +553,13 @@ fn evidence(
         holds: facts.holds(name),
         detail: facts.detail(name).map(str::to_owned),
     };
-    let names = |list: &'static [ledger::domain::identify::Named]| list.iter().map(|one| one.name);
-    let mut evidence: BTreeMap<String, Evidence> = names(vocabulary.signals)
-        .map(|name| (name.to_owned(), of(signals, name)))
+    let measured = vocabulary.signals.iter();
+    let mut evidence: BTreeMap<String, Evidence> = measured
+        .map(|signal| (signal.name.to_string(), of(signals, &signal.name)))
         .collect();
-    for name in names(vocabulary.conditions) {
-        evidence.insert(format!("condition.{name}"), of(conditions, name));
+    for condition in vocabulary.conditions {
+        let known = of(conditions, &condition.name);
+        evidence.insert(format!("condition.{}", condition.name), known);
     }
     evidence
 }

@@ -10,7 +10,9 @@ use ledger::store::commands::OpenRun;
 use ledger::store::lease::LeaseError;
 
 use super::lease::Lease;
-use super::live::{Hands, LiveReport, LiveRun, Told, approval_of, finish, live_of, places, run_of};
+use super::live::{
+    Hands, LiveReport, LiveRun, Told, approval_of, finish, lease_name, live_of, places, run_of,
+};
 use super::work::{Work, holder};
 use super::{EngineError, RunOptions};
 
@@ -83,7 +85,7 @@ async fn help(
         canary: None,
         limits: told.limits,
     };
-    let name = format!("plan/{}", sealed.subject.uuid());
+    let name = lease_name(&sealed);
     // Not held yet: each command has a lease of its own, and this one is for ending the run.
     let nobody = Lease::none(store, options.lease);
     let live = live_of(hands, &told, open.run, sealed, approval, nobody).await?;

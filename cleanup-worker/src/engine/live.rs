@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::canary;
-use super::lease::Lease;
+use super::lease::{Lease, LeaseTimes};
 use super::limits::Limits;
 use super::permission::{Permission, gate, not_approved, too_early};
 pub use super::place::UserOutcome;
@@ -33,6 +34,9 @@ use super::work::{Work, holder};
 use super::{EngineError, Progress as Done, Recorder, RunOptions};
 use crate::clients::retry::Timing;
 use crate::executors::{Executor, PlannedUser};
+
+/// How often it is looked whether others have come to their end.
+const POLL: Duration = Duration::from_millis(100);
 
 /// What a live run is told.
 #[derive(Debug)]
@@ -107,6 +111,7 @@ pub struct Hands<'a> {
 pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
     let plan = plan::load(store, told.plan).await?;
+    of_kind(&plan, &hands.executor.kinds().item)?;
     hands.executor.accepts(&plan.sealed.header)?;
     let now = store.clock().now();
     let begun = plan::progress(store, plan.hash).await?;
@@ -134,6 +139,16 @@ pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, E
     begin(hands, told, plan, approval, None).await
 }
 
+/// Refuses a plan of items that this executor does not know.
+fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> {
+    match plan.sealed.header.get("kind") {
+        Some(planned) if planned != kind => Err(EngineError::Refused(format!(
+            "the plan is of items of kind {planned}, and this command is for {kind}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a plan that deletes too much at one place.
 fn spread_out(plan: &SealedPlan, limits: Limits) -> Result<(), EngineError> {
     let mut by_place: HashMap<&str, u64> = HashMap::new();
@@ -151,6 +166,31 @@ fn spread_out(plan: &SealedPlan, limits: Limits) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// One for all plans that decisions have made of one inventory: their items are the same.
+pub(super) fn lease_name(plan: &SealedPlan) -> String {
+    format!("plan/{}", plan.root.uuid())
+}
+
+/// Ends what other processes still do for another plan over the same items: no place is taken any more, and what was taken is
+/// waited for, or, where its holder died, for as long as what that sent may still arrive.
+async fn one_run_at_a_time(
+    store: &Store,
+    plan: &SealedPlan,
+    times: LeaseTimes,
+) -> Result<(), EngineError> {
+    let family = plan::family(store, plan.hash).await?;
+    for open in store.open_runs().await? {
+        if open.plan == plan.hash || !family.contains(&open.plan) {
+            continue;
+        }
+        store.close_run(open.run).await?;
+        while store.is_worked_on(open.run, times.write_limit()).await? {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
 async fn begin(
     hands: &Hands<'_>,
     told: &LiveRun,
@@ -159,9 +199,9 @@ async fn begin(
     refusal: Option<EngineError>,
 ) -> Result<LiveReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
-    let name = format!("plan/{}", plan.subject.uuid());
-    let lease = Lease::take(store, name, actor.as_str(), told.options.lease).await?;
+    let lease = Lease::take(store, lease_name(&plan), actor.as_str(), told.options.lease).await?;
     let work = async {
+        one_run_at_a_time(store, &plan, told.options.lease).await?;
         hands.executor.prepare().await?;
         let open = run_of(store, plan.hash).await?;
         if let Some((_, starter)) = &open

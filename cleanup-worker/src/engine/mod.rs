@@ -7,6 +7,7 @@
 //! whom.
 
 pub mod canary;
+mod channels;
 pub mod dry_run;
 pub mod join;
 pub mod lease;

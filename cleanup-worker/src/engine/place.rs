@@ -165,6 +165,19 @@ pub(super) async fn one_place(
             return Ok(PlaceEnd::without_items(outcome, None));
         }
     };
+    let is_done = |item: &PlannedItem| known.get(&item.subject).and_then(ended).is_some();
+    if !place.items.iter().all(is_done) {
+        if let Err(error) = live.stop_channels(opened, place).await? {
+            outcome.say(format!(
+                "{}: a watch channel of the retired system could not be stopped, and would tell of each deletion: \
+                 run it again later",
+                error.reason
+            ));
+            live.user_stopped(place, &Stopped::from(&error)).await?;
+            return Ok(PlaceEnd::without_items(outcome, None));
+        }
+        live.executor.look_again().await;
+    }
     let mut visit = Visit {
         live,
         opened,

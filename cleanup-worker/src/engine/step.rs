@@ -171,14 +171,11 @@ impl Live {
         self.log.entry(appended, &all);
     }
 
+    /// Of the plan at the bottom: an attempt that was made before a decision is not made again after it.
     fn key(&self, item: &Subject, attempt: u32, what: &str) -> Result<IdempotencyKey, EngineError> {
-        format!(
-            "{}/{}/{attempt}/{what}",
-            self.plan.subject.uuid(),
-            item.uuid()
-        )
-        .parse()
-        .map_err(|error| EngineError::Internal(format!("build a key: {error}")))
+        format!("{}/{}/{attempt}/{what}", self.plan.root.uuid(), item.uuid())
+            .parse()
+            .map_err(|error| EngineError::Internal(format!("build a key: {error}")))
     }
 
     /// Why nothing new may be begun, if so.

@@ -11,6 +11,7 @@
 //! - no text that leaves it (errors, evidence, reasons) holds a secret or what a person wrote.
 
 pub mod calendar;
+pub mod command;
 mod error;
 pub mod spool;
 
@@ -45,7 +46,7 @@ pub trait Executor: Send + Sync {
     fn kinds(&self) -> Kinds;
 
     /// Everything that a policy for it may speak of.
-    fn vocabulary(&self) -> Vocabulary;
+    fn vocabulary(&self) -> Vocabulary<'_>;
 
     /// What it cannot promise about a deletion.
     fn limits(&self) -> ExecutorLimits;
@@ -72,6 +73,10 @@ pub trait Executor: Send + Sync {
     /// Until when what the deletions rely on is fresh enough to act upon; `None` where nothing grows old. Asked again before each
     /// deletion, so an executor that can look again does so behind this.
     async fn fresh_until(&self) -> Option<Freshness>;
+
+    /// Looks what the new system relies on by now, before the first deletion at a place. What cannot be looked at again is left as it is;
+    /// [`Executor::fresh_until`] tells until when that is good.
+    async fn look_again(&self) {}
 
     /// Refuses to execute a plan that was made with more than is known now.
     ///
@@ -194,11 +199,34 @@ pub trait Place: Send + Sync {
         Ok(false)
     }
 
+    /// What would tell others of each deletion here, by its natural id: to be stopped before the first one.
+    fn channels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Stops one of [`Place::channels`], in one request. Stopping one that is over is no error, so that it can be repeated.
+    ///
+    /// # Errors
+    /// [`ItemError`]; then nothing is deleted here.
+    async fn stop_channel(&self, channel: &str) -> Result<ChannelStop, ItemError> {
+        let _ = channel;
+        Ok(ChannelStop::WasOver)
+    }
+
     /// Changes since a cursor, or everything where there is none or the cursor is too old.
     ///
     /// # Errors
     /// As [`Place::read`].
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError>;
+}
+
+/// What became of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelStop {
+    /// It was open, and is no longer.
+    Stopped,
+    /// It was over before.
+    WasOver,
 }
 
 /// One item as it was read.
@@ -380,8 +408,22 @@ pub struct Summary {
     pub incumbent_not_ours: u64,
     /// Latest `Date` of the outside system.
     pub date: Option<DateTime<Utc>>,
+    /// What only the inventory could tell of the plan's header: hashed with it.
+    pub header: BTreeMap<String, String>,
     /// More about this kind of item, for the report's JSON.
     pub details: serde_json::Map<String, serde_json::Value>,
     /// The same for the terminal, a line each.
     pub lines: Vec<String>,
+}
+
+/// What the executor of a kind of item lets a policy speak of, with the meaning of each name; `None` for a kind of which this
+/// program has no executor.
+pub fn vocabulary(kind: &str) -> Option<&'static Vocabulary<'static>> {
+    const KNOWN: [&Vocabulary<'static>; 1] = [&calendar::signals::VOCABULARY];
+    KNOWN.into_iter().find(|vocabulary| vocabulary.kind == kind)
+}
+
+/// The signal whose detail names an item of this kind as its owner knows it ("Filing deadline"), if the kind has one.
+pub fn label_signal(kind: &str) -> Option<&'static str> {
+    (kind == calendar::signals::VOCABULARY.kind).then_some("title")
 }

@@ -35,6 +35,12 @@ pub(crate) enum CheckpointCommand {
     },
     /// List the stored checkpoints
     List,
+    /// Print how far checkpoints and publications are behind the head, as gauges (OpenMetrics text)
+    Lag {
+        /// Also how far what this policy's witnesses cosigned is (C2SP tlog-policy)
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
     /// State, signed, that entries were lost when the ledger was restored from an older backup, and write to it again
     Restored {
         /// What happened; it is recorded

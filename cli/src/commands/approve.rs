@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cleanup_worker::engine::canary;
 use ledger::domain::id::Timestamp;
 use ledger::domain::identify::Disposition;
+use ledger::domain::review::Decision;
 use ledger::projections::approve::{ApproveError, Approved, approve};
 use ledger::projections::erasure::{self, ErasureError};
 use ledger::projections::plan::{self, PlanError, SealedPlan};
@@ -93,11 +94,18 @@ struct Shown {
     sealed_seq: u64,
     sealed_at: String,
     made_by: Vec<String>,
+    /// The plan that it was made of by decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+    /// Decisions in it, by who took them and what was decided.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    decided: BTreeMap<String, BTreeMap<Decision, u64>>,
     items: u64,
     /// Items by class and disposition.
     classes: BTreeMap<String, BTreeMap<Disposition, u64>>,
     dispositions: BTreeMap<Disposition, u64>,
     users: BTreeMap<String, u64>,
+    covered: u64,
     uncovered: u64,
     uncovered_dates: Vec<String>,
     incumbent_would_delete: u64,
@@ -136,16 +144,28 @@ impl Shown {
     fn of(plan: &SealedPlan) -> Self {
         let mut classes: BTreeMap<String, BTreeMap<Disposition, u64>> = BTreeMap::new();
         let mut dispositions = BTreeMap::new();
-        let mut uncovered = 0;
+        let (mut covered, mut uncovered) = (0, 0);
         let mut dates = BTreeSet::new();
         for item in &plan.items {
             let class = classes.entry(item.class.clone()).or_default();
             *class.entry(item.disposition).or_default() += 1;
             *dispositions.entry(item.disposition).or_default() += 1;
-            if item.disposition == Disposition::Delete && item.covered == Some(false) {
-                uncovered += 1;
-                dates.extend(item.date.clone());
+            match item
+                .covered
+                .filter(|_| item.disposition == Disposition::Delete)
+            {
+                Some(true) => covered += 1,
+                Some(false) => {
+                    uncovered += 1;
+                    dates.extend(item.date.clone());
+                }
+                None => {}
             }
+        }
+        let mut decided: BTreeMap<String, BTreeMap<Decision, u64>> = BTreeMap::new();
+        for decision in &plan.decisions {
+            let by = decided.entry(decision.by.to_string()).or_default();
+            *by.entry(decision.decision).or_default() += 1;
         }
         Self {
             plan: plan.hash.to_string(),
@@ -153,10 +173,13 @@ impl Shown {
             sealed_seq: plan.entry.seq,
             sealed_at: plan.entry.recorded_at.to_string(),
             made_by: plan.makers.iter().map(ToString::to_string).collect(),
+            base: plan.below.first().map(ToString::to_string),
+            decided,
             items: plan.items.len() as u64,
             classes,
             dispositions,
             users: plan.sealed.users.clone(),
+            covered,
             uncovered,
             uncovered_dates: dates.into_iter().take(DATES_MAX).collect(),
             incumbent_would_delete: plan.sealed.incumbent_would_delete,
@@ -180,9 +203,19 @@ impl Shown {
                 self.sealed_at,
                 self.sealed_seq
             ),
-            String::new(),
-            row("", |disposition| disposition.name().to_owned()),
         ];
+        if let Some(base) = &self.base {
+            lines.push(format!("made of plan {base} by decisions"));
+        }
+        for (by, counts) in &self.decided {
+            let counts = counts.iter();
+            let counts: Vec<String> = counts
+                .map(|(decision, count)| format!("{count} to {}", decision.name()))
+                .collect();
+            lines.push(format!("decided by {by}: {}", counts.join(", ")));
+        }
+        lines.push(String::new());
+        lines.push(row("", |disposition| disposition.name().to_owned()));
         let count = |counts: &BTreeMap<Disposition, u64>, disposition| {
             counts
                 .get(&disposition)
@@ -209,8 +242,8 @@ impl Shown {
             _ => format!(" ({})", self.uncovered_dates.join(" ")),
         };
         lines.push(format!(
-            "future deadlines to be deleted that no live event of the new system stands for: {}{dates}",
-            self.uncovered
+            "future deadlines to be deleted: {} covered by a live event of the new system, {} uncovered{dates}",
+            self.covered, self.uncovered
         ));
         lines.push(format!(
             "the search by text alone would have deleted {}, of which {} are not the retired system's",

@@ -32,6 +32,9 @@ pub(crate) async fn run(common: &Common<'_>, args: Checkpoint) -> Result<Exit, F
         },
         Some(CheckpointCommand::Show { size }) => show(common, &session, size).await,
         Some(CheckpointCommand::List) => list(common, &session).await,
+        Some(CheckpointCommand::Lag { policy }) => {
+            super::lag::run(common, &session, policy.as_deref()).await
+        }
         Some(CheckpointCommand::Restored { reason }) => restored(common, &session, &reason).await,
     }?;
     session.close().await;
@@ -76,8 +79,12 @@ async fn sign(
     let home = &session.database.home;
     let id = session.store.id();
     let signers = signing::signers(common.environment, home, id)?;
-    let record = signing::record(home, id);
-    Ok(session.store.sign_checkpoint(&signers, &record).await)
+    let record = signing::record_to_sign(home, id)?;
+    let signed = session.store.sign_checkpoint(&signers, &record).await;
+    if let Ok(signed) = &signed {
+        signing::tell_taken_over(signed);
+    }
+    Ok(signed)
 }
 
 fn tell_unsigned(signed: &Signed) {
@@ -289,7 +296,7 @@ async fn restored(common: &Common<'_>, session: &Session, reason: &str) -> Resul
     let id = session.store.id();
     let mut signers = signing::signers(common.environment, home, id)?;
     signers.extend(signing::retired(home, id)?);
-    let record = signing::record(home, id);
+    let record = signing::record_to_sign(home, id)?;
     let stated = session
         .store
         .state_restored(&signers, &record, reason, common.actor()?)

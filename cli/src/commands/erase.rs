@@ -19,6 +19,7 @@ use crate::database::Session;
 use crate::epochs::{Epochs, Old};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
+use crate::signing;
 
 pub(crate) async fn run(common: &Common<'_>, args: Erase) -> Result<Exit, Failure> {
     let person = common.actor()?;
@@ -104,7 +105,7 @@ async fn go_on(
     }
     let epochs = Epochs::new(common.environment, &session.database.home);
     let _alone = epochs.lock()?;
-    check_alone(&epochs, store).await?;
+    check_reachable(&epochs, session).await?;
     let is_begun = epochs.is_begun();
     let next = epochs.next()?;
     let erased = match erasure::execute(store, &request, person, &next).await {
@@ -143,10 +144,13 @@ async fn finish(
     end(&epochs, session, request.clone(), person).await
 }
 
-/// Refuses where the old key may wrap what cannot be reached from here.
-async fn check_alone(epochs: &Epochs<'_>, store: &Store) -> Result<(), Failure> {
-    let here = ledgers_of(store.pool()).await;
-    epochs.check_alone(&here.map_err(environment("look for other ledgers"))?)
+/// Refuses where the old key may wrap what cannot be reached from here, and where a ledger that is to be wrapped anew is not the
+/// one that was signed.
+async fn check_reachable(epochs: &Epochs<'_>, session: &Session) -> Result<(), Failure> {
+    let pool = session.store.pool();
+    let here = ledgers_of(pool).await;
+    epochs.check_alone(&here.map_err(environment("look for other ledgers"))?)?;
+    signing::check_none_behind(&session.database.home, pool).await
 }
 
 async fn end(
@@ -159,7 +163,7 @@ async fn end(
     let Some((id, _, kek_before)) = request.erased.clone() else {
         return Answer::of(store, &request, None, BTreeSet::new()).await;
     };
-    check_alone(epochs, store).await?;
+    check_reachable(epochs, session).await?;
     let in_force = store.kek_in_force().await;
     let in_force = in_force.map_err(environment("read which key-encryption key is in force"))?;
     // What was made while the erasure ran is wrapped by the old key: it must not go before that is put right.

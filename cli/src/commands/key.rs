@@ -112,9 +112,10 @@ async fn append(common: &Common<'_>, session: &Session, event: &Event) -> Result
 }
 
 async fn checkpoint(session: &Session, signers: &[NoteSigner]) -> Result<u64, Failure> {
-    let record = signing::record(&session.database.home, session.store.id());
+    let record = signing::record_to_sign(&session.database.home, session.store.id())?;
     let signed = session.store.sign_checkpoint(signers, &record).await;
     let signed = signed.map_err(signing::failure)?;
+    signing::tell_taken_over(&signed);
     Ok(signed.checkpoint.checkpoint().size())
 }
 

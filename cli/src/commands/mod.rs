@@ -11,9 +11,11 @@ pub(crate) mod export;
 mod hold;
 pub(crate) mod init;
 mod key;
+mod lag;
 mod log;
 mod loss;
 mod prove;
+mod report;
 mod restore;
 mod review;
 mod show;
@@ -53,6 +55,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Demo(args) => demo::run(&common, &args).await,
         Command::Approve(args) => approve::run(&common, &args).await,
         Command::Loss(args) => loss::run(&common, &args).await,
+        Command::Report(args) => report::run(&common, args).await,
         Command::Review(args) => review::run(&common, args).await,
         Command::Witness(args) => witness::run(&common, &args).await,
         Command::Erase(args) => erase::run(&common, args).await,

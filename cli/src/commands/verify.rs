@@ -6,6 +6,7 @@ use ledger::chain::note::VerifierKey;
 use ledger::domain::id::LedgerId;
 use ledger::store::Store;
 use ledger::store::checkpoint::ProveError;
+use ledger::store::lag::Lag;
 use ledger::store::read::ReadError;
 use ledger::store::verify::{Anchor, Claim, Outside, Report};
 use serde::Serialize;
@@ -52,6 +53,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
     if let Some(named) = &args.since {
         outside.since = Some(since(&session, named).await?);
     }
+    let whole = outside.since.is_none();
     let bar = output::bar("entries checked");
     let report = session
         .store
@@ -65,6 +67,13 @@ pub(crate) async fn run(common: &Common<'_>, args: Verify) -> Result<Exit, Failu
         })?;
     bar.clear();
     let mut answer = Answer::of(&report);
+    answer.lag = Lags::of(
+        &session.store,
+        &report,
+        whole,
+        policy.is_some().then_some(vouched.cosigned),
+    )
+    .await?;
     answer.hold_against(common, &session).await?;
     session.close().await;
     answer.unchecked.extend(vouched.unasked);
@@ -205,6 +214,7 @@ struct Answer {
     anchored: Option<u64>,
     checkpoint: Option<u64>,
     published: Option<u64>,
+    lag: Lags,
     broken: Vec<BrokenLine>,
     broken_count: u64,
     /// What the catalogue lists and the database does not hold.
@@ -212,6 +222,41 @@ struct Answer {
     erased: Vec<ErasedLine>,
     unchecked: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// How far what speaks for the ledger is behind its head.
+#[derive(Default, Serialize)]
+struct Lags {
+    checkpoint: Option<Lag>,
+    /// None where the entries about publications were not read.
+    published: Option<Lag>,
+    /// None where no policy was given.
+    cosigned: Option<Lag>,
+}
+
+impl Lags {
+    async fn of(
+        store: &Store,
+        report: &Report,
+        whole: bool,
+        cosigned: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let behind = async |size: Option<u64>| {
+            let lag = store.lag_behind(size.unwrap_or_default()).await;
+            lag.map(Some).map_err(read_failure)
+        };
+        Ok(Self {
+            checkpoint: behind(report.checkpoint).await?,
+            published: match report.published {
+                None if !whole => None,
+                published => behind(published).await?,
+            },
+            cosigned: match cosigned {
+                None => None,
+                size => behind(size).await?,
+            },
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -249,6 +294,7 @@ impl Answer {
             anchored: report.anchored,
             checkpoint: report.checkpoint,
             published: report.published,
+            lag: Lags::default(),
             broken: report
                 .findings
                 .broken()

@@ -1,12 +1,14 @@
 //! `ledger verify --bundle`: offline, with no database, no home folder and no ledger.
 
+use std::fs::File;
 use std::path::Path;
 
-use ledger::chain::archive::ARCHIVE_BYTES_MAX;
-use ledger::chain::bundle::{Bundle, BundleError, Sound};
+use ledger::chain::archive::{ARCHIVE_BYTES_MAX, ArchiveError};
+use ledger::chain::bundle::{BundleError, Frame, Opened, Sound};
 use ledger::chain::entry::Hash;
 use ledger::chain::note::VerifierKey;
 use ledger::chain::policy::{Policy, UnmetError};
+use ledger::store::bundle_file::FileSource;
 use serde::Serialize;
 
 use super::Common;
@@ -25,10 +27,16 @@ pub(crate) fn run(common: &Common<'_>, path: &Path, args: &Verify) -> Result<Exi
             path.display()
         )));
     }
-    let bytes = std::fs::read(path).map_err(environment(what()))?;
-    let answer = match check(&bytes, given.as_ref()) {
+    let file = File::open(path).map_err(environment(what()))?;
+    let source = FileSource::new(file).map_err(environment(what()))?;
+    let sha256 = source.sha256().map_err(environment(what()))?;
+    let answer = match check(&source, sha256, given.as_ref()) {
         Ok(answer) => answer,
-        Err(error) => Answer::refused(&bytes, &error),
+        // What cannot be read is no forgery.
+        Err(error @ BundleError::Archive(ArchiveError::Read(_))) => {
+            return Err(environment(what())(error));
+        }
+        Err(error) => Answer::refused(sha256, &error),
     };
     if common.json {
         output::json(&answer)?;
@@ -59,12 +67,13 @@ fn given_policy(args: &Verify) -> Result<Option<Policy>, Failure> {
     Ok(Some(policy))
 }
 
-fn check(bytes: &[u8], given: Option<&Policy>) -> Result<Answer, BundleError> {
-    let bundle = Bundle::unpack(bytes)?;
-    let own = given.is_none().then(|| bundle.own_policy()).transpose()?;
+fn check(source: &FileSource, sha256: Hash, given: Option<&Policy>) -> Result<Answer, BundleError> {
+    let bundle = Opened::open(source)?;
+    let frame = &bundle.frame;
+    let own = given.is_none().then(|| frame.own_policy()).transpose()?;
     let policy = given.or(own.as_ref()).ok_or(BundleError::NoKey)?;
     let sound = bundle.verify(policy)?;
-    Ok(Answer::intact(bytes, &bundle, &sound, given.is_some()))
+    Ok(Answer::intact(sha256, frame, &sound, given.is_some()))
 }
 
 #[derive(Serialize)]
@@ -105,12 +114,12 @@ struct About {
 }
 
 impl Answer {
-    fn refused(bytes: &[u8], error: &BundleError) -> Self {
+    fn refused(sha256: Hash, error: &BundleError) -> Self {
         // Cosignatures that are not there yet are nobody's edit.
         if let BundleError::Unmet(unmet @ UnmetError::Quorum(_)) = error {
             return Self {
                 verdict: "unknown",
-                sha256: Hash::of(bytes).to_string(),
+                sha256: sha256.to_string(),
                 about: None,
                 broken: Vec::new(),
                 unchecked: vec![unmet.to_string()],
@@ -124,14 +133,14 @@ impl Answer {
         }
         Self {
             verdict: "tampered",
-            sha256: Hash::of(bytes).to_string(),
+            sha256: sha256.to_string(),
             about: None,
             broken,
             unchecked: Vec::new(),
         }
     }
 
-    fn intact(bytes: &[u8], bundle: &Bundle, sound: &Sound<'_>, given: bool) -> Self {
+    fn intact(sha256: Hash, bundle: &Frame, sound: &Sound<'_>, given: bool) -> Self {
         let tree = bundle.checkpoint.checkpoint();
         let witnesses = sound.accepted.witnesses.iter().map(|one| Cosigned {
             name: one.key.name().to_owned(),
@@ -150,14 +159,14 @@ impl Answer {
         let signed_by = sound.accepted.logs.iter().map(ToString::to_string);
         Self {
             verdict: "intact",
-            sha256: Hash::of(bytes).to_string(),
+            sha256: sha256.to_string(),
             about: Some(About {
                 ledger: bundle.ledger.to_string(),
                 origin: tree.origin().to_owned(),
                 size: tree.size(),
                 root: tree.root().to_string(),
-                entries: bundle.entries.len() as u64,
-                payloads: bundle.payloads.len() as u64,
+                entries: bundle.entries,
+                payloads: bundle.payloads,
                 complete: sound.complete,
                 redacted: bundle.redacted,
                 trust: if given { "given" } else { "first_use" },

@@ -5,6 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
+use super::entry::Hash;
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 16;
 /// Longest archive in bytes: sizes in it have 32 bits.
 pub const ARCHIVE_BYTES_MAX: usize = u32::MAX as usize - 1;
 
@@ -32,6 +38,9 @@ pub enum ArchiveError {
     /// Over [`ARCHIVE_BYTES_MAX`], or 65,536 files.
     #[error("the files are too many or too large for one archive")]
     TooLarge,
+    /// The bytes could not be had, and why.
+    #[error("read the archive: {0}")]
+    Read(String),
     /// Empty, absolute, upwards, or of other characters than a-z, A-Z, 0-9 and . _ - /
     #[error("a file in an archive cannot be called {0:?}")]
     Name(String),
@@ -49,54 +58,176 @@ fn check_name(name: &str) -> Result<(), ArchiveError> {
     }
 }
 
+/// Bytes that are read where they lie, so that none need be held.
+pub trait Source {
+    /// How many there are.
+    fn length(&self) -> u64;
+
+    /// Fills the buffer with those from a place on.
+    ///
+    /// # Errors
+    /// They could not be read, in words.
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), String>;
+}
+
+impl Source for [u8] {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), String> {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let from = self.get(at..).and_then(|rest| rest.get(..buffer.len()));
+        let from = from.ok_or_else(|| "it ends before".to_owned())?;
+        buffer.copy_from_slice(from);
+        Ok(())
+    }
+}
+
+/// Length and checksum of bytes that come one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    crc: u32,
+    size: u64,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        let crc = u32::MAX;
+        Self { crc, size: 0 }
+    }
+}
+
+impl Measure {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut measure = Self::default();
+        measure.update(bytes);
+        measure
+    }
+
+    /// Takes the next bytes. The checksum is CRC-32 of ISO 3309, which ZIP files carry.
+    pub fn update(&mut self, bytes: &[u8]) {
+        const TABLE: [u32; 256] = {
+            let mut table = [0; 256];
+            let mut at = 0;
+            while at < 256 {
+                #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+                let mut value = at as u32;
+                let mut bit = 0;
+                while bit < 8 {
+                    value = if value & 1 == 1 {
+                        value >> 1 ^ 0xedb8_8320
+                    } else {
+                        value >> 1
+                    };
+                    bit += 1;
+                }
+                table[at] = value;
+                at += 1;
+            }
+            table
+        };
+        let step = |crc: u32, byte: &u8| crc >> 8 ^ TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)];
+        self.crc = bytes.iter().fold(self.crc, step);
+        self.size += bytes.len() as u64;
+    }
+
+    /// How many bytes there were.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn crc(self) -> u32 {
+        !self.crc
+    }
+}
+
+/// Writes an archive piece by piece: for each file, in the order of the names, a header and then its bytes, and an end.
+#[derive(Debug, Default)]
+pub struct Packer {
+    directory: Vec<u8>,
+    last: Option<String>,
+    count: u16,
+    at: u64,
+}
+
+impl Packer {
+    /// What goes in front of the next file's bytes.
+    ///
+    /// # Errors
+    /// The name is none, or does not stand behind the one before; too much for one archive.
+    pub fn header(&mut self, name: &str, measure: Measure) -> Result<Vec<u8>, ArchiveError> {
+        check_name(name)?;
+        if self.last.as_deref().is_some_and(|last| last >= name) {
+            return Err(ArchiveError::Form);
+        }
+        let common = common(name, measure);
+        let offset = length(self.at);
+        self.directory.extend_from_slice(&CENTRAL.to_le_bytes());
+        self.directory.extend_from_slice(&MADE_BY.to_le_bytes());
+        self.directory.extend_from_slice(&common);
+        // No comment, first disk, no inner attributes.
+        self.directory.extend_from_slice(&[0; 6]);
+        self.directory.extend_from_slice(&MODE.to_le_bytes());
+        self.directory.extend_from_slice(&offset.to_le_bytes());
+        self.directory.extend_from_slice(name.as_bytes());
+        let header = [&LOCAL.to_le_bytes(), common.as_slice(), name.as_bytes()].concat();
+        self.at += header.len() as u64 + measure.size;
+        self.count = self.count.checked_add(1).ok_or(ArchiveError::TooLarge)?;
+        self.last = Some(name.to_owned());
+        self.fits()?;
+        Ok(header)
+    }
+
+    /// What goes behind the last file's bytes.
+    ///
+    /// # Errors
+    /// Too much for one archive.
+    pub fn end(self) -> Result<Vec<u8>, ArchiveError> {
+        self.fits()?;
+        let (start, size) = (length(self.at), length(self.directory.len() as u64));
+        let mut out = self.directory;
+        out.extend_from_slice(&END.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&size.to_le_bytes());
+        out.extend_from_slice(&start.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
+        Ok(out)
+    }
+
+    fn fits(&self) -> Result<(), ArchiveError> {
+        let total = self.at + self.directory.len() as u64 + 22;
+        if total > ARCHIVE_BYTES_MAX as u64 {
+            return Err(ArchiveError::TooLarge);
+        }
+        Ok(())
+    }
+}
+
 /// Writes an archive. The same files give the same bytes.
 pub fn pack(files: &Files) -> Result<Vec<u8>, ArchiveError> {
-    let names: usize = files.keys().map(|name| 2 * name.len() + 76).sum();
-    let total: usize = files.values().map(Vec::len).sum::<usize>() + names + 22;
-    let count = u16::try_from(files.len()).map_err(|_| ArchiveError::TooLarge)?;
-    if total > ARCHIVE_BYTES_MAX {
-        return Err(ArchiveError::TooLarge);
-    }
-    let mut out = Vec::with_capacity(total);
-    let mut directory = Vec::new();
+    let mut packer = Packer::default();
+    let mut out = Vec::new();
     for (name, bytes) in files {
-        check_name(name)?;
-        let offset = length(out.len());
-        let common = common(name, bytes);
-        out.extend_from_slice(&LOCAL.to_le_bytes());
-        out.extend_from_slice(&common);
-        out.extend_from_slice(name.as_bytes());
+        out.extend(packer.header(name, Measure::of(bytes))?);
         out.extend_from_slice(bytes);
-        directory.extend_from_slice(&CENTRAL.to_le_bytes());
-        directory.extend_from_slice(&MADE_BY.to_le_bytes());
-        directory.extend_from_slice(&common);
-        // No comment, first disk, no inner attributes.
-        directory.extend_from_slice(&[0; 6]);
-        directory.extend_from_slice(&MODE.to_le_bytes());
-        directory.extend_from_slice(&offset.to_le_bytes());
-        directory.extend_from_slice(name.as_bytes());
     }
-    let start = length(out.len());
-    out.extend_from_slice(&directory);
-    out.extend_from_slice(&END.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&length(directory.len()).to_le_bytes());
-    out.extend_from_slice(&start.to_le_bytes());
-    out.extend_from_slice(&[0; 2]);
+    out.extend(packer.end()?);
     Ok(out)
 }
 
 /// What both headers of a file hold, from the version needed to the length of the extra field.
-fn common(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let size = length(bytes.len()).to_le_bytes();
+fn common(name: &str, measure: Measure) -> Vec<u8> {
+    let size = length(measure.size).to_le_bytes();
     let mut out = Vec::with_capacity(26);
     out.extend_from_slice(&VERSION.to_le_bytes());
     // No flags, stored, midnight.
     out.extend_from_slice(&[0; 6]);
     out.extend_from_slice(&DATE.to_le_bytes());
-    out.extend_from_slice(&crc32(bytes).to_le_bytes());
+    out.extend_from_slice(&measure.crc().to_le_bytes());
     out.extend_from_slice(&size);
     out.extend_from_slice(&size);
     out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -104,59 +235,99 @@ fn common(name: &str, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A length within [`ARCHIVE_BYTES_MAX`], which the caller has checked.
-fn length(bytes: usize) -> u32 {
+/// A length within [`ARCHIVE_BYTES_MAX`]; what is over it is refused by [`Packer::fits`].
+fn length(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Reads an archive that [`pack`] wrote, and no other.
-pub fn unpack(bytes: &[u8]) -> Result<Files, ArchiveError> {
-    let mut files = Files::new();
-    let mut rest = bytes;
-    while let Some(after) = rest.strip_prefix(&LOCAL.to_le_bytes()) {
-        let (header, after) = after.split_first_chunk::<26>().ok_or(ArchiveError::Form)?;
-        let [.., s0, s1, s2, s3, n0, n1, _, _] = *header;
-        let name = usize::from(u16::from_le_bytes([n0, n1]));
-        let size = u32::from_le_bytes([s0, s1, s2, s3]);
-        let size = usize::try_from(size).map_err(|_| ArchiveError::TooLarge)?;
-        let (name, after) = after.split_at_checked(name).ok_or(ArchiveError::Form)?;
-        let (content, after) = after.split_at_checked(size).ok_or(ArchiveError::Form)?;
-        let name = std::str::from_utf8(name).map_err(|_| ArchiveError::Form)?;
-        files.insert(name.to_owned(), content.to_vec());
-        rest = after;
+/// A file in an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Where its bytes begin.
+    pub at: u64,
+    /// How many they are.
+    pub size: u64,
+    /// Of its bytes.
+    pub sha256: Hash,
+}
+
+/// Reads through an archive that [`pack`] wrote, and no other, and says what is in it.
+pub fn scan<S: Source + ?Sized>(source: &S) -> Result<Vec<Found>, ArchiveError> {
+    let whole = source.length();
+    let read = |at: u64, buffer: &mut [u8]| {
+        // What is asked for beyond the end is of another form; all else is the medium's.
+        match at.checked_add(buffer.len() as u64) {
+            Some(end) if end <= whole => source.read(at, buffer).map_err(ArchiveError::Read),
+            _ => Err(ArchiveError::Form),
+        }
+    };
+    let mut packer = Packer::default();
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        let mut header = [0; 30];
+        if whole - at < 4 {
+            return Err(ArchiveError::Form);
+        }
+        read(at, &mut header[..4])?;
+        if header[..4] != LOCAL.to_le_bytes() {
+            break;
+        }
+        read(at, &mut header)?;
+        let [.., s0, s1, s2, s3, n0, n1, _, _] = header;
+        let mut name = vec![0; usize::from(u16::from_le_bytes([n0, n1]))];
+        let size = u64::from(u32::from_le_bytes([s0, s1, s2, s3]));
+        read(at + 30, &mut name)?;
+        let start = at + 30 + name.len() as u64;
+        let (mut measure, mut digest) = (Measure::default(), Sha256::new());
+        let mut buffer = vec![0; CHUNK];
+        while measure.size < size {
+            let left = usize::try_from(size - measure.size).unwrap_or(usize::MAX);
+            let chunk = &mut buffer[..left.min(CHUNK)];
+            read(start + measure.size, chunk)?;
+            measure.update(chunk);
+            digest.update(&*chunk);
+        }
+        let name = String::from_utf8(name).map_err(|_| ArchiveError::Form)?;
+        // Checksums, order, repeated names, the directory: all of it follows from the files.
+        let expected = packer.header(&name, measure)?;
+        let mut there = vec![0; expected.len()];
+        read(at, &mut there)?;
+        if there != expected {
+            return Err(ArchiveError::Form);
+        }
+        at = start + size;
+        found.push(Found {
+            name,
+            at: start,
+            size,
+            sha256: Hash(digest.finalize().into()),
+        });
     }
-    // Checksums, order, repeated names, the directory: all of it follows from the files.
-    if pack(&files)? == bytes {
-        Ok(files)
+    let expected = packer.end()?;
+    if whole - at != expected.len() as u64 {
+        return Err(ArchiveError::Form);
+    }
+    let mut there = vec![0; expected.len()];
+    read(at, &mut there)?;
+    if there == expected {
+        Ok(found)
     } else {
         Err(ArchiveError::Form)
     }
 }
 
-/// CRC-32 of ISO 3309, which ZIP files carry.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut at = 0;
-        while at < 256 {
-            #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-            let mut value = at as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 {
-                    value >> 1 ^ 0xedb8_8320
-                } else {
-                    value >> 1
-                };
-                bit += 1;
-            }
-            table[at] = value;
-            at += 1;
-        }
-        table
-    };
-    let step = |crc: u32, byte: &u8| crc >> 8 ^ TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)];
-    !bytes.iter().fold(u32::MAX, step)
+/// Reads an archive that [`pack`] wrote, and no other.
+pub fn unpack(bytes: &[u8]) -> Result<Files, ArchiveError> {
+    let files = scan(bytes)?.into_iter().map(|found| {
+        let mut content = vec![0; usize::try_from(found.size).unwrap_or_default()];
+        let read = bytes.read(found.at, &mut content);
+        read.map(|()| (found.name, content))
+            .map_err(ArchiveError::Read)
+    });
+    files.collect()
 }
 
 #[cfg(test)]
@@ -179,8 +350,8 @@ mod tests {
 
     #[test]
     fn the_check_value_of_the_checksum() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        assert_eq!(crc32(b""), 0);
+        assert_eq!(Measure::of(b"123456789").crc(), 0xcbf4_3926);
+        assert_eq!(Measure::of(b"").crc(), 0);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The evidence bundle: entries, what they commit to, and why they are of the ledger, in one file that is checked offline.
 //!
-//! [`Bundle::unpack`] takes nothing that [`Bundle::pack`] would not write. `bundle/README.md`, which lies in each bundle, says
+//! [`Opened`] takes nothing that [`layout`] would not lay out, and holds neither entries nor payloads. `bundle/README.md`, which lies in each bundle, says
 //! what the files are, and `bundle/check.py` checks them without any of this.
+
+mod lines;
+mod pass;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +13,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, ArchiveError, Files};
+pub use self::lines::{Lines, Payloads};
+use self::pass::Pass;
+pub use self::whole::Bundle;
+use super::archive::{self, ArchiveError, Files, Found, Measure, Packer, Source};
 use super::canonical;
 use super::checkpoint::{CheckpointError, SignedCheckpoint};
-use super::entry::{Entry, EntryError, Hash, commitment_of_salted, leaf_hash};
+use super::entry::{Entry, EntryError, Hash};
 use super::multiproof;
 use super::note::{KeyError, KeyKind, VerifierKey};
 use super::policy::{Accepted, Policy, UnmetError};
@@ -104,31 +111,6 @@ struct PayloadLine {
     seq: u64,
 }
 
-/// A bundle's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bundle {
-    /// The ledger.
-    pub ledger: LedgerId,
-    /// What was asked for.
-    pub selection: Selection,
-    /// Whether payloads were left out on purpose.
-    pub redacted: bool,
-    /// What the entries are proved against.
-    pub checkpoint: SignedCheckpoint,
-    /// Keys of who signed the checkpoint, as the ledger names them.
-    pub keys: Vec<VerifierKey>,
-    /// Exact bytes of the entries, in order.
-    pub entries: Vec<Vec<u8>>,
-    /// Salt ‖ payload of the entries whose payload may be seen, by their number.
-    pub payloads: BTreeMap<u64, Vec<u8>>,
-    /// See [`multiproof`].
-    pub proof: Vec<Hash>,
-    /// README and programs: those of the program that wrote it.
-    guides: BTreeMap<String, Vec<u8>>,
-    /// JSON Schemas by file name.
-    schemas: BTreeMap<String, Vec<u8>>,
-}
-
 /// A file that is not a bundle, or one that is not sound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -170,7 +152,7 @@ pub enum BundleError {
     },
     /// Entries and proof do not fit the tree.
     #[error("find the entries in the checkpoint's tree")]
-    Proof(#[source] ProofError),
+    Proof(#[from] ProofError),
     /// A payload is not what its entry commits to.
     #[error("seq {0}: payload does not match its commitment")]
     Commitment(u64),
@@ -190,135 +172,95 @@ pub struct Sound<'p> {
     pub unchecked: Vec<String>,
 }
 
-impl Bundle {
-    /// A bundle of these entries. Its guides and schemas are this program's.
-    pub fn new(
-        (ledger, checkpoint, keys): (LedgerId, SignedCheckpoint, Vec<VerifierKey>),
-        selection: Selection,
-        redacted: bool,
-        (entries, payloads): (Vec<Vec<u8>>, BTreeMap<u64, Vec<u8>>),
-        proof: Vec<Hash>,
-    ) -> Self {
-        let guides = GUIDES
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
-        let mut bundle = Self {
-            ledger,
-            selection,
-            redacted,
-            checkpoint,
-            keys,
-            entries,
-            payloads,
-            proof,
-            guides: guides.collect(),
-            schemas: BTreeMap::new(),
-        };
-        let read = |bytes: &Vec<u8>| Entry::from_bytes(bytes).ok();
-        let entries = bundle.entries.iter().filter_map(read);
-        let wanted: BTreeSet<String> = entries.map(|entry| schema_file(&entry)).collect();
-        bundle.schemas = schemas();
-        bundle.schemas.retain(|file, _| wanted.contains(file));
-        bundle
-    }
+/// Everything in a bundle but the entries and their payloads, by file name.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The ledger.
+    pub ledger: LedgerId,
+    /// What was asked for.
+    pub selection: Selection,
+    /// Whether payloads were left out on purpose.
+    pub redacted: bool,
+    /// What the entries are proved against.
+    pub checkpoint: SignedCheckpoint,
+    /// Keys of who signed the checkpoint, as the ledger names them.
+    pub keys: Vec<VerifierKey>,
+    /// See [`multiproof`].
+    pub proof: Vec<Hash>,
+    /// How many entries.
+    pub entries: u64,
+    /// How many payloads.
+    pub payloads: u64,
+}
 
-    /// Numbers of the entries, in order.
-    pub fn numbers(&self) -> Vec<u64> {
-        let entries = self.entries.iter();
-        let read = entries.filter_map(|bytes| Entry::from_bytes(bytes).ok());
-        read.map(|entry| entry.seq).collect()
-    }
-
-    /// The bundle as a ZIP file. The same content gives the same bytes.
-    pub fn pack(&self) -> Result<Vec<u8>, BundleError> {
-        let mut files: Files = self.guides.clone();
-        files.extend(self.schemas.clone());
+impl Frame {
+    /// The files, without guides and schemas.
+    fn files(&self) -> Result<Files, BundleError> {
         let manifest = Manifest {
-            entries: self.entries.len() as u64,
+            entries: self.entries,
             format: FORMAT,
             ledger: self.ledger,
-            payloads: self.payloads.len() as u64,
+            payloads: self.payloads,
             redacted: self.redacted,
             selection: self.selection.clone(),
         };
-        files.insert(MANIFEST.to_owned(), json_line(MANIFEST, &manifest)?);
-        files.insert(CHECKPOINT.to_owned(), self.checkpoint.to_string().into());
-        files.insert(
-            KEYS.to_owned(),
-            lines(self.keys.iter().map(VerifierKey::to_string)),
-        );
-        files.insert(
-            PROOF.to_owned(),
-            lines(self.proof.iter().map(Hash::to_string)),
-        );
-        files.insert(ENTRIES.to_owned(), lines(&self.entries));
-        let mut payloads = Vec::new();
-        for (seq, salted) in &self.payloads {
-            let salted = STANDARD.encode(salted);
-            payloads.extend(json_line(PAYLOADS, &PayloadLine { salted, seq: *seq })?);
-        }
-        files.insert(PAYLOADS.to_owned(), payloads);
-        files.insert(SUMS.to_owned(), sums(&files));
-        Ok(archive::pack(&files)?)
+        Ok(Files::from([
+            (MANIFEST.to_owned(), json_line(MANIFEST, &manifest)?),
+            (CHECKPOINT.to_owned(), self.checkpoint.to_string().into()),
+            (
+                KEYS.to_owned(),
+                lines(self.keys.iter().map(VerifierKey::to_string)),
+            ),
+            (
+                PROOF.to_owned(),
+                lines(self.proof.iter().map(Hash::to_string)),
+            ),
+        ]))
     }
 
-    /// Reads a bundle. Nothing is verified yet, but that every byte is one that [`Bundle::pack`] would write.
-    pub fn unpack(bytes: &[u8]) -> Result<Self, BundleError> {
-        let mut files = archive::unpack(bytes)?;
-        let mut take = |name: &str| files.remove(name).ok_or_else(|| other_form(name));
-        take(SUMS)?;
-        let manifest: Manifest = json_lines(MANIFEST, &take(MANIFEST)?)?
+    /// Reads what [`Frame::files`] wrote.
+    fn read(files: &Files) -> Result<Self, BundleError> {
+        let file = |name: &str| files.get(name).ok_or_else(|| other_form(name));
+        let manifest: Manifest = json_lines(MANIFEST, file(MANIFEST)?)?
             .pop()
             .filter(|manifest: &Manifest| manifest.format == FORMAT)
             .ok_or_else(|| other_form(MANIFEST))?;
         let checkpoint =
-            SignedCheckpoint::parse(&take(CHECKPOINT)?).map_err(BundleError::Checkpoint)?;
-        let keys = text_lines(KEYS, &take(KEYS)?)?;
+            SignedCheckpoint::parse(file(CHECKPOINT)?).map_err(BundleError::Checkpoint)?;
+        let keys = text_lines(KEYS, file(KEYS)?)?;
         let keys = keys
             .iter()
             .map(|line| line.parse())
             .collect::<Result<_, _>>();
-        let keys = keys.map_err(BundleError::Key)?;
-        let proof = text_lines(PROOF, &take(PROOF)?)?;
+        let proof = text_lines(PROOF, file(PROOF)?)?;
         let proof = proof
             .iter()
             .map(|line| line.parse())
             .collect::<Result<_, _>>();
-        let proof = proof.map_err(|_| other_form(PROOF))?;
-        let entries = byte_lines(ENTRIES, &take(ENTRIES)?)?;
-        let mut payloads = BTreeMap::new();
-        for line in json_lines::<PayloadLine>(PAYLOADS, &take(PAYLOADS)?)? {
-            let salted = STANDARD
-                .decode(&line.salted)
-                .map_err(|_| other_form(PAYLOADS))?;
-            payloads.insert(line.seq, salted);
-        }
-        let guides = GUIDES
-            .iter()
-            .map(|(name, _)| Ok(((*name).to_owned(), take(name)?)));
-        let guides = guides.collect::<Result<_, BundleError>>()?;
-        let foreign = files.keys().find(|name| !name.starts_with(SCHEMAS));
-        if let Some(name) = foreign {
-            return Err(other_form(name));
-        }
-        let bundle = Self {
+        let frame = Self {
             ledger: manifest.ledger,
             selection: manifest.selection,
             redacted: manifest.redacted,
             checkpoint,
-            keys,
-            entries,
-            payloads,
-            proof,
-            guides,
-            schemas: files,
+            keys: keys.map_err(BundleError::Key)?,
+            proof: proof.map_err(|_| other_form(PROOF))?,
+            entries: manifest.entries,
+            payloads: manifest.payloads,
         };
-        // Counts, digests, order, and whatever else follows from the content.
-        if bundle.pack()? == bytes {
-            Ok(bundle)
-        } else {
-            Err(other_form("a file"))
+        for (name, bytes) in frame.files()? {
+            if files.get(&name) != Some(&bytes) {
+                return Err(other_form(&name));
+            }
         }
+        Ok(frame)
+    }
+
+    /// The range that was asked for as a whole, as far as the checkpoint goes; none where entries were picked otherwise.
+    fn range(&self) -> Option<(u64, u64)> {
+        let size = self.checkpoint.checkpoint().size();
+        let from = self.selection.from.unwrap_or(1).max(1);
+        let to = self.selection.to.map_or(size, |to| to.min(size));
+        self.selection.is_range().then_some((from, to))
     }
 
     /// The policy of who trusts the bundle's own keys, as on first use.
@@ -331,43 +273,245 @@ impl Bundle {
         }
         Ok(Policy::of_log(keys))
     }
+}
+
+/// A file of a bundle that is written elsewhere, since it grows with the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct Long {
+    /// Length and checksum.
+    pub measure: Measure,
+    /// Of its bytes.
+    pub sha256: Hash,
+}
+
+/// What a bundle is written as: each file's header, and its bytes where they are known here.
+#[derive(Debug)]
+pub struct Layout {
+    /// Headers, in the order of the file, with what follows them.
+    pub files: Vec<(Vec<u8>, Content)>,
+    /// What follows the last file.
+    pub end: Vec<u8>,
+}
+
+/// The bytes of a file in a [`Layout`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// These.
+    Here(Vec<u8>),
+    /// `entries.ndjson`
+    Entries,
+    /// `payloads.ndjson`
+    Payloads,
+}
+
+/// A line of `entries.ndjson`.
+pub fn entry_line(bytes: &[u8]) -> Vec<u8> {
+    [bytes, b"\n"].concat()
+}
+
+/// A line of `payloads.ndjson`.
+///
+/// # Errors
+/// None: a number and base64 are JSON.
+pub fn payload_line(seq: u64, salted: &[u8]) -> Result<Vec<u8>, BundleError> {
+    let salted = STANDARD.encode(salted);
+    json_line(PAYLOADS, &PayloadLine { salted, seq })
+}
+
+/// Lays a bundle out whose entries are of these types and schema versions. Its guides and schemas are this program's. The same
+/// content gives the same bytes.
+///
+/// # Errors
+/// It is too large for one archive.
+pub fn layout(
+    frame: &Frame,
+    types: &BTreeSet<(EventType, u16)>,
+    entries: Long,
+    payloads: Long,
+) -> Result<Layout, BundleError> {
+    let mut known = schemas();
+    let wanted = types
+        .iter()
+        .map(|(name, schema)| schema_file(name, *schema));
+    let mut files: Files = wanted
+        .filter_map(|file| known.remove_entry(&file))
+        .collect();
+    files.extend(guides());
+    lay_out(frame, files, entries, payloads)
+}
+
+fn lay_out(
+    frame: &Frame,
+    beside: Files,
+    entries: Long,
+    payloads: Long,
+) -> Result<Layout, BundleError> {
+    let mut files = frame.files()?;
+    files.extend(beside);
+    let digests = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), Hash::of(bytes)));
+    let long = [(ENTRIES, entries.sha256), (PAYLOADS, payloads.sha256)];
+    let sums = sums(&digests.chain(long).collect());
+    files.insert(SUMS.to_owned(), sums);
+    let mut all: BTreeMap<String, (Measure, Content)> = files
+        .into_iter()
+        .map(|(name, bytes)| (name, (Measure::of(&bytes), Content::Here(bytes))))
+        .collect();
+    all.insert(ENTRIES.to_owned(), (entries.measure, Content::Entries));
+    all.insert(PAYLOADS.to_owned(), (payloads.measure, Content::Payloads));
+    let mut packer = Packer::default();
+    let mut files = Vec::with_capacity(all.len());
+    for (name, (measure, content)) in all {
+        files.push((packer.header(&name, measure)?, content));
+    }
+    let end = packer.end()?;
+    Ok(Layout { files, end })
+}
+
+/// A bundle that is read where it lies. Memory does not grow with its entries.
+#[derive(Debug)]
+pub struct Opened<'s, S: Source + ?Sized> {
+    source: &'s S,
+    /// All but the entries and payloads.
+    pub frame: Frame,
+    entries: Found,
+    payloads: Found,
+    guides: Files,
+    schemas: Files,
+}
+
+impl<'s, S: Source + ?Sized> Opened<'s, S> {
+    /// Reads through a bundle. Nothing is verified yet, but that every byte is one that this program would write.
+    pub fn open(source: &'s S) -> Result<Self, BundleError> {
+        let found = archive::scan(source)?;
+        let mut found: BTreeMap<String, Found> = found
+            .into_iter()
+            .map(|file| (file.name.clone(), file))
+            .collect();
+        let digests = found.values().filter(|file| file.name != SUMS);
+        let sums = sums(
+            &digests
+                .map(|file| (file.name.as_str(), file.sha256))
+                .collect(),
+        );
+        let mut take = |name: &str| found.remove(name).ok_or_else(|| other_form(name));
+        let content = |file: &Found| -> Result<Vec<u8>, BundleError> {
+            let mut bytes = vec![0; usize::try_from(file.size).unwrap_or_default()];
+            let read = source.read(file.at, &mut bytes);
+            read.map_err(ArchiveError::Read)?;
+            Ok(bytes)
+        };
+        if content(&take(SUMS)?)? != sums {
+            return Err(other_form(SUMS));
+        }
+        let mut short = Files::new();
+        for name in [MANIFEST, CHECKPOINT, KEYS, PROOF] {
+            short.insert(name.to_owned(), content(&take(name)?)?);
+        }
+        let (entries, payloads) = (take(ENTRIES)?, take(PAYLOADS)?);
+        let mut guides = Files::new();
+        for (name, _) in GUIDES {
+            guides.insert(name.to_owned(), content(&take(name)?)?);
+        }
+        let mut schemas = Files::new();
+        for (name, file) in &found {
+            if !name.starts_with(SCHEMAS) {
+                return Err(other_form(name));
+            }
+            schemas.insert(name.clone(), content(file)?);
+        }
+        let opened = Self {
+            source,
+            frame: Frame::read(&short)?,
+            entries,
+            payloads,
+            guides,
+            schemas,
+        };
+        opened.check_lines()?;
+        Ok(opened)
+    }
+
+    /// That there are as many entries and payloads as the manifest says, each line as it would be written.
+    fn check_lines(&self) -> Result<(), BundleError> {
+        let mut count = 0;
+        let mut entries = self.entries();
+        while entries.next_line()?.is_some() {
+            count += 1;
+        }
+        if count != self.frame.entries {
+            return Err(other_form(ENTRIES));
+        }
+        let (mut count, mut last) = (0, None);
+        let mut payloads = self.payloads();
+        while let Some((seq, _)) = payloads.next_payload()? {
+            if last.is_some_and(|last| last >= seq) {
+                return Err(other_form(PAYLOADS));
+            }
+            last = Some(seq);
+            count += 1;
+        }
+        if count != self.frame.payloads {
+            return Err(other_form(PAYLOADS));
+        }
+        Ok(())
+    }
+
+    /// Exact bytes of the entries, in order.
+    pub fn entries(&self) -> Lines<'s, S> {
+        Lines::of(self.source, ENTRIES, &self.entries)
+    }
+
+    /// Salt ‖ payload of the entries whose payload may be seen, with their numbers, in order.
+    pub fn payloads(&self) -> Payloads<'s, S> {
+        Payloads(Lines::of(self.source, PAYLOADS, &self.payloads))
+    }
 
     /// Checks everything that can be: who signed, that the entries are in the tree and linked, that payloads are what the entries
     /// commit to.
     pub fn verify<'p>(&self, policy: &'p Policy) -> Result<Sound<'p>, BundleError> {
-        let accepted = policy.check(&self.checkpoint).map_err(BundleError::Unmet)?;
-        let tree = self.checkpoint.checkpoint();
-        let entries = self.read_entries()?;
-        let leaves: Vec<(u64, Hash)> = entries
-            .iter()
-            .map(|(entry, hash)| (entry.seq - 1, *hash))
-            .collect();
-        let root =
-            multiproof::root(&leaves, tree.size(), &self.proof).map_err(BundleError::Proof)?;
+        let frame = &self.frame;
+        let accepted = policy
+            .check(&frame.checkpoint)
+            .map_err(BundleError::Unmet)?;
+        let tree = frame.checkpoint.checkpoint();
+        let mut entries = self.entries();
+        let mut pass = Pass::new(frame, self.payloads());
+        let root = multiproof::root_of_next(
+            || match entries.next_line()? {
+                None => Ok(None),
+                Some(bytes) => pass.entry(&bytes).map(Some),
+            },
+            tree.size(),
+            &frame.proof,
+        )?;
+        if !tree.origin().ends_with(&format!("/{}", frame.ledger)) {
+            return Err(other_form(CHECKPOINT));
+        }
         if root != tree.root() {
             return Err(BundleError::Proof(ProofError::Root));
         }
-        Self::check_links(&entries)?;
-        let complete = self.check_complete(&entries)?;
-        self.check_payloads(&entries)?;
+        let complete = pass.finish()?;
         let mut unchecked = Vec::new();
         if complete.is_none() {
             unchecked.push("whether other entries match what was asked for".to_owned());
         }
-        let without = entries.len() - self.payloads.len();
+        let without = frame.entries.saturating_sub(frame.payloads);
         if without > 0 {
-            let why = if self.redacted {
+            let why = if frame.redacted {
                 "redacted"
             } else {
                 "not in the bundle"
             };
             unchecked.push(format!("payloads of {without} entries: {why}"));
         }
+        let ours = guides();
+        let guides = self
+            .guides
+            .iter()
+            .filter(|(name, text)| ours.get(*name) != Some(text));
         let known = schemas();
-        let ours = |name: &str| GUIDES.iter().find(|(guide, _)| *guide == name);
-        let guides = self.guides.iter().filter(|(name, text)| {
-            ours(name).is_none_or(|(_, guide)| guide.as_bytes() != text.as_slice())
-        });
         let schemas = self
             .schemas
             .iter()
@@ -381,97 +525,6 @@ impl Bundle {
             unchecked,
         })
     }
-
-    fn read_entries(&self) -> Result<Vec<(Entry, Hash)>, BundleError> {
-        let mut entries: Vec<(Entry, Hash)> = Vec::with_capacity(self.entries.len());
-        for (line, bytes) in (1..).zip(&self.entries) {
-            let entry =
-                Entry::from_bytes(bytes).map_err(|source| BundleError::Entry { line, source })?;
-            let seq = entry.seq;
-            let misplaced = |why| BundleError::Misplaced { seq, why };
-            if entry.ledger != self.ledger {
-                return Err(misplaced("of another ledger than the bundle"));
-            }
-            if seq == 0 || entries.last().is_some_and(|(last, _)| last.seq >= seq) {
-                return Err(misplaced("out of order"));
-            }
-            if !self.selection.takes(&entry) {
-                return Err(misplaced("not one that was asked for"));
-            }
-            entries.push((entry, leaf_hash(bytes)));
-        }
-        let origin = self.checkpoint.checkpoint().origin();
-        let suffix = format!("/{}", self.ledger);
-        if !origin.ends_with(&suffix) {
-            return Err(other_form(CHECKPOINT));
-        }
-        Ok(entries)
-    }
-
-    fn check_links(entries: &[(Entry, Hash)]) -> Result<(), BundleError> {
-        for pair in entries.windows(2) {
-            let [(before, hash), (entry, _)] = pair else {
-                continue;
-            };
-            let next = entry.seq == before.seq + 1;
-            if next && entry.prev != *hash {
-                let why = "not linked to the entry in front";
-                return Err(BundleError::Misplaced {
-                    seq: entry.seq,
-                    why,
-                });
-            }
-        }
-        let first = |entry: &Entry| {
-            entry.prev == Hash::ZERO && entry.event_type.as_str() == "ledger.created"
-        };
-        let wrong = entries
-            .iter()
-            .find(|(entry, _)| (entry.seq == 1) != first(entry));
-        match wrong {
-            Some((entry, _)) => Err(BundleError::Misplaced {
-                seq: entry.seq,
-                why: "`ledger.created` and it alone is entry 1",
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn check_complete(&self, entries: &[(Entry, Hash)]) -> Result<Option<(u64, u64)>, BundleError> {
-        if !self.selection.is_range() {
-            return Ok(None);
-        }
-        let size = self.checkpoint.checkpoint().size();
-        let from = self.selection.from.unwrap_or(1).max(1);
-        let to = self.selection.to.map_or(size, |to| to.min(size));
-        let mut found = entries.iter().map(|(entry, _)| entry.seq);
-        for seq in from..=to {
-            if found.next() != Some(seq) {
-                let why = "missing from the range that was asked for";
-                return Err(BundleError::Misplaced { seq, why });
-            }
-        }
-        Ok(Some((from, to)))
-    }
-
-    fn check_payloads(&self, entries: &[(Entry, Hash)]) -> Result<(), BundleError> {
-        let commitments: BTreeMap<u64, Hash> = entries
-            .iter()
-            .map(|(entry, _)| (entry.seq, entry.commitment))
-            .collect();
-        for (seq, salted) in &self.payloads {
-            let commitment = commitments
-                .get(seq)
-                .ok_or(BundleError::PayloadOrphan(*seq))?;
-            if commitment_of_salted(salted) != Some(*commitment) {
-                return Err(BundleError::Commitment(*seq));
-            }
-        }
-        if self.redacted && !self.payloads.is_empty() {
-            return Err(other_form(PAYLOADS));
-        }
-        Ok(())
-    }
 }
 
 fn other_form(name: &str) -> BundleError {
@@ -479,8 +532,16 @@ fn other_form(name: &str) -> BundleError {
 }
 
 /// `schemas/<type>.<schema>.json`.
-fn schema_file(entry: &Entry) -> String {
-    format!("{SCHEMAS}{}.{}.json", entry.event_type, entry.schema)
+fn schema_file(event_type: &EventType, schema: u16) -> String {
+    format!("{SCHEMAS}{event_type}.{schema}.json")
+}
+
+/// README and programs as this program writes them.
+fn guides() -> Files {
+    let guides = GUIDES.iter();
+    guides
+        .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()))
+        .collect()
 }
 
 /// The JSON Schema of each type that this program knows, by its name in a bundle.
@@ -498,11 +559,11 @@ fn schemas() -> BTreeMap<String, Vec<u8>> {
 }
 
 /// What `sha256sum` prints for the files.
-fn sums(files: &Files) -> Vec<u8> {
+fn sums(digests: &BTreeMap<&str, Hash>) -> Vec<u8> {
     lines(
-        files
+        digests
             .iter()
-            .map(|(name, bytes)| format!("{}  {name}", Hash::of(bytes))),
+            .map(|(name, digest)| format!("{digest}  {name}")),
     )
 }
 

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::*;
 use crate::chain::checkpoint::Checkpoint;
 use crate::chain::cosignature::Cosigner;
-use crate::chain::entry::{FORMAT as ENTRY_FORMAT, SALT_BYTES, commitment};
+use crate::chain::entry::{FORMAT as ENTRY_FORMAT, SALT_BYTES, commitment, leaf_hash};
 use crate::chain::merkle::Frontier;
 use crate::chain::note::NoteSigner;
 use crate::domain::id::{Actor, EntryId};
@@ -71,7 +71,8 @@ fn bundle_of(all: &[Vec<u8>], selection: Selection, redacted: bool) -> Bundle {
         .filter(|(entry, _)| selection.takes(entry))
         .collect();
     let leaves: Vec<u64> = taken.iter().map(|(entry, _)| entry.seq - 1).collect();
-    let recipe = multiproof::recipe(&leaves, SIZE).unwrap();
+    let runs: Vec<_> = leaves.iter().map(|leaf| *leaf..leaf + 1).collect();
+    let recipe = multiproof::recipe(&runs, SIZE).unwrap();
     let proof = recipe.build(|_, at| hashes.get(usize::try_from(at).unwrap()).copied());
     let payloads = taken
         .iter()
@@ -80,18 +81,94 @@ fn bundle_of(all: &[Vec<u8>], selection: Selection, redacted: bool) -> Bundle {
     let payloads = payloads.collect();
     let entries = taken.iter().map(|(_, bytes)| bytes.clone()).collect();
     let signer = signer();
-    let about = (
-        LEDGER,
-        checkpoint(all, &signer),
-        vec![signer.verifier_key()],
-    );
-    Bundle::new(
-        about,
+    let files = taken
+        .iter()
+        .map(|(entry, _)| schema_file(&entry.event_type, entry.schema));
+    let mut known = schemas();
+    Bundle {
+        ledger: LEDGER,
         selection,
         redacted,
-        (entries, payloads),
-        proof.unwrap(),
-    )
+        checkpoint: checkpoint(all, &signer),
+        keys: vec![signer.verifier_key()],
+        entries,
+        payloads,
+        proof: proof.unwrap(),
+        guides: guides(),
+        schemas: files.filter_map(|file| known.remove_entry(&file)).collect(),
+    }
+}
+
+/// A source that gives what it is asked for, and keeps count of how much that is at once.
+struct Counted<'b>(&'b [u8], std::cell::Cell<usize>);
+
+impl Source for Counted<'_> {
+    fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), String> {
+        self.1.set(self.1.get().max(buffer.len()));
+        self.0.read(at, buffer)
+    }
+}
+
+/// A medium that fails.
+#[derive(Debug)]
+struct Broken;
+
+impl Source for Broken {
+    fn length(&self) -> u64 {
+        1_000
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), String> {
+        Err("the disk is gone".to_owned())
+    }
+}
+
+/// A line may end anywhere in what is read at once, and a medium that fails is not taken for a forgery.
+#[test]
+fn entries_and_payloads_are_read_in_pieces() {
+    let long = |seq: u64, length: usize| payload_line(seq, &vec![7; length]).unwrap();
+    for lengths in [
+        [0, 1, 70_000],
+        [49_000, 49_140, 49_141],
+        [200_000, 3, 65_536],
+    ] {
+        let bytes: Vec<u8> = (1..)
+            .zip(lengths)
+            .flat_map(|(seq, length)| long(seq, length))
+            .collect();
+        let source = Counted(&bytes, std::cell::Cell::new(0));
+        let file = Found {
+            name: PAYLOADS.to_owned(),
+            at: 0,
+            size: bytes.len() as u64,
+            sha256: Hash::of(&bytes),
+        };
+        let mut payloads = Payloads(Lines::of(&source, PAYLOADS, &file));
+        for (seq, length) in (1..).zip(lengths) {
+            assert_eq!(
+                payloads.next_payload().unwrap(),
+                Some((seq, vec![7; length]))
+            );
+        }
+        assert_eq!(payloads.next_payload().unwrap(), None);
+        assert!(source.1.get() <= 1 << 16);
+        let cut = Found {
+            size: file.size - 1,
+            ..file
+        };
+        let mut payloads = Payloads(Lines::of(&source, PAYLOADS, &cut));
+        while let Ok(Some(_)) = payloads.next_payload() {}
+        assert!(payloads.next_payload().is_err());
+    }
+    let failed = Opened::open(&Broken).unwrap_err();
+    assert!(
+        matches!(failed, BundleError::Archive(ArchiveError::Read(_))),
+        "{failed:?}"
+    );
 }
 
 fn range(from: u64, to: u64) -> Selection {

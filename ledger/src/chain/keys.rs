@@ -128,13 +128,6 @@ impl CheckpointKeys {
         &self.windows
     }
 
-    /// Numbers of the entries that this was folded from.
-    pub fn entries(&self) -> impl Iterator<Item = u64> + '_ {
-        let of_keys = self.windows.iter();
-        let of_keys = of_keys.flat_map(|window| std::iter::once(window.from).chain(window.until));
-        of_keys.chain(self.restores.iter().map(|(seq, _)| *seq))
-    }
-
     /// The keys for a checkpoint of this size.
     pub fn valid_at(&self, size: u64) -> Vec<VerifierKey> {
         let valid = self.windows.iter().filter(|window| window.covers(size));

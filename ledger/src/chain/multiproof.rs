@@ -9,75 +9,118 @@ use super::entry::Hash;
 use super::merkle::node_hash;
 use super::proof::{ProofError, Recipe, checked, split};
 
-/// The largest subtrees that hold none of these leaves, left to right. `leaves` ascend.
+/// The largest subtrees that hold none of the leaves in these runs, left to right. The runs ascend, and none is empty.
 ///
 /// # Errors
 /// A leaf that the tree does not have, or that does not stand behind the one before; no leaf at all; a tree over the limit.
-pub fn others(leaves: &[u64], size: u64) -> Result<Vec<Range<u64>>, ProofError> {
+pub fn others(runs: &[Range<u64>], size: u64) -> Result<Vec<Range<u64>>, ProofError> {
     checked(size)?;
     let mut least = 0;
-    for index in leaves.iter().copied() {
-        if index < least || index >= size {
+    for run in runs {
+        if run.start < least || run.end <= run.start || run.end > size {
+            let index = run.start.max(size);
             return Err(ProofError::NoSuchLeaf { index, size });
         }
-        least = index + 1;
+        least = run.end;
     }
-    if leaves.is_empty() {
+    if runs.is_empty() {
         return Err(ProofError::NoSuchLeaf { index: 0, size });
     }
     let mut found = Vec::new();
-    collect(leaves, 0..size, &mut found);
+    collect(runs, 0..size, &mut found);
     Ok(found)
 }
 
-fn collect(leaves: &[u64], range: Range<u64>, found: &mut Vec<Range<u64>>) {
-    let size = range.end - range.start;
-    if leaves.is_empty() {
-        found.push(range);
-    } else if leaves.len() as u64 != size {
-        let middle = range.start + split(size);
-        let (left, right) = leaves.split_at(leaves.partition_point(|index| *index < middle));
-        collect(left, range.start..middle, found);
-        collect(right, middle..range.end, found);
+fn collect(runs: &[Range<u64>], range: Range<u64>, found: &mut Vec<Range<u64>>) {
+    let from = runs.partition_point(|run| run.end <= range.start);
+    let to = runs.partition_point(|run| run.start < range.end);
+    let covers = |run: &Range<u64>| run.start <= range.start && range.end <= run.end;
+    match &runs[from..to] {
+        [] => found.push(range),
+        [run] if covers(run) => {}
+        within => {
+            let middle = range.start + split(range.end - range.start);
+            collect(within, range.start..middle, found);
+            collect(within, middle..range.end, found);
+        }
     }
 }
 
-/// What the proof of these leaves is made of.
+/// What the proof of the leaves in these runs is made of.
 ///
 /// # Errors
 /// As [`others`].
-pub fn recipe(leaves: &[u64], size: u64) -> Result<Recipe, ProofError> {
-    Ok(Recipe::of_ranges(&others(leaves, size)?))
+pub fn recipe(runs: &[Range<u64>], size: u64) -> Result<Recipe, ProofError> {
+    Ok(Recipe::of_ranges(&others(runs, size)?))
 }
 
 /// The root that these leaves, by index and hash in order, and the proof lead to.
 ///
 /// # Errors
-/// As [`others`], and a proof with more or fewer hashes than these leaves need.
+/// As [`root_of_next`].
 pub fn root(leaves: &[(u64, Hash)], size: u64, proof: &[Hash]) -> Result<Hash, ProofError> {
-    let indices: Vec<u64> = leaves.iter().map(|(index, _)| *index).collect();
-    if others(&indices, size)?.len() != proof.len() {
-        return Err(ProofError::Length(proof.len()));
-    }
-    let mut rest = proof.iter().copied();
-    let found = root_of(leaves, 0..size, &mut rest);
-    found.ok_or(ProofError::Length(proof.len()))
+    let mut leaves = leaves.iter().copied();
+    root_of_next(|| Ok(leaves.next()), size, proof)
 }
 
-fn root_of(
-    leaves: &[(u64, Hash)],
-    range: Range<u64>,
-    rest: &mut impl Iterator<Item = Hash>,
-) -> Option<Hash> {
-    let size = range.end - range.start;
-    match leaves {
-        [] => rest.next(),
-        [(_, leaf)] if size == 1 => Some(*leaf),
-        _ => {
-            let middle = range.start + split(size);
-            let (left, right) = leaves.split_at(leaves.partition_point(|(at, _)| *at < middle));
-            let left = root_of(left, range.start..middle, rest)?;
-            Some(node_hash(&left, &root_of(right, middle..range.end, rest)?))
+/// The same, of leaves that are asked for one after the other, so that they need not all be held.
+///
+/// # Errors
+/// A leaf that the tree does not have, or that does not stand behind the one before; no leaf at all; a tree over the limit; a
+/// proof with more or fewer hashes than these leaves need; what `next` fails with.
+pub fn root_of_next<E: From<ProofError>>(
+    mut next: impl FnMut() -> Result<Option<(u64, Hash)>, E>,
+    size: u64,
+    proof: &[Hash],
+) -> Result<Hash, E> {
+    checked(size)?;
+    let first = next()?;
+    let mut walk = Walk {
+        next,
+        leaf: first,
+        rest: proof.iter(),
+        length: proof.len(),
+    };
+    if walk.leaf.is_none_or(|(index, _)| index >= size) {
+        let index = walk.leaf.map_or(0, |(index, _)| index);
+        return Err(ProofError::NoSuchLeaf { index, size }.into());
+    }
+    let root = walk.root_of(0..size)?;
+    if let Some((index, _)) = walk.leaf {
+        return Err(ProofError::NoSuchLeaf { index, size }.into());
+    }
+    if walk.rest.next().is_some() {
+        return Err(ProofError::Length(proof.len()).into());
+    }
+    Ok(root)
+}
+
+/// A way through the tree from left to right.
+struct Walk<'p, N> {
+    next: N,
+    /// The leaf that comes next.
+    leaf: Option<(u64, Hash)>,
+    rest: std::slice::Iter<'p, Hash>,
+    length: usize,
+}
+
+impl<E: From<ProofError>, N: FnMut() -> Result<Option<(u64, Hash)>, E>> Walk<'_, N> {
+    fn root_of(&mut self, range: Range<u64>) -> Result<Hash, E> {
+        match self.leaf {
+            Some((index, hash)) if range.contains(&index) => {
+                if range.end - range.start == 1 {
+                    self.leaf = (self.next)()?;
+                    return Ok(hash);
+                }
+                let middle = range.start + split(range.end - range.start);
+                let left = self.root_of(range.start..middle)?;
+                Ok(node_hash(&left, &self.root_of(middle..range.end)?))
+            }
+            // Of this subtree no leaf is asked for, or none in order: what then is left over is refused.
+            _ => match self.rest.next() {
+                Some(hash) => Ok(*hash),
+                None => Err(ProofError::Length(self.length).into()),
+            },
         }
     }
 }
@@ -98,8 +141,26 @@ mod tests {
         (leaves, frontier.root())
     }
 
+    fn runs(leaves: &[u64]) -> Vec<Range<u64>> {
+        leaves.iter().map(|index| *index..index + 1).collect()
+    }
+
+    /// The same leaves in runs as long as they can be.
+    fn joined(leaves: &[u64]) -> Vec<Range<u64>> {
+        let mut joined: Vec<Range<u64>> = Vec::new();
+        for index in leaves.iter().copied() {
+            match joined.last_mut() {
+                Some(last) if last.end == index => last.end += 1,
+                _ => joined.extend(runs(&[index])),
+            }
+        }
+        joined
+    }
+
     fn prove(all: &[Hash], leaves: &[u64]) -> Vec<Hash> {
-        let recipe = recipe(leaves, all.len() as u64).unwrap();
+        let size = all.len() as u64;
+        let recipe = recipe(&runs(leaves), size).unwrap();
+        assert_eq!(super::recipe(&joined(leaves), size), Ok(recipe.clone()));
         // Below 256 leaves the leaf hashes are all there is.
         recipe
             .build(|level, index| {
@@ -140,12 +201,21 @@ mod tests {
     fn leaves_out_of_order_or_place_are_refused() {
         for leaves in [&[][..], &[3], &[4], &[1, 1], &[1, 0]] {
             assert!(
-                matches!(others(leaves, 3), Err(ProofError::NoSuchLeaf { .. })),
+                matches!(others(&runs(leaves), 3), Err(ProofError::NoSuchLeaf { .. })),
                 "{leaves:?}"
             );
+            let (all, _) = tree(3);
+            let hashed: Vec<_> = leaves.iter().map(|index| (*index, all[0])).collect();
+            assert!(root(&hashed, 3, &all[..1]).is_err(), "{leaves:?}");
+            assert!(root(&hashed, 3, &[]).is_err(), "{leaves:?}");
         }
-        assert!(others(&[0], 1 << 63).is_err());
-        assert!(others(&[0], 0).is_err());
+        let one = &runs(&[0])[..];
+        assert!(others(one, 1 << 63).is_err());
+        assert!(others(one, 0).is_err());
+        let empty = 1..1;
+        assert!(others(&[empty], 3).is_err());
+        let backwards = 0..5;
+        assert!(others(&[backwards], 3).is_err());
     }
 
     proptest! {

@@ -23,6 +23,7 @@ use super::id::{EntryId, EventType, RunId, Subject, Timestamp};
 use super::identify::Disposition;
 pub use super::observation::{LateItem, LateWritten};
 pub use super::restoration::{BackHow, ItemRestored, RestoreFailed, RestoreIntended};
+pub use super::review::{ItemDecided, ReviewSignedOff};
 
 /// `ledger.created`: entry 1, about the ledger itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -168,7 +169,8 @@ pub struct ItemFound {
 pub struct PlanSealed {
     /// Hash of the plan, see `chain::plan`.
     pub plan: Hash,
-    /// The header as it is hashed: policy digest, digests of the exports seen, options.
+    /// The header as it is hashed: policy digest, digests of the exports seen, options. Of a plan made by decisions about
+    /// another one also `base`, that plan, and `decisions`, their digest.
     pub header: BTreeMap<String, String>,
     /// Items, counted before and apart from their classification.
     pub items: u64,
@@ -223,7 +225,7 @@ pub struct CanaryReleased {
 /// `run.started`: a command that acts has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStarted {
-    /// `dry_run`, `cleanup`, `restore` or `observe`.
+    /// `dry_run`, `cleanup`, `restore`, `review` or `observe`.
     pub verb: String,
     /// The plan that it executes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,6 +381,46 @@ pub struct ItemObserved {
     pub version: Option<String>,
 }
 
+/// `channel.stop_intended`: something that tells others of each deletion is about to be stopped. Repeating it does no harm, so one
+/// that a crash left open is settled by the next run's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopIntended {
+    /// The plan whose deletions it would tell of.
+    pub plan: Hash,
+    /// The place that it watches.
+    pub place: String,
+}
+
+/// `channel.stopped`: it tells nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopped {
+    /// Entry of the intent.
+    pub intent: EntryId,
+    /// It had expired, or was stopped before.
+    pub was_over: bool,
+}
+
+/// `channel.stop_failed`: it may still tell, so nothing was deleted there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStopFailed {
+    /// Entry of the intent.
+    pub intent: EntryId,
+    /// Class of the error.
+    pub class: String,
+    /// HTTP status, if there was an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How often it was tried.
+    pub attempt: u32,
+    /// What was decided: `stopped`.
+    pub decision: String,
+    /// What happened, in words.
+    pub reason: String,
+    /// `Date` of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_date: Option<String>,
+}
+
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal, $sealing:ident;)+) => {
         /// What happened.
@@ -482,6 +524,16 @@ events! {
     ItemRestoreFailed(RestoreFailed) = "item.restore_failed", sealed;
     /// Looked at again.
     ItemObserved(ItemObserved) = "item.observed", sealed;
+    /// A person decided about what was held.
+    ItemDecided(ItemDecided) = "item.decided", sealed;
+    /// A person closes a run.
+    ReviewSignedOff(ReviewSignedOff) = "review.signed_off", plain;
+    /// Before a channel is stopped.
+    ChannelStopIntended(ChannelStopIntended) = "channel.stop_intended", sealed;
+    /// It tells nobody any more.
+    ChannelStopped(ChannelStopped) = "channel.stopped", sealed;
+    /// It may still tell.
+    ChannelStopFailed(ChannelStopFailed) = "channel.stop_failed", sealed;
     /// A key signs checkpoints.
     CheckpointKeyAdded(CheckpointKeyAdded) = "checkpoint_key.added", plain;
     /// A key signs no more.
@@ -560,7 +612,15 @@ mod tests {
         for (name, schema, _) in TYPES {
             name.parse::<EventType>().unwrap();
             assert_eq!(*schema, 1);
-            let irregular = ["found", "held", "made", "overridden", "set", "written"];
+            let irregular = [
+                "found",
+                "held",
+                "made",
+                "overridden",
+                "set",
+                "signed_off",
+                "written",
+            ];
             let past = name.ends_with("ed") || irregular.iter().any(|end| name.ends_with(end));
             assert!(past, "{name}");
         }

@@ -10,19 +10,19 @@ use super::hash::Hash;
 /// `export.made`: entries were copied to a file outside. Recorded before the file gets its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportMade {
-    /// `bundle` or `tiles`.
+    /// `bundle`, `tiles`, `report` or `letter`.
     pub what: String,
     /// Number of the first entry in it.
     pub first: u64,
     /// Number of the last.
     pub last: u64,
-    /// Entries in it.
+    /// Entries in it, or that it repeats something of.
     pub entries: u64,
     /// Entries of which it holds the payload, readable by anybody: what has to be recalled when one is erased.
     pub payloads: u64,
     /// What was asked for, by filter.
     pub selection: BTreeMap<String, String>,
-    /// Entries of the checkpoint that it is proved by.
+    /// Entries of the checkpoint that it is proved by, or of the last one where it is a report; 0 where there was none.
     pub size: u64,
     /// Root of that checkpoint.
     pub root: Hash,

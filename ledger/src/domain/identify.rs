@@ -61,21 +61,21 @@ impl fmt::Display for Disposition {
 }
 
 /// One name that an executor declares, with its meaning in plain words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// As policies write it.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What is true when it holds; shown where a policy names something unknown.
-    pub meaning: &'static str,
+    pub meaning: Cow<'static, str>,
 }
 
 /// A whole number that a policy may set, because the rule it bounds is a judgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// As policies write it, unit last.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it bounds.
-    pub meaning: &'static str,
+    pub meaning: Cow<'static, str>,
     /// Used where the policy is silent.
     pub default: i64,
     /// Smallest value accepted.
@@ -84,17 +84,17 @@ pub struct Parameter {
     pub max: i64,
 }
 
-/// Everything an executor lets a policy speak of.
+/// Everything an executor lets a policy speak of: constants of a built-in executor, or what a program declared when it was asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Vocabulary {
+pub struct Vocabulary<'a> {
     /// The kind of item, as in its subject (`calendar-event`).
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// What is measured of the item: decides its class.
-    pub signals: &'static [Named],
+    pub signals: &'a [Named],
     /// What is known about the run, or about the item beside its class: decides the disposition.
-    pub conditions: &'static [Named],
+    pub conditions: &'a [Named],
     /// Numbers.
-    pub parameters: &'static [Parameter],
+    pub parameters: &'a [Parameter],
 }
 
 /// One measured fact: a name, whether it holds, and a short detail without personal data.
@@ -121,14 +121,18 @@ impl Facts {
     }
 
     /// Records a fact; the last record of a name counts.
-    pub fn set(&mut self, name: &'static str, holds: bool) {
-        self.0.insert(Cow::Borrowed(name), (holds, None));
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, holds: bool) {
+        self.0.insert(name.into(), (holds, None));
     }
 
     /// Records a fact and what it rests on.
-    pub fn set_with(&mut self, name: &'static str, holds: bool, detail: impl Into<String>) {
-        self.0
-            .insert(Cow::Borrowed(name), (holds, Some(detail.into())));
+    pub fn set_with(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        holds: bool,
+        detail: impl Into<String>,
+    ) {
+        self.0.insert(name.into(), (holds, Some(detail.into())));
     }
 
     /// Whether the fact holds; `None` where it was not measured.
@@ -179,8 +183,8 @@ impl From<Facts> for Vec<Fact> {
     }
 }
 
-impl FromIterator<(&'static str, bool)> for Facts {
-    fn from_iter<I: IntoIterator<Item = (&'static str, bool)>>(pairs: I) -> Self {
+impl<N: Into<Cow<'static, str>>> FromIterator<(N, bool)> for Facts {
+    fn from_iter<I: IntoIterator<Item = (N, bool)>>(pairs: I) -> Self {
         let mut facts = Self::new();
         for (name, holds) in pairs {
             facts.set(name, holds);

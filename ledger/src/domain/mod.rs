@@ -14,4 +14,5 @@ pub mod identify;
 pub mod observation;
 pub mod policy;
 pub mod restoration;
+pub mod review;
 pub mod verdict;

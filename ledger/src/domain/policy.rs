@@ -58,7 +58,7 @@ pub enum PolicyError {
         /// As the file says.
         found: String,
         /// As the executor says.
-        wanted: &'static str,
+        wanted: String,
     },
     /// A name that the executor does not declare.
     #[error("read the policy: {place} names {what} {name:?}, which is unknown; known are: {known}")]
@@ -76,7 +76,7 @@ pub enum PolicyError {
     #[error("read the policy: parameter {name} is {value}, and must lie in {min}..={max}")]
     OutOfBounds {
         /// The parameter.
-        name: &'static str,
+        name: String,
         /// As written.
         value: i64,
         /// Smallest value accepted.
@@ -163,12 +163,12 @@ impl Condition {
             });
         }
         for name in self.names() {
-            if !known.iter().any(|named| named.name == name) {
+            if !known.iter().any(|named| named.name == *name) {
                 return Err(PolicyError::Unknown {
                     place: place.to_owned(),
                     what,
                     name: name.clone(),
-                    known: list(known.iter().map(|named| named.name)),
+                    known: list(known.iter().map(|named| named.name.as_ref())),
                 });
             }
         }
@@ -207,13 +207,13 @@ struct Class {
 pub struct Policy {
     name: String,
     bytes: Vec<u8>,
-    parameters: BTreeMap<&'static str, i64>,
+    parameters: BTreeMap<String, i64>,
     classes: Vec<Class>,
 }
 
 impl Policy {
     /// Reads a policy file against what its executor declares.
-    pub fn load(bytes: &[u8], vocabulary: &Vocabulary) -> Result<Self, PolicyError> {
+    pub fn load(bytes: &[u8], vocabulary: &Vocabulary<'_>) -> Result<Self, PolicyError> {
         let text = std::str::from_utf8(bytes).map_err(PolicyError::NotText)?;
         let file: PolicyFile = toml::from_str(text).map_err(PolicyError::Syntax)?;
         if file.version != 1 {
@@ -224,7 +224,7 @@ impl Policy {
         if file.kind != vocabulary.kind {
             return Err(PolicyError::Kind {
                 found: file.kind,
-                wanted: vocabulary.kind,
+                wanted: vocabulary.kind.to_owned(),
             });
         }
         check_class_names(&file.class)?;
@@ -392,30 +392,42 @@ fn check_class_names(classes: &[ClassFile]) -> Result<(), PolicyError> {
 
 fn read_parameters(
     given: &BTreeMap<String, i64>,
-    vocabulary: &Vocabulary,
-) -> Result<BTreeMap<&'static str, i64>, PolicyError> {
+    vocabulary: &Vocabulary<'_>,
+) -> Result<BTreeMap<String, i64>, PolicyError> {
     for name in given.keys() {
-        if !vocabulary.parameters.iter().any(|known| known.name == name) {
+        if !vocabulary
+            .parameters
+            .iter()
+            .any(|known| known.name == *name)
+        {
             return Err(PolicyError::Unknown {
                 place: "[parameters]".to_owned(),
                 what: "the parameter",
                 name: name.clone(),
-                known: list(vocabulary.parameters.iter().map(|known| known.name)),
+                known: list(
+                    vocabulary
+                        .parameters
+                        .iter()
+                        .map(|known| known.name.as_ref()),
+                ),
             });
         }
     }
     let mut values = BTreeMap::new();
     for known in vocabulary.parameters {
-        let value = given.get(known.name).copied().unwrap_or(known.default);
+        let value = given
+            .get(known.name.as_ref())
+            .copied()
+            .unwrap_or(known.default);
         if !(known.min..=known.max).contains(&value) {
             return Err(PolicyError::OutOfBounds {
-                name: known.name,
+                name: known.name.clone().into_owned(),
                 value,
                 min: known.min,
                 max: known.max,
             });
         }
-        values.insert(known.name, value);
+        values.insert(known.name.clone().into_owned(), value);
     }
     Ok(values)
 }
@@ -424,7 +436,7 @@ fn read_class(
     index: usize,
     file: ClassFile,
     names: &[String],
-    vocabulary: &Vocabulary,
+    vocabulary: &Vocabulary<'_>,
 ) -> Result<Class, PolicyError> {
     let place = format!("class {}", file.name);
     file.when.check(vocabulary.signals, "the signal", &place)?;

@@ -1,35 +1,37 @@
+use std::borrow::Cow;
+
 use super::super::identify::Parameter;
 use super::*;
 
-const VOCABULARY: Vocabulary = Vocabulary {
+const VOCABULARY: Vocabulary<'static> = Vocabulary {
     kind: "thing",
     signals: &[
         Named {
-            name: "old",
-            meaning: "",
+            name: Cow::Borrowed("old"),
+            meaning: Cow::Borrowed(""),
         },
         Named {
-            name: "ours",
-            meaning: "",
+            name: Cow::Borrowed("ours"),
+            meaning: Cow::Borrowed(""),
         },
         Named {
-            name: "touched",
-            meaning: "",
+            name: Cow::Borrowed("touched"),
+            meaning: Cow::Borrowed(""),
         },
     ],
     conditions: &[
         Named {
-            name: "sure",
-            meaning: "",
+            name: Cow::Borrowed("sure"),
+            meaning: Cow::Borrowed(""),
         },
         Named {
-            name: "late",
-            meaning: "",
+            name: Cow::Borrowed("late"),
+            meaning: Cow::Borrowed(""),
         },
     ],
     parameters: &[Parameter {
-        name: "share_percent",
-        meaning: "",
+        name: Cow::Borrowed("share_percent"),
+        meaning: Cow::Borrowed(""),
         default: 95,
         min: 1,
         max: 100,
@@ -78,9 +80,13 @@ fn policy() -> Policy {
 }
 
 fn signals(names: &[&'static str]) -> Facts {
-    let mut facts: Facts = VOCABULARY.signals.iter().map(|s| (s.name, false)).collect();
+    let mut facts: Facts = VOCABULARY
+        .signals
+        .iter()
+        .map(|s| (s.name.clone(), false))
+        .collect();
     for name in names {
-        facts.set(name, true);
+        facts.set(*name, true);
     }
     facts
 }
@@ -89,10 +95,10 @@ fn conditions(names: &[&'static str]) -> Facts {
     let mut facts: Facts = VOCABULARY
         .conditions
         .iter()
-        .map(|s| (s.name, false))
+        .map(|s| (s.name.clone(), false))
         .collect();
     for name in names {
-        facts.set(name, true);
+        facts.set(*name, true);
     }
     facts
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use super::fold::{Decoded, Projection, Unreadable};
+use super::overlay::{Below, Decided, base_of};
 use super::plan::{Approval, header, is_true};
 use crate::chain::plan::{PlanItem, plan_hash};
 use crate::domain::custody::{
@@ -22,6 +23,7 @@ use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
 use crate::domain::observation::Grade;
+use crate::domain::review::Decision;
 use crate::domain::verdict::{Evidence, LostItem, Scope, ScopeFacts, Side};
 
 /// Kind of the subjects that the calendar scope is about.
@@ -37,6 +39,7 @@ pub struct CustodyFold {
     missing: u64,
     /// Items that the log holds and no seal counts.
     extra: u64,
+    /// Runs whose findings are not sealed yet.
     dry_runs: BTreeMap<RunId, DryRun>,
     sealed_runs: BTreeSet<RunId>,
     actors: BTreeMap<RunId, Actor>,
@@ -59,12 +62,15 @@ pub struct CustodyFold {
     looked_at: bool,
 }
 
-/// A dry run that is not sealed yet.
+/// A run that is not sealed yet: a dry run, or one that decides about what a plan holds.
 #[derive(Debug, Default)]
 struct DryRun {
     found: Vec<(PlanItem, Disposition)>,
     /// Place and id of each.
     ids: Vec<(String, String)>,
+    decided: Vec<Decided>,
+    /// Decisions that cannot be read.
+    undecided: u64,
     /// Items whose entry cannot be read.
     unreadable: Vec<Subject>,
     /// Items whose entry was erased with its owner.
@@ -75,6 +81,14 @@ struct DryRun {
 #[derive(Debug, Default)]
 struct Plan {
     makers: BTreeSet<Actor>,
+    /// Who made the inventory.
+    finders: BTreeSet<Actor>,
+    /// Its lines, as far as they can be read; none where they do not give its hash.
+    lines: Vec<PlanItem>,
+    /// Items in the log.
+    known: u64,
+    /// Entries of items and decisions that cannot be read, or were erased with their owner.
+    hidden: u64,
     /// Versions of the items to be deleted.
     deletes: BTreeMap<Subject, String>,
 }
@@ -154,6 +168,13 @@ impl Projection for CustodyFold {
             Event::RunFinished(_) => self.rest_on(decoded),
             Event::ContainerListed(listed) => self.listed(decoded, listed),
             Event::ItemFound(found) if is_calendar(decoded) => self.found(decoded, found),
+            Event::ItemDecided(taken) if is_calendar(decoded) => {
+                self.trace(decoded);
+                if let Some(run) = decoded.entry.run {
+                    let run = self.dry_runs.entry(run).or_default();
+                    run.decided.push(Decided::new(decoded, taken));
+                }
+            }
             Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
             Event::PlanApproved(approved) => {
                 self.rest_on(decoded);
@@ -228,6 +249,16 @@ fn is_calendar(decoded: &Decoded) -> bool {
     decoded.entry.subject.kind() == CALENDAR_KIND
 }
 
+impl Plan {
+    fn take(&mut self, lines: Vec<PlanItem>) {
+        let delete = Disposition::Delete.name();
+        let deletes = lines.iter().filter(|line| line.disposition == delete);
+        self.deletes
+            .extend(deletes.map(|line| (line.subject.clone(), line.version.clone())));
+        self.lines = lines;
+    }
+}
+
 impl CustodyFold {
     fn rest_on(&mut self, decoded: &Decoded) {
         self.evidence.push(evidence(decoded));
@@ -265,6 +296,10 @@ impl CustodyFold {
                     let dry_run = self.dry_runs.entry(run).or_default();
                     dry_run.unreadable.push(entry.subject.clone());
                 }
+                ("item.decided", Some(run)) => {
+                    self.dry_runs.entry(run).or_default().undecided += 1;
+                    self.trace(decoded).unread = true;
+                }
                 _ => self.trace(decoded).unread = true,
             }
         } else if matches!(name, "plan.sealed" | "plan.approved") {
@@ -288,6 +323,10 @@ impl CustodyFold {
             ("item.found", Some(run)) if !self.sealed_runs.contains(&run) => {
                 let dry_run = self.dry_runs.entry(run).or_default();
                 dry_run.erased.push(entry.subject.clone());
+            }
+            ("item.decided", Some(run)) => {
+                self.dry_runs.entry(run).or_default().undecided += 1;
+                self.trace(decoded);
             }
             _ => {
                 self.trace(decoded);
@@ -348,12 +387,7 @@ impl CustodyFold {
     fn sealed(&mut self, decoded: &Decoded, sealed: &PlanSealed) {
         self.looked_at = true;
         self.rest_on(decoded);
-        let entry = &decoded.entry;
-        let run = entry.run;
-        self.sealed_at = self.sealed_at.max(Some(entry.recorded_at));
-        self.v2_observed_at = self
-            .v2_observed_at
-            .max(v2_observed_at(sealed, entry.recorded_at));
+        let run = decoded.entry.run;
         let dry_run = run.and_then(|run| self.dry_runs.remove(&run));
         let dry_run = dry_run.unwrap_or_default();
         self.sealed_runs.extend(run);
@@ -361,38 +395,133 @@ impl CustodyFold {
         for key in &dry_run.ids {
             self.late.remove(key);
         }
+        match base_of(sealed) {
+            Ok(None) => self.inventoried(decoded, sealed, dry_run),
+            Ok(Some(base)) => self.overlaid(decoded, sealed, Some(base), dry_run),
+            Err(_) => self.overlaid(decoded, sealed, None, dry_run),
+        }
+    }
 
-        let known = dry_run.found.len() + dry_run.unreadable.len() + dry_run.erased.len();
-        let items = known as u64;
-        self.missing += sealed.items.saturating_sub(items);
-        self.extra += items.saturating_sub(sealed.items);
+    /// Who seals a plan and who started the run that does.
+    fn sealers(&self, decoded: &Decoded) -> BTreeSet<Actor> {
+        let starter = decoded.entry.run.and_then(|run| self.actors.get(&run));
+        std::iter::once(&decoded.entry.actor)
+            .chain(starter)
+            .cloned()
+            .collect()
+    }
+
+    /// A dry run has ended: what it found is the inventory.
+    fn inventoried(&mut self, decoded: &Decoded, sealed: &PlanSealed, dry_run: DryRun) {
+        let recorded_at = decoded.entry.recorded_at;
+        self.sealed_at = self.sealed_at.max(Some(recorded_at));
+        self.v2_observed_at = self.v2_observed_at.max(v2_observed_at(sealed, recorded_at));
+
+        let hidden = (dry_run.unreadable.len() + dry_run.erased.len()) as u64;
+        let known = dry_run.found.len() as u64 + hidden;
+        self.count(sealed, known);
         let lines: Vec<PlanItem> = dry_run.found.iter().map(|(line, _)| line.clone()).collect();
         let is_as_sealed = plan_hash(&header(sealed), &lines).ok() == Some(sealed.plan);
         // With an entry unread the hash cannot be had, and that is said already.
-        let is_told_apart = dry_run.unreadable.is_empty() && dry_run.erased.is_empty();
+        let is_told_apart = hidden == 0;
         self.plans_not_as_sealed += u64::from(!is_as_sealed && is_told_apart);
 
+        let sealers = self.sealers(decoded);
         let plan = self.plans.entry(sealed.plan).or_default();
-        plan.makers.insert(entry.actor.clone());
-        plan.makers
-            .extend(run.and_then(|run| self.actors.get(&run).cloned()));
+        plan.makers.extend(sealers.iter().cloned());
+        plan.finders.extend(sealers);
+        plan.known = known;
+        plan.hidden = hidden;
+        // What was approved is the hash: items that do not give it are nobody's approval.
+        if is_as_sealed || !is_told_apart {
+            plan.take(lines);
+        }
         let mut named = BTreeSet::new();
         for (line, disposition) in dry_run.found {
             self.custody.apply(&line.subject, Fact::Found(disposition));
             self.inventory.insert(line.subject.clone());
             let trace = self.traces.entry(line.subject.clone()).or_default();
             trace.last = Some(evidence(decoded));
-            trace.doubtful |= !named.insert(line.subject.clone());
-            // What was approved is the hash: items that do not give it are nobody's approval.
-            if disposition == Disposition::Delete && (is_as_sealed || !is_told_apart) {
-                plan.deletes.insert(line.subject, line.version);
-            }
+            trace.doubtful |= !named.insert(line.subject);
         }
         self.inventory.extend(dry_run.erased);
         for subject in dry_run.unreadable {
             self.traces.entry(subject.clone()).or_default().unread = true;
             self.inventory.insert(subject);
         }
+    }
+
+    /// A person has decided about what a plan holds: the items are the same, and nothing was looked at anew.
+    fn overlaid(
+        &mut self,
+        decoded: &Decoded,
+        sealed: &PlanSealed,
+        base: Option<Hash>,
+        run: DryRun,
+    ) {
+        let below = base.and_then(|base| Some((base, self.plans.get(&base)?)));
+        let found: Vec<PlanItem> = run.found.iter().map(|(line, _)| line.clone()).collect();
+        let mut makers = self.sealers(decoded);
+        makers.extend(run.decided.iter().map(|decided| decided.by.clone()));
+        let Some((base, below)) = below else {
+            // Of a plan that nobody sealed: nothing can be made of it.
+            self.plans_not_as_sealed += 1;
+            self.plans
+                .entry(sealed.plan)
+                .or_default()
+                .makers
+                .extend(makers);
+            return;
+        };
+        makers.extend(below.makers.iter().cloned());
+        let (finders, known) = (below.finders.clone(), below.known);
+        let unread = (run.unreadable.len() + run.erased.len()) as u64 + run.undecided;
+        let hidden = below.hidden + unread;
+        let rules = Below {
+            plan: base,
+            lines: &below.lines,
+            finders: &finders,
+        };
+        let lines = if hidden == 0 {
+            let lines = rules.overlaid(sealed, &found, &run.decided).ok();
+            lines.filter(|lines| plan_hash(&header(sealed), lines).ok() == Some(sealed.plan))
+        } else {
+            Some(rules.as_far_as_told(&found, &run.decided))
+        };
+        self.count(sealed, known);
+        let is_sound = lines.is_some();
+        self.plans_not_as_sealed += u64::from(!is_sound);
+        let plan = self.plans.entry(sealed.plan).or_default();
+        plan.makers.extend(makers);
+        plan.finders.extend(finders);
+        plan.known = known;
+        plan.hidden = hidden;
+        plan.take(lines.unwrap_or_default());
+        for subject in run.unreadable {
+            self.traces.entry(subject).or_default().unread = true;
+        }
+        if !is_sound {
+            return;
+        }
+        let taken = run.decided.into_iter();
+        let taken: BTreeMap<Subject, Decision> =
+            taken.map(|one| (one.subject, one.decision)).collect();
+        for line in found {
+            let fact = match taken.get(&line.subject) {
+                Some(Decision::Delete) => Fact::Found(Disposition::Delete),
+                Some(Decision::Keep) => Fact::Excluded,
+                None => continue,
+            };
+            self.custody.apply(&line.subject, fact);
+            let trace = self.traces.entry(line.subject).or_default();
+            trace.last = Some(evidence(decoded));
+        }
+    }
+
+    /// Holds the count of a seal against what the log has.
+    fn count(&mut self, sealed: &PlanSealed, known: u64) {
+        self.missing += sealed.items.saturating_sub(known);
+        self.extra += known.saturating_sub(sealed.items);
     }
 
     /// Whether the intent was covered: an item of that plan in that version, approved by somebody else, in time.
@@ -522,6 +651,12 @@ impl CustodyFold {
     /// An approval by its entry, and the plan it is of.
     pub fn approval(&self, id: EntryId) -> Option<&(Hash, Approval)> {
         self.approvals.get(&id)
+    }
+
+    /// Who made a plan: nobody of them may approve it. Empty where nobody sealed it.
+    pub fn makers(&self, plan: Hash) -> BTreeSet<Actor> {
+        let plan = self.plans.get(&plan);
+        plan.map(|plan| plan.makers.clone()).unwrap_or_default()
     }
 
     /// All approvals, oldest first.

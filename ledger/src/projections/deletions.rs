@@ -5,259 +5,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use super::custody::{CALENDAR_KIND, CustodyFold};
 use super::fold::{Decoded, Projection};
-use super::plan::{Approval, is_true};
+use super::overlay::{Decided, base_of};
+use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
-use crate::domain::event::{
-    BackHow, DeleteIntended, Event, GoneHow, ItemFound, ItemRestored, NotGone, PlanSealed,
-};
+use crate::domain::event::{BackHow, DeleteIntended, Event, ItemFound, PlanSealed};
 use crate::domain::hash::Hash;
-use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
+use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
 
-/// An entry to look at: its number and hash are what a proof is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reference {
-    /// Its number.
-    pub seq: u64,
-    /// Its hash.
-    pub hash: Hash,
-    /// When it was recorded.
-    pub recorded_at: Timestamp,
-}
+mod lines;
+mod statement;
 
-impl Reference {
-    fn to(decoded: &Decoded) -> Self {
-        Self {
-            seq: decoded.entry.seq,
-            hash: decoded.hash,
-            recorded_at: decoded.entry.recorded_at,
-        }
-    }
-}
-
-/// A user through whom an item was reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct UserLine {
-    /// The user as a subject.
-    pub subject: String,
-    /// Id in the retired system.
-    pub id: Option<String>,
-    /// E-mail address in the retired system.
-    pub email: Option<String>,
-    /// `reachable`, or why not.
-    pub access: Option<String>,
-    /// The same in words.
-    pub reason: Option<String>,
-}
-
-/// A sealed plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PlanLine {
-    /// Its hash.
-    pub plan: Hash,
-    /// Who sealed it.
-    pub made_by: Actor,
-    /// The seal.
-    pub sealed: Reference,
-    /// Its items.
-    pub items: u64,
-    /// What the search by text would have deleted.
-    pub incumbent_would_delete: u64,
-    /// How many of these are not the retired system's.
-    pub incumbent_not_ours: u64,
-    /// Future deadlines to be deleted for which the new system has none.
-    pub uncovered: u64,
-    /// Its approvals.
-    pub approvals: Vec<ApprovalLine>,
-}
-
-/// An approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ApprovalLine {
-    /// Who approved.
-    pub by: Actor,
-    /// `asserted` or `signed`.
-    pub assurance: String,
-    /// Until when something new could be begun under it.
-    pub expires_at: Timestamp,
-    /// The entry.
-    #[serde(flatten)]
-    pub entry: Reference,
-}
-
-impl From<&Approval> for ApprovalLine {
-    fn from(approval: &Approval) -> Self {
-        Self {
-            by: approval.person.clone(),
-            assurance: approval.assurance.clone(),
-            expires_at: approval.expires_at,
-            entry: Reference {
-                seq: approval.seq,
-                hash: approval.hash,
-                recorded_at: approval.recorded_at,
-            },
-        }
-    }
-}
-
-/// A run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RunLine {
-    /// The run.
-    pub run: RunId,
-    /// `dry_run`, `cleanup` or `restore`.
-    pub verb: String,
-    /// Who ran it.
-    pub by: Actor,
-    /// The plan it executes.
-    pub plan: Option<Hash>,
-    /// Its begin.
-    pub started: Reference,
-    /// Its end; `None`: it has not finished.
-    pub finished: Option<Reference>,
-    /// `complete`, `partial` or `stopped`.
-    pub status: Option<String>,
-    /// Why it ran before its time, where it did.
-    pub overrides: Vec<String>,
-}
-
-/// Where the copy of an item lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BackupLine {
-    /// The intent that carries it.
-    #[serde(flatten)]
-    pub entry: Reference,
-    /// SHA-256 that it was stored with.
-    pub sha256: Hash,
-    /// Whether its bytes give that digest.
-    pub is_true: bool,
-}
-
-/// What happened to an item last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OutcomeLine {
-    /// `deleted`, `already_gone`, `gone_cause_unknown`, `changed`, `adopted`, `failed`, `unknown`, or `held`; `restored`,
-    /// `already_there` or `not_restored` where it was put back, or was to be.
-    pub what: &'static str,
-    /// In words, where it was not done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// HTTP status of the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// Found out after a crash or a lost reply, by asking.
-    pub recovered: bool,
-    /// The entry.
-    #[serde(flatten)]
-    pub entry: Reference,
-}
-
-/// How an item came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RestoredLine {
-    /// Its id there now.
-    pub event_id: String,
-    /// By which way.
-    pub way: String,
-    /// It was read back and held against the backup.
-    pub verified: bool,
-    /// Fields that are not as in the backup although the way can bring them back.
-    pub differs: Vec<String>,
-    /// Fields that are not as in the backup because the way cannot bring them back.
-    pub lost: Vec<String>,
-}
-
-impl From<&ItemRestored> for RestoredLine {
-    fn from(restored: &ItemRestored) -> Self {
-        Self {
-            event_id: restored.becomes.clone(),
-            way: restored.way.clone(),
-            verified: restored.verified,
-            differs: restored.differs.clone(),
-            lost: restored.lost.clone(),
-        }
-    }
-}
-
-/// That an item's entries were erased with its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ErasedLine {
-    /// Who approved it.
-    pub by: Vec<Actor>,
-    /// By which law or contract.
-    pub legal_basis: String,
-    /// The entry.
-    #[serde(flatten)]
-    pub entry: Reference,
-}
-
-/// One item of the review.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ItemLine {
-    /// The item as a subject.
-    pub subject: String,
-    /// Where it is now.
-    pub state: State,
-    /// Calendar it lies in.
-    pub calendar: Option<String>,
-    /// Its id there.
-    pub event_id: Option<String>,
-    /// Users through whom it was reached.
-    pub users: Vec<UserLine>,
-    /// Class by the policy.
-    pub class: Option<String>,
-    /// Disposition by the policy.
-    pub disposition: Option<Disposition>,
-    /// Why, in words.
-    pub reason: Option<String>,
-    /// Date of the deadline.
-    pub date: Option<String>,
-    /// For a future deadline to be deleted: whether the new system has one that stands for it.
-    pub covered: Option<bool>,
-    /// The plan that names it last.
-    pub plan: Option<Hash>,
-    /// The entry that found it.
-    pub found: Option<Reference>,
-    /// Who approved its deletion, where one was begun.
-    pub approved: Option<ApprovalLine>,
-    /// Where its copy is, where a deletion was begun.
-    pub backup: Option<BackupLine>,
-    /// Deletions begun.
-    pub attempts: u64,
-    /// What happened to it last.
-    pub outcome: Option<OutcomeLine>,
-    /// How it came back, where it was put back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub restored: Option<RestoredLine>,
-    /// What a later look showed, without an intent of ours.
-    pub observed: Option<Observation>,
-    /// The erasure that took it along; then all but its state is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub erased: Option<ErasedLine>,
-}
-
-/// The review.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Review {
-    /// Sealed plans, oldest first.
-    pub plans: Vec<PlanLine>,
-    /// Runs, oldest first.
-    pub runs: Vec<RunLine>,
-    /// The items per state. Without a filter this is the custody sum, and adds up to what was sealed.
-    pub sum: Sums,
-    /// Items in `sum`.
-    pub total: u64,
-    /// The items, by state.
-    pub items: Vec<ItemLine>,
-    /// Users whose items could not be reached.
-    pub unreachable: Vec<UserLine>,
-    /// Entries about items, plans or approvals that say nothing: the review is not whole.
-    pub unreadable: u64,
-}
+pub use lines::{
+    ApprovalLine, BackupLine, DecisionLine, ErasedLine, ItemLine, OutcomeLine, PlanLine, Reference,
+    RestoredLine, Review, RunLine, SignOffLine, UserLine,
+};
+pub use statement::Statement;
 
 /// Which part of the review is asked for.
 #[derive(Debug, Clone, Default)]
@@ -266,6 +31,8 @@ pub struct Part {
     pub run: Option<RunId>,
     /// Only items reached through these users.
     pub users: Option<BTreeSet<Subject>>,
+    /// Only items that this plan names, or one below it.
+    pub plan: Option<Hash>,
 }
 
 /// Folds everything that the review tells beside the state of each item.
@@ -277,6 +44,10 @@ pub struct DeletionsFold {
     plans: Vec<PlanLine>,
     runs: BTreeMap<RunId, RunLine>,
     overrides: BTreeMap<RunId, Vec<String>>,
+    /// Everybody who recorded something in a run.
+    acted: BTreeMap<RunId, BTreeSet<Actor>>,
+    /// The plan that a run sealed.
+    sealed_by: BTreeMap<RunId, Hash>,
 }
 
 #[derive(Debug)]
@@ -288,6 +59,8 @@ struct Found {
     reason: String,
     date: Option<String>,
     covered: Option<bool>,
+    /// The signals and conditions that held, with what they rest on.
+    evidence: BTreeMap<String, Option<String>>,
     users: Vec<Subject>,
     entry: Reference,
 }
@@ -295,6 +68,8 @@ struct Found {
 #[derive(Debug, Default)]
 struct Item {
     found: Option<(Hash, Found)>,
+    /// Every sealed plan that names it, oldest first, with the entry that found it for that.
+    finds: Vec<(Hash, Reference)>,
     runs: BTreeSet<RunId>,
     place: Option<(String, String)>,
     approval: Option<EntryId>,
@@ -303,6 +78,7 @@ struct Item {
     outcome: Option<OutcomeLine>,
     restored: Option<RestoredLine>,
     observed: Option<Observation>,
+    decisions: Vec<(RunId, DecisionLine)>,
     erased: Option<ErasedLine>,
 }
 
@@ -313,6 +89,12 @@ impl Projection for DeletionsFold {
             && let Some(id) = &decoded.natural_id
         {
             self.user(&entry.subject).id = Some(id.clone());
+        }
+        if let Some(run) = entry.run {
+            self.acted
+                .entry(run)
+                .or_default()
+                .insert(entry.actor.clone());
         }
         let Ok(event) = &decoded.event else { return };
         match event {
@@ -333,6 +115,7 @@ impl Projection for DeletionsFold {
                     finished: None,
                     status: None,
                     overrides: Vec::new(),
+                    signed_off: Vec::new(),
                 };
                 self.runs.entry(run).or_insert(line);
             }
@@ -340,6 +123,18 @@ impl Projection for DeletionsFold {
                 if let Some(line) = entry.run.and_then(|run| self.runs.get_mut(&run)) {
                     line.finished = Some(Reference::to(decoded));
                     line.status = Some(finished.status.clone());
+                }
+            }
+            Event::ReviewSignedOff(signed) => {
+                if let Some(line) = self.runs.get_mut(&signed.run) {
+                    line.signed_off.push(SignOffLine {
+                        by: entry.actor.clone(),
+                        assurance: signed.assurance.clone(),
+                        note: signed.note.clone(),
+                        statement: signed.statement,
+                        changed_since: false,
+                        entry: Reference::to(decoded),
+                    });
                 }
             }
             // It comes before the run's first entry, or between two parts of it.
@@ -379,6 +174,7 @@ impl DeletionsFold {
             made_by: decoded.entry.actor.clone(),
             sealed: Reference::to(decoded),
             items: sealed.items,
+            base: base_of(sealed).ok().flatten(),
             incumbent_would_delete: sealed.incumbent_would_delete,
             incumbent_not_ours: sealed.incumbent_not_ours,
             uncovered: sealed.uncovered,
@@ -387,9 +183,15 @@ impl DeletionsFold {
         let found = run.and_then(|run| self.waiting.remove(&run));
         for (subject, found) in found.unwrap_or_default() {
             let item = self.items.entry(subject).or_default();
+            item.finds.push((sealed.plan, found.entry.clone()));
             item.found = Some((sealed.plan, found));
             item.runs.extend(run);
+            let decisions = item.decisions.iter_mut();
+            for (_, decision) in decisions.filter(|(of, _)| Some(*of) == run) {
+                decision.plan = Some(sealed.plan);
+            }
         }
+        self.sealed_by.extend(run.map(|run| (run, sealed.plan)));
     }
 
     fn of_item(&mut self, decoded: &Decoded, event: &Event) {
@@ -407,31 +209,10 @@ impl DeletionsFold {
         match event {
             Event::ItemDeleteIntended(intent) => item.intended(entry, intent),
             Event::ItemDeleted(deleted) => {
-                item.outcome = Some(OutcomeLine {
-                    what: match deleted.outcome {
-                        GoneHow::Deleted => "deleted",
-                        GoneHow::AlreadyGone => "already_gone",
-                        GoneHow::GoneCauseUnknown => "gone_cause_unknown",
-                    },
-                    reason: None,
-                    status: deleted.status,
-                    recovered: deleted.recovered,
-                    entry,
-                });
+                item.outcome = Some(OutcomeLine::deleted(entry, deleted));
             }
             Event::ItemDeleteFailed(failed) => {
-                item.outcome = Some(OutcomeLine {
-                    what: match failed.outcome {
-                        NotGone::Changed => "changed",
-                        NotGone::Adopted => "adopted",
-                        NotGone::Failed => "failed",
-                        NotGone::Unknown => "unknown",
-                    },
-                    reason: Some(failed.reason.clone()),
-                    status: failed.status,
-                    recovered: failed.recovered,
-                    entry,
-                });
+                item.outcome = Some(OutcomeLine::failed(entry, failed));
             }
             Event::ItemHeld(held) => {
                 item.outcome = Some(OutcomeLine {
@@ -465,8 +246,61 @@ impl DeletionsFold {
                 });
             }
             Event::ItemObserved(seen) => item.observed = Some(seen.observation),
+            Event::ItemDecided(taken) => {
+                let line = DecisionLine::from(&Decided::new(decoded, taken));
+                item.decisions
+                    .extend(decoded.entry.run.map(|run| (run, line)));
+            }
             _ => {}
         }
+    }
+
+    /// The items of this id in the outside system, or of this subject or its UUID.
+    pub fn items_named(&self, text: &str) -> BTreeSet<Subject> {
+        let named = |(subject, item): &(&Subject, &Item)| {
+            let found = item.found.as_ref().map(|(_, found)| found.item.as_str());
+            let place = item.place.as_ref().map(|(_, id)| id.as_str());
+            found.or(place) == Some(text)
+                || subject.to_string() == text
+                || subject.uuid().as_hyphenated().to_string() == text
+        };
+        let named = self.items.iter().filter(named);
+        named.map(|(subject, _)| subject.clone()).collect()
+    }
+
+    /// One item, with its state of `custody`, which was folded over the same entries.
+    pub fn item(&self, subject: &Subject, custody: &CustodyFold) -> Option<ItemLine> {
+        let state = custody.state(subject).unwrap_or(State::Unaccounted);
+        let item = self.items.get(subject)?;
+        Some(self.line(subject, item, state, custody))
+    }
+
+    /// Whether a subject is an item that something was recorded about.
+    pub fn knows_item(&self, subject: &Subject) -> bool {
+        self.items.contains_key(subject)
+    }
+
+    /// The last sealed plan that names an item, and the entry that found it for that.
+    pub fn last_find(&self, subject: &Subject) -> Option<(Hash, &Reference)> {
+        let (plan, entry) = self.items.get(subject)?.finds.last()?;
+        Some((*plan, entry))
+    }
+
+    /// The plan that was sealed last.
+    pub fn last_plan(&self) -> Option<Hash> {
+        self.plans.last().map(|line| line.plan)
+    }
+
+    /// The plan that is made of this one by decisions, of which another one is made, and so on to the newest.
+    pub fn newest(&self, plan: Hash) -> Hash {
+        let mut newest = plan;
+        // Each one was sealed after the one below: in their order one pass finds the end of the row.
+        for line in &self.plans {
+            if line.base == Some(newest) {
+                newest = line.plan;
+            }
+        }
+        newest
     }
 
     /// The users whose e-mail, id in the retired system, subject or subject's UUID is this text.
@@ -491,16 +325,17 @@ impl DeletionsFold {
     /// The review, with the states of `custody`, which was folded over the same entries.
     pub fn review(&self, custody: &CustodyFold, part: &Part) -> Review {
         let none = Item::default();
+        let plans = part.plan.map(|plan| self.with_those_below(plan));
         let mut items = Vec::new();
         for subject in custody.subjects() {
             let item = self.items.get(subject).unwrap_or(&none);
-            if item.is_part(part) {
+            if item.is_part(part, plans.as_ref()) {
                 let state = custody.state(subject).unwrap_or(State::Unaccounted);
                 items.push(self.line(subject, item, state, custody));
             }
         }
         items.sort_by(|a, b| order(a).cmp(&order(b)));
-        let whole = part.run.is_none() && part.users.is_none();
+        let whole = part.run.is_none() && part.users.is_none() && part.plan.is_none();
         let sum = if whole {
             custody.sums()
         } else {
@@ -520,6 +355,7 @@ impl DeletionsFold {
         for line in &mut runs {
             let overrides = self.overrides.get(&line.run);
             line.overrides = overrides.cloned().unwrap_or_default();
+            self.compare(line, custody);
         }
         runs.sort_by_key(|run| run.started.seq);
         let unreachable = self.users.iter().filter(|(subject, user)| {
@@ -572,11 +408,19 @@ impl DeletionsFold {
             reason: found.map(|found| found.reason.clone()),
             date: found.and_then(|found| found.date.clone()),
             covered: found.and_then(|found| found.covered),
+            evidence: found
+                .map(|found| found.evidence.clone())
+                .unwrap_or_default(),
             plan: item.found.as_ref().map(|(plan, _)| *plan),
             found: found.map(|found| found.entry.clone()),
             approved: approved.map(|(_, approval)| approval.into()),
             backup: item.backup.clone(),
             attempts: item.attempts,
+            decisions: item
+                .decisions
+                .iter()
+                .map(|(_, line)| line.clone())
+                .collect(),
             outcome: item.outcome.clone(),
             restored: item.restored.clone(),
             observed: item.observed,
@@ -602,6 +446,12 @@ impl Found {
             reason: found.reason.clone(),
             date: found.date.clone(),
             covered: found.covered,
+            evidence: found
+                .evidence
+                .iter()
+                .filter(|(_, evidence)| evidence.holds)
+                .map(|(name, evidence)| (name.clone(), evidence.detail.clone()))
+                .collect(),
             users: found.users.clone(),
             entry: Reference::to(decoded),
         }
@@ -623,9 +473,10 @@ impl Item {
         });
     }
 
-    fn is_part(&self, part: &Part) -> bool {
+    fn is_part(&self, part: &Part, plans: Option<&BTreeSet<Hash>>) -> bool {
         let users = self.found.as_ref().map(|(_, found)| found.users.as_slice());
         part.run.is_none_or(|run| self.runs.contains(&run))
+            && plans.is_none_or(|asked| self.finds.iter().any(|(plan, _)| asked.contains(plan)))
             && part.users.as_ref().is_none_or(|asked| {
                 users.is_some_and(|users| users.iter().any(|user| asked.contains(user)))
             })

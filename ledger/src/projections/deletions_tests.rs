@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::super::fold::Unreadable;
 use super::super::testing::{Log, item, run};
 use super::*;
-use crate::domain::event::UserFound;
+use crate::domain::event::{GoneHow, NotGone, UserFound};
 
 fn user() -> Subject {
     Subject::new("user", Uuid::from_u128(5)).unwrap()
@@ -86,6 +86,7 @@ fn a_part_is_that_of_a_run_or_a_user() {
         move |_: &DeletionsFold| Part {
             run: Some(run),
             users: None,
+            plan: None,
         }
     };
     assert_eq!(review(&log, part(run(9))).total, 2);
@@ -101,6 +102,7 @@ fn a_part_is_that_of_a_run_or_a_user() {
         let review = review(&log, |fold| Part {
             run: None,
             users: Some(fold.users_named(name)),
+            plan: None,
         });
         let found = (review.total, review.unreachable.len());
         assert_eq!(found, (total, unreachable), "{name}");

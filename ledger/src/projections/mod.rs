@@ -6,11 +6,18 @@
 
 pub mod approve;
 pub mod custody;
+pub mod decide;
 pub mod deletions;
 pub mod erasure;
+pub mod explain;
 pub mod fold;
 pub mod loss;
+pub mod overlay;
 pub mod plan;
+mod progress;
+pub mod report;
 pub mod restore;
+pub mod sample;
+pub mod sign_off;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! A sealed plan as it lies in the log: its items, who made it, who approved it, and how far it has been executed.
+//! A sealed plan as it lies in the log: its items, who made it, who approved it. How far it has been executed: `progress.rs`.
 //!
 //! [`load`] gives nothing that was not recomputed: the hash is that of the items found in the log, or there is no plan.
 
@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 
 use super::fold::{Decoded, Unreadable};
+use super::overlay::{Below, Decided, OverlayError, base_of};
+pub use super::progress::{OpenIntent, Progress, family, open_intents, progress};
 use crate::chain::canonical::CanonicalError;
 use crate::chain::entry::Entry;
 use crate::chain::plan::{PlanItem, plan_hash};
-use crate::domain::custody::DeleteOutcome;
 use crate::domain::event::{Body, Event, ItemFound, PlanApproved, PlanSealed};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, EventType, RunId, Subject, Timestamp};
@@ -86,6 +87,15 @@ pub enum PlanError {
         plan: Hash,
         /// What the log gives.
         computed: Hash,
+    },
+    /// It says that it is made of another plan by decisions, and may not be taken as that.
+    #[error("plan {plan} is not what its decisions make of the plan below")]
+    Overlay {
+        /// The plan.
+        plan: Hash,
+        /// Why.
+        #[source]
+        source: OverlayError,
     },
     /// A kept item is not what its digest says.
     #[error("the item kept in entry {seq} is not what its digest says")]
@@ -217,14 +227,24 @@ pub struct SealedPlan {
     pub hash: Hash,
     /// The plan as a subject.
     pub subject: Subject,
-    /// The dry run that made it.
+    /// The dry run that made the inventory: its own, or that of the plan at the bottom.
     pub run: RunId,
+    /// The plan that it is made of by decisions, the one below that, and so on to the one that a dry run sealed.
+    pub below: Vec<Hash>,
+    /// The plan at the bottom as a subject. What is executed of it and of all plans above it is under one lease and one row of
+    /// attempts.
+    pub root: Subject,
     /// Entry of the seal.
     pub entry: Entry,
     /// Hash of that entry.
     pub entry_hash: Hash,
-    /// Everybody who sealed a plan of this hash or started the run that did; none of them may approve it.
+    /// Everybody who sealed this plan or one below it, started the run that did, or decided about an item; none of them may
+    /// approve it.
     pub makers: BTreeSet<Actor>,
+    /// Those of them who made the inventory; none of them may decide about what it holds.
+    pub finders: BTreeSet<Actor>,
+    /// The decisions in it, and in those below.
+    pub decisions: Vec<Decided>,
     /// What was sealed; the header among it.
     pub sealed: PlanSealed,
     /// Every item, in the order in which they were found.
@@ -255,13 +275,19 @@ impl SealedPlan {
 /// Reads the plan of this hash, recomputed from the entries. Where it was sealed more than once, from the last seal.
 ///
 /// # Errors
-/// See [`PlanError`]; a plan whose items do not give its hash is refused.
+/// See [`PlanError`]; a plan whose items do not give its hash is refused, and so is one that its decisions do not make of the
+/// plan below.
 pub async fn load(store: &Store, hash: Hash) -> Result<SealedPlan, PlanError> {
+    load_until(store, hash, u64::MAX).await
+}
+
+/// The same, as if nothing were sealed from this entry on.
+async fn load_until(store: &Store, hash: Hash, until: u64) -> Result<SealedPlan, PlanError> {
     let mut seals = Vec::new();
     let mut approvals = Vec::new();
     for_each(store, &["plan.sealed", "plan.approved"], None, |decoded| {
         match &decoded.event {
-            Ok(Event::PlanSealed(sealed)) if sealed.plan == hash => {
+            Ok(Event::PlanSealed(sealed)) if sealed.plan == hash && decoded.entry.seq < until => {
                 seals.push((decoded.entry.clone(), decoded.hash, sealed.clone()));
             }
             // An approval of something not yet sealed approves nothing.
@@ -289,19 +315,75 @@ pub async fn load(store: &Store, hash: Hash) -> Result<SealedPlan, PlanError> {
         plan: hash,
         seq: entry.seq,
     })?;
+    let overlay = |source| PlanError::Overlay { plan: hash, source };
+    let base = base_of(&sealed).map_err(overlay)?;
     let items = items(store, hash, run, entry.seq).await?;
-    check(hash, &sealed, &items)?;
-    Ok(SealedPlan {
+    let mut plan = SealedPlan {
         hash,
         subject: entry.subject.clone(),
         run,
+        below: Vec::new(),
+        root: entry.subject.clone(),
         entry,
         entry_hash,
+        finders: makers.clone(),
         makers,
+        decisions: Vec::new(),
         sealed,
         items,
         approvals,
-    })
+    };
+    if let Some(base) = base {
+        // Sealed before this one, whatever a header says: the row of them has an end.
+        let base = Box::pin(load_until(store, base, plan.entry.seq)).await?;
+        plan.stand_on(base, store).await?;
+    }
+    check(hash, &plan.sealed, &plan.items)?;
+    Ok(plan)
+}
+
+impl SealedPlan {
+    /// Takes from the plan below what the decisions leave as it is.
+    async fn stand_on(&mut self, base: Self, store: &Store) -> Result<(), PlanError> {
+        let decisions = decisions(store, self.run_of_seal()?, self.entry.seq).await?;
+        let of = |items: &[PlannedItem]| items.iter().map(PlannedItem::line).collect::<Vec<_>>();
+        let below = Below {
+            plan: base.hash,
+            lines: &of(&base.items),
+            finders: &base.finders,
+        };
+        below
+            .overlaid(&self.sealed, &of(&self.items), &decisions)
+            .map_err(|source| PlanError::Overlay {
+                plan: self.hash,
+                source,
+            })?;
+        let mut own: BTreeMap<Subject, PlannedItem> = std::mem::take(&mut self.items)
+            .into_iter()
+            .map(|item| (item.subject.clone(), item))
+            .collect();
+        let items = base.items.into_iter();
+        self.items = items
+            .map(|item| own.remove(&item.subject).unwrap_or(item))
+            .collect();
+        self.makers.extend(base.makers);
+        self.makers
+            .extend(decisions.iter().map(|decided| decided.by.clone()));
+        self.finders = base.finders;
+        self.run = base.run;
+        self.root = base.root;
+        self.below = std::iter::once(base.hash).chain(base.below).collect();
+        self.decisions = base.decisions;
+        self.decisions.extend(decisions);
+        Ok(())
+    }
+
+    fn run_of_seal(&self) -> Result<RunId, PlanError> {
+        self.entry.run.ok_or(PlanError::NoRun {
+            plan: self.hash,
+            seq: self.entry.seq,
+        })
+    }
 }
 
 async fn items(
@@ -334,6 +416,22 @@ async fn items(
     })
     .await?;
     Ok(items)
+}
+
+async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, PlanError> {
+    let mut decisions = Vec::new();
+    for_each(store, &["item.decided"], Some(run), |decoded| {
+        let seq = decoded.entry.seq;
+        match &decoded.event {
+            _ if seq > to => {}
+            Ok(Event::ItemDecided(decided)) => decisions.push(Decided::new(&decoded, decided)),
+            Ok(_) => return Err(unreadable(seq, Unreadable::Malformed)),
+            Err(why) => return Err(unreadable(seq, *why)),
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(decisions)
 }
 
 /// Refuses items that are not the ones that were sealed.
@@ -404,143 +502,7 @@ pub async fn find(store: &Store, name: &str) -> Result<Hash, PlanError> {
     }
 }
 
-/// An intent without outcome: its effect may have happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenIntent {
-    /// The entry, which its outcome names.
-    pub id: EntryId,
-    /// Its number.
-    pub seq: u64,
-    /// When it was recorded.
-    pub recorded_at: Timestamp,
-    /// Run that made it.
-    pub run: Option<RunId>,
-    /// The item.
-    pub subject: Subject,
-    /// Which attempt.
-    pub attempt: u32,
-    /// Where the item lies.
-    pub place: String,
-    /// Its id there.
-    pub item: String,
-    /// The version that was to be deleted.
-    pub version: String,
-    /// SHA-256 of the backup in the intent.
-    pub backup_sha256: Hash,
-}
-
-/// How far the execution of a plan has come with one item.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Highest attempt so far; 0 where there was none.
-    pub attempts: u32,
-    /// The attempt in flight.
-    pub open: Option<OpenIntent>,
-    /// How the last ended attempt ended.
-    pub outcome: Option<DeleteOutcome>,
-    /// It was left for a person without an attempt.
-    pub held: bool,
-    /// It was deleted and put back since: undoing is the last word on it under this plan.
-    pub restored: bool,
-}
-
-/// How far a plan has been executed, by item, for a run that goes on where another stopped.
-///
-/// # Errors
-/// An intent, outcome or hold that cannot be read: going on could delete twice.
-pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Progress>, PlanError> {
-    const TYPES: [&str; 5] = [
-        "item.restored",
-        "item.delete_intended",
-        "item.deleted",
-        "item.delete_failed",
-        "item.held",
-    ];
-    let mut items: BTreeMap<Subject, Progress> = BTreeMap::new();
-    for_each(store, &TYPES, None, |decoded| {
-        let entry = decoded.entry;
-        let event = match decoded.event {
-            // Whoever comes again after an erasure is another subject: nothing of this one can be in a plan.
-            Err(Unreadable::Erased) => return Ok(()),
-            event => event.map_err(|why| unreadable(entry.seq, why))?,
-        };
-        match event {
-            Event::ItemDeleteIntended(intent) if intent.plan == plan => {
-                let item = items.entry(entry.subject.clone()).or_default();
-                item.attempts = item.attempts.max(intent.attempt);
-                item.open = Some(OpenIntent {
-                    id: entry.id,
-                    seq: entry.seq,
-                    recorded_at: entry.recorded_at,
-                    run: entry.run,
-                    subject: entry.subject,
-                    attempt: intent.attempt,
-                    place: intent.place,
-                    item: intent.item,
-                    version: intent.version,
-                    backup_sha256: intent.backup.sha256,
-                });
-            }
-            Event::ItemDeleted(deleted) => {
-                close(
-                    &mut items,
-                    &entry.subject,
-                    deleted.intent,
-                    deleted.outcome.into(),
-                );
-            }
-            Event::ItemDeleteFailed(failed) => {
-                close(
-                    &mut items,
-                    &entry.subject,
-                    failed.intent,
-                    failed.outcome.into(),
-                );
-            }
-            Event::ItemHeld(held) if held.plan == plan => {
-                items.entry(entry.subject).or_default().held = true;
-            }
-            // Another plan's deletion that was undone finds nothing here.
-            Event::ItemRestored(_) => {
-                if let Some(item) = items.get_mut(&entry.subject) {
-                    item.restored = true;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(items)
-}
-
-fn close(
-    items: &mut BTreeMap<Subject, Progress>,
-    subject: &Subject,
-    intent: EntryId,
-    outcome: DeleteOutcome,
-) {
-    // An outcome of another plan's intent finds nothing open here.
-    if let Some(item) = items.get_mut(subject)
-        && item.open.as_ref().is_some_and(|open| open.id == intent)
-    {
-        item.open = None;
-        item.outcome = Some(outcome);
-    }
-}
-
-/// The intents of a plan without outcome, oldest first: what a run has to recover before it does anything else.
-///
-/// # Errors
-/// As [`progress`].
-pub async fn open_intents(store: &Store, plan: Hash) -> Result<Vec<OpenIntent>, PlanError> {
-    let items = progress(store, plan).await?;
-    let mut open: Vec<_> = items.into_values().filter_map(|item| item.open).collect();
-    open.sort_by_key(|intent| intent.seq);
-    Ok(open)
-}
-
-fn unreadable(seq: u64, why: Unreadable) -> PlanError {
+pub(super) fn unreadable(seq: u64, why: Unreadable) -> PlanError {
     PlanError::Unreadable { seq, why }
 }
 

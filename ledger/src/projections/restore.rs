@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::fold::{Decoded, Projection, Unreadable};
+use super::overlay::base_of;
 use super::plan::is_true;
 use crate::domain::event::{
     BackHow, DeleteIntended, Event, GoneHow, ItemRestored, NotGone, RestoreIntended,
@@ -124,7 +125,7 @@ pub struct Selection {
     pub users: Option<BTreeSet<Subject>>,
     /// Items that this run deleted.
     pub run: Option<RunId>,
-    /// Items that this plan named.
+    /// Items that this plan named, or one that is made of the same by decisions.
     pub plan: Option<Hash>,
 }
 
@@ -171,6 +172,7 @@ pub struct RestoreFold {
     deletions: BTreeMap<Subject, Deletion>,
     found_through: BTreeMap<Subject, Vec<Subject>>,
     users: BTreeMap<Subject, User>,
+    /// By plan, the one at the bottom of it as a subject: what is executed of all plans above that is one work.
     plans: BTreeMap<Hash, Subject>,
     /// By place, the last entry that put something back there, and the last that listed it.
     places: BTreeMap<String, (u64, u64)>,
@@ -198,7 +200,11 @@ impl Projection for RestoreFold {
                 user.credential.clone_from(&found.token_fingerprint);
             }
             Event::PlanSealed(sealed) => {
-                self.plans.insert(sealed.plan, subject.clone());
+                let base = base_of(sealed).ok().flatten();
+                let root = base
+                    .and_then(|base| self.plans.get(&base))
+                    .unwrap_or(subject);
+                self.plans.insert(sealed.plan, root.clone());
             }
             Event::ContainerListed(listed) => {
                 self.places.entry(listed.place.clone()).or_default().1 = entry.seq;
@@ -349,7 +355,15 @@ impl RestoreFold {
         selection.item.as_ref().is_none_or(named)
             && selection.users.as_ref().is_none_or(of_users)
             && selection.run.is_none_or(|run| deletion.run == Some(run))
-            && selection.plan.is_none_or(|plan| deletion.plan == plan)
+            && selection
+                .plan
+                .is_none_or(|plan| self.is_of(deletion.plan, plan))
+    }
+
+    /// Whether two plans are one, or made of one by decisions.
+    fn is_of(&self, plan: Hash, asked: Hash) -> bool {
+        let root = |plan| self.plans.get(&plan);
+        plan == asked || (root(plan).is_some() && root(plan) == root(asked))
     }
 
     /// Items of which something was begun and whose entries cannot be read, with the first such entry: nothing is done to them.
@@ -379,9 +393,16 @@ impl RestoreFold {
         at.is_some_and(|(changed, listed)| changed > listed)
     }
 
-    /// A plan as a subject.
-    pub fn plan(&self, plan: Hash) -> Option<&Subject> {
+    /// The plan at the bottom of a plan, as a subject.
+    pub fn root(&self, plan: Hash) -> Option<&Subject> {
         self.plans.get(&plan)
+    }
+
+    /// Every plan that is executed together with one of these: made of the same by decisions.
+    pub fn together(&self, roots: &BTreeSet<Subject>) -> BTreeSet<Hash> {
+        let plans = self.plans.iter();
+        let together = plans.filter(|(_, root)| roots.contains(*root));
+        together.map(|(plan, _)| *plan).collect()
     }
 
     /// The users through whom an item was found.

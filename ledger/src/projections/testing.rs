@@ -7,17 +7,20 @@ use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
 use super::fold::{Decoded, Projection, Unreadable};
+use super::overlay::{BASE, DECISIONS, Decided, digest};
 use crate::chain::entry::Entry;
 use crate::chain::plan::{PlanItem, plan_hash};
 use crate::domain::custody::State;
 use crate::domain::erasure::{Ranges, SubjectErased};
 use crate::domain::event::{
-    BackHow, Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemFound,
-    ItemRestored, NotGone, PlanApproved, PlanSealed, RestoreFailed, RestoreIntended, RunStarted,
+    BackHow, Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDecided, ItemDeleted,
+    ItemFound, ItemRestored, NotGone, PlanApproved, PlanSealed, RestoreFailed, RestoreIntended,
+    RunStarted,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, LedgerId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
+use crate::domain::review::Decision;
 
 pub(super) const START: i64 = 1_768_435_200_000_000;
 const SECOND: i64 = 1_000_000;
@@ -160,16 +163,7 @@ impl Log {
                 "2026-01-15T00:00:00Z".to_owned(),
             ),
         ]);
-        let lines: Vec<PlanItem> = items
-            .iter()
-            .map(|(n, disposition)| PlanItem {
-                subject: item(*n),
-                version: "\"1\"".to_owned(),
-                class: "V1_RECORDED".to_owned(),
-                disposition: disposition.name().to_owned(),
-            })
-            .collect();
-        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines).unwrap();
+        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines(items)).unwrap();
         let mut dispositions = BTreeMap::new();
         for (_, disposition) in items {
             *dispositions
@@ -189,6 +183,92 @@ impl Log {
             remote_date: None,
         });
         self.add(event, plan_subject(of), "person:maker", Some(of));
+        plan
+    }
+
+    /// A review that decides about items of a plan over `items`, and seals what that makes of it.
+    pub(super) fn overlay(
+        &mut self,
+        of: RunId,
+        base: Hash,
+        items: &[(u32, Disposition)],
+        decisions: &[(u32, Decision)],
+        by: &str,
+    ) -> Hash {
+        self.started("review", None, by, of);
+        let mut recorded = Vec::new();
+        for (n, decision) in decisions {
+            recorded.push(self.decided(*n, *decision, base, by, of));
+        }
+        for (n, decision) in decisions {
+            let event = Event::ItemFound(found(*n, decision.disposition()));
+            self.add(event, item(*n), by, Some(of));
+        }
+        let header = BTreeMap::from([
+            ("run".to_owned(), of.to_string()),
+            (BASE.to_owned(), base.to_string()),
+            (DECISIONS.to_owned(), digest(&recorded).to_string()),
+        ]);
+        let decided: BTreeMap<u32, Decision> = decisions.iter().copied().collect();
+        let lines: Vec<(u32, Disposition)> = items
+            .iter()
+            .map(|(n, before)| {
+                let decision = decided.get(n);
+                (
+                    *n,
+                    decision.map_or(*before, |decision| decision.disposition()),
+                )
+            })
+            .collect();
+        self.seal_as(of, header, &lines, by)
+    }
+
+    pub(super) fn decided(
+        &mut self,
+        n: u32,
+        decision: Decision,
+        plan: Hash,
+        by: &str,
+        of: RunId,
+    ) -> Decided {
+        let decided = ItemDecided {
+            plan,
+            decision,
+            reason: "looked at it".to_owned(),
+        };
+        self.add(Event::ItemDecided(decided.clone()), item(n), by, Some(of));
+        Decided::new(self.0.last().unwrap(), &decided)
+    }
+
+    /// Seals these lines under this header with the hash that they give.
+    pub(super) fn seal_as(
+        &mut self,
+        of: RunId,
+        header: BTreeMap<String, String>,
+        items: &[(u32, Disposition)],
+        by: &str,
+    ) -> Hash {
+        let counted = items.len() as u64;
+        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines(items)).unwrap();
+        let mut dispositions = BTreeMap::new();
+        for (_, disposition) in items {
+            *dispositions
+                .entry(disposition.name().to_owned())
+                .or_default() += 1;
+        }
+        let event = Event::PlanSealed(PlanSealed {
+            plan,
+            header,
+            items: counted,
+            classes: BTreeMap::from([("V1_RECORDED".to_owned(), counted)]),
+            dispositions,
+            users: BTreeMap::new(),
+            incumbent_would_delete: 0,
+            incumbent_not_ours: 0,
+            uncovered: 0,
+            remote_date: None,
+        });
+        self.add(event, plan_subject(of), by, Some(of));
         plan
     }
 
@@ -331,6 +411,17 @@ pub(super) fn found(n: u32, disposition: Disposition) -> ItemFound {
         covered: None,
         users: vec![Subject::new("user", Uuid::from_u128(5)).unwrap()],
     }
+}
+
+/// The lines of a plan over these items.
+pub(super) fn lines(items: &[(u32, Disposition)]) -> Vec<PlanItem> {
+    let line = |(n, disposition): &(u32, Disposition)| PlanItem {
+        subject: item(*n),
+        version: "\"1\"".to_owned(),
+        class: "V1_RECORDED".to_owned(),
+        disposition: disposition.name().to_owned(),
+    };
+    items.iter().map(line).collect()
 }
 
 fn plan_subject(of: RunId) -> Subject {

@@ -163,7 +163,64 @@ type Held = Option<PoolConnection<Postgres>>;
 
 pub(super) struct Pending {
     pub(super) row: Row,
-    pub(super) reply: oneshot::Sender<Result<RowResult, AppendError>>,
+    pub(super) reply: oneshot::Sender<Result<Answer, AppendError>>,
+}
+
+/// What the database said of an entry, and the entry as it was sent. The caller checks the one by the other: so many entries
+/// are recomputed at once, while the next group is under way already.
+pub(super) struct Answer {
+    row: Row,
+    said: Said,
+}
+
+/// What the database said of one row, as it came.
+enum Said {
+    Appended {
+        seq: u64,
+        hash: Hash,
+        bytes: Vec<u8>,
+        /// The entry in front, where it was written by the same call.
+        before: Option<(u64, Hash)>,
+    },
+    Replayed {
+        seq: u64,
+        hash: Hash,
+        bytes: Vec<u8>,
+    },
+    KeyReused {
+        seq: u64,
+    },
+    FenceLost,
+}
+
+impl Said {
+    /// Recomputes what the database built from what was sent.
+    fn check(&self, row: &Row, ledger: LedgerId) -> Result<RowResult, AppendError> {
+        Ok(match self {
+            Self::Appended {
+                seq,
+                hash,
+                bytes,
+                before,
+            } => RowResult::Appended(recompute(row, ledger, *seq, *hash, bytes, *before)?),
+            Self::Replayed { seq, hash, bytes } => {
+                RowResult::Replayed(read_replayed(row, *seq, *hash, bytes)?)
+            }
+            Self::KeyReused { seq } => RowResult::KeyReused { seq: *seq },
+            Self::FenceLost => RowResult::FenceLost,
+        })
+    }
+}
+
+impl Answer {
+    /// What became of the entry, once it is found to be the one that was sent; and its hash.
+    pub(super) fn check(&self, ledger: LedgerId) -> Result<(RowResult, Hash), AppendError> {
+        let hash = match &self.said {
+            Said::Appended { hash, .. } | Said::Replayed { hash, .. } => *hash,
+            Said::KeyReused { .. } | Said::FenceLost => Hash::ZERO,
+        };
+        Ok((self.said.check(&self.row, ledger)?, hash))
+    }
 }
 
 /// Takes pending entries until the last sender is gone, and commits them group by group.
@@ -204,19 +261,24 @@ pub(super) async fn commit_groups(
                 }
                 alone
             }
-            Err(error) => vec![Err(error); rows.len()],
+            Err(error) => rows.iter().map(|_| Err(error.clone())).collect(),
             Ok(results) => results,
         };
         let last = results.iter().filter_map(|result| match result {
-            Ok(RowResult::Appended(entry)) => Some(entry.seq),
+            Ok(Said::Appended { seq, .. }) => Some(*seq),
             _ => None,
         });
         if let Some(seq) = last.max() {
             committed.send_replace(seq);
         }
-        for (pending, result) in group.into_iter().zip(results) {
-            // A caller that stopped waiting finds its entry again by its key.
-            drop(pending.reply.send(result));
+        for (Pending { row, reply }, result) in group.into_iter().zip(results) {
+            let answer = result.map(|said| Answer { row, said });
+            // A caller that stopped waiting finds its entry again by its key; what it would have checked is checked here.
+            if let Err(Ok(unheard)) = reply.send(answer)
+                && let Err(error) = unheard.check(ledger)
+            {
+                tracing::error!(%error, "an entry that nobody waited for");
+            }
         }
     }
 }
@@ -254,14 +316,14 @@ fn group_length(waiting: &[Pending]) -> usize {
     waiting.len()
 }
 
-type Results = Vec<Result<RowResult, AppendError>>;
+type Saids = Vec<Result<Said, AppendError>>;
 
 async fn append_until_answered(
     pool: &PgPool,
     held: &mut Held,
     ledger: LedgerId,
     rows: &[&Row],
-) -> Result<Results, AppendError> {
+) -> Result<Saids, AppendError> {
     let started = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(50);
     loop {
@@ -271,11 +333,11 @@ async fn append_until_answered(
                 None => held.insert(pool.acquire().await?),
             };
             // A statement of its own is a transaction of its own, for which BEGIN and COMMIT are two round trips more.
-            append_in(connection, ledger, rows).await
+            ask(connection, ledger, rows).await
         }
         .await;
         match answer {
-            Ok(results) => return Ok(results),
+            Ok(said) => return Ok(said.into_iter().map(Ok).collect()),
             Err(error) if is_connection_error(&error) => {
                 // The pool looks at the connection before it gives it out again.
                 *held = None;
@@ -321,7 +383,18 @@ pub(super) async fn append_in(
     connection: &mut PgConnection,
     ledger: LedgerId,
     rows: &[&Row],
-) -> Result<Results, sqlx::Error> {
+) -> Result<Vec<Result<RowResult, AppendError>>, sqlx::Error> {
+    let said = ask(connection, ledger, rows).await?;
+    let checked = said.iter().zip(rows);
+    Ok(checked.map(|(said, row)| said.check(row, ledger)).collect())
+}
+
+/// Calls `ledger.append` once.
+async fn ask(
+    connection: &mut PgConnection,
+    ledger: LedgerId,
+    rows: &[&Row],
+) -> Result<Vec<Said>, sqlx::Error> {
     fn all<'a, T>(rows: &[&'a Row], of: impl Fn(&'a Row) -> T) -> Vec<T> {
         rows.iter().map(|row| of(row)).collect()
     }
@@ -351,44 +424,46 @@ pub(super) async fn append_in(
     .fetch_all(connection)
     .await?;
 
-    let mut results = Vec::with_capacity(rows.len());
+    let mut said = Vec::with_capacity(rows.len());
     let mut before: Option<(u64, Hash)> = None;
-    for answered in &answer {
+    for (expected, answered) in (1_i64..).zip(&answer) {
         let ord: i64 = answered.try_get("ord")?;
-        let row = usize::try_from(ord - 1)
-            .ok()
-            .and_then(|at| rows.get(at))
-            .copied();
-        let row =
-            row.ok_or_else(|| sqlx::Error::Protocol(format!("ledger.append answered row {ord}")))?;
+        if ord != expected || said.len() == rows.len() {
+            return Err(sqlx::Error::Protocol(format!(
+                "ledger.append answered row {ord} of {} as number {expected}",
+                rows.len()
+            )));
+        }
         let seq: Option<i64> = answered.try_get("seq")?;
         let seq = seq.map_or(0, i64::unsigned_abs);
-        let result = match answered.try_get::<&str, _>("status")? {
-            "fence_lost" => Ok(RowResult::FenceLost),
-            "key_reused" => Ok(RowResult::KeyReused { seq }),
+        said.push(match answered.try_get::<&str, _>("status")? {
+            "fence_lost" => Said::FenceLost,
+            "key_reused" => Said::KeyReused { seq },
             status => {
                 let hash = Hash::from_slice(answered.try_get("hash")?).unwrap_or(Hash::ZERO);
-                let bytes: &[u8] = answered.try_get("bytes")?;
+                let bytes: Vec<u8> = answered.try_get("bytes")?;
                 if status == "appended" {
-                    let checked = recompute(row, ledger, seq, hash, bytes, before);
-                    before = Some((seq, hash));
-                    checked.map(RowResult::Appended)
+                    let in_front = before.replace((seq, hash));
+                    Said::Appended {
+                        seq,
+                        hash,
+                        bytes,
+                        before: in_front,
+                    }
                 } else {
-                    read_replayed(row, seq, hash, bytes).map(RowResult::Replayed)
+                    Said::Replayed { seq, hash, bytes }
                 }
             }
-        };
-        results.push(result);
+        });
     }
-    if results.len() != rows.len() {
-        let text = format!(
+    if said.len() != rows.len() {
+        return Err(sqlx::Error::Protocol(format!(
             "ledger.append answered {} rows for {}",
-            results.len(),
+            said.len(),
             rows.len()
-        );
-        return Err(sqlx::Error::Protocol(text));
+        )));
     }
-    Ok(results)
+    Ok(said)
 }
 
 /// Builds the entry from what was sent and the three things that PostgreSQL added, and compares.

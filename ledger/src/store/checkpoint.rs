@@ -1,6 +1,6 @@
 //! Checkpoints: signed after the entries were read again, stored so that no two can disagree, and the proofs that rest on them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
@@ -16,9 +16,17 @@ use crate::chain::keys::{self, CheckpointKeys, KeyEntryError};
 use crate::chain::merkle::Frontier;
 use crate::chain::note::{NoteSigner, VerifierKey};
 use crate::chain::proof::{Nodes, ProofError, Recipe, verify_consistency, verify_inclusion};
+use crate::chain::tiles::WIDTH_MAX;
 use crate::domain::event::{Event, LedgerRestored};
 use crate::domain::id::{Actor, Subject};
 
+/// Types of the entries that the keys are folded from. They are about the ledger itself.
+const KEY_TYPES: [&str; 4] = [
+    "ledger.created",
+    "checkpoint_key.added",
+    "checkpoint_key.retired",
+    "ledger.restored",
+];
 /// Entries fetched at once while all are read again.
 const PAGE: i64 = 2_000;
 
@@ -115,6 +123,8 @@ pub struct Signed {
     pub checkpoint: SignedCheckpoint,
     /// False where nothing was appended since the last one, which this then is.
     pub new: bool,
+    /// Size of the stored checkpoint that was taken for the last signed one, where this signer had no record of any.
+    pub taken_over: Option<u64>,
     /// Keys in use that did not sign, because their private part was not at hand.
     pub unsigned_by: Vec<VerifierKey>,
 }
@@ -125,30 +135,31 @@ impl Store {
     /// # Errors
     /// The database's; [`ProveError::Keys`] for an entry that no key signed.
     pub async fn checkpoint_keys(&self) -> Result<CheckpointKeys, ProveError> {
-        self.checkpoint_keys_until(u64::MAX).await
+        let found = self.checkpoint_keys_until(u64::MAX).await;
+        found.map(|(keys, _)| keys)
     }
 
-    /// The keys as the first entries name them.
+    /// The keys as the first entries name them, and the entries that this was folded from or that say what no key signed. They are
+    /// found by their columns: who has to be sure reads all entries, and compares.
     pub(super) async fn checkpoint_keys_until(
         &self,
         size: u64,
-    ) -> Result<CheckpointKeys, ProveError> {
-        let types = [
-            "ledger.created",
-            "checkpoint_key.added",
-            "checkpoint_key.retired",
-            "ledger.restored",
-        ];
+    ) -> Result<(CheckpointKeys, BTreeSet<u64>), ProveError> {
         let filter = Filter {
             subject: Some(Subject::of_ledger(self.id())),
-            types: types.iter().filter_map(|name| name.parse().ok()).collect(),
+            types: KEY_TYPES
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect(),
             to: Some(size),
             ..Filter::default()
         };
         let mut folded = CheckpointKeys::default();
+        let mut found = BTreeSet::new();
         let mut entries = std::pin::pin!(self.read(filter));
         while let Some(recorded) = entries.try_next().await? {
             let (entry, seq) = (&recorded.entry, recorded.entry.seq);
+            found.insert(seq);
             let damaged = || ReadError::Damaged { seq: number(seq) };
             let json = recorded.payload.json().ok_or_else(damaged)?;
             let event = Event::decode(entry.event_type.as_str(), entry.schema, json)
@@ -162,7 +173,7 @@ impl Store {
                 Err(source) => return Err(ProveError::Keys { seq, source }),
             }
         }
-        Ok(folded)
+        Ok((folded, found))
     }
 
     /// Signs a checkpoint over all entries and stores it. Every entry is read again first; what was signed before must be the
@@ -186,7 +197,7 @@ impl Store {
                 found: head.size,
             });
         }
-        let folded = self.checkpoint_keys().await?;
+        let (folded, of_keys) = self.checkpoint_keys_until(u64::MAX).await?;
         let last = self.genuine_checkpoint(&folded, None).await?;
         let last_size = last
             .as_ref()
@@ -207,15 +218,9 @@ impl Store {
                 .as_ref()
                 .is_none_or(|one| one == last.checkpoint.checkpoint())
         };
-        if let Some(last) = last.as_ref().filter(|last| same(last))
-            && self.only_publications(last_size, head.size).await?
-        {
-            return Ok(Signed {
-                checkpoint: last.checkpoint.clone(),
-                new: false,
-                unsigned_by: Vec::new(),
-            });
-        }
+        // Without a record, what was stored last is taken for what was signed last, and has to be of these entries.
+        let taken_over = last.as_ref().filter(|_| signed.is_none());
+        let taken_over = taken_over.map(|last| last.checkpoint.checkpoint().clone());
         let known = [
             (signed.as_ref(), "this signer signed last"),
             (
@@ -223,7 +228,23 @@ impl Store {
                 "was stored last",
             ),
         ];
-        let root = self.read_again(head.size, &known).await?;
+        let nothing_new = match last.as_ref().filter(|last| same(last)) {
+            Some(last) if self.only_publications(last_size, head.size).await? => Some(Signed {
+                checkpoint: last.checkpoint.clone(),
+                new: false,
+                taken_over: taken_over.as_ref().map(Checkpoint::size),
+                unsigned_by: Vec::new(),
+            }),
+            _ => None,
+        };
+        if let Some(nothing_new) = nothing_new {
+            if let Some(last) = &taken_over {
+                self.read_again(head.size, &known, Some(&of_keys)).await?;
+                record.remember(last)?;
+            }
+            return Ok(nothing_new);
+        }
+        let root = self.read_again(head.size, &known, Some(&of_keys)).await?;
         let valid = folded.valid_at(head.size);
         let (mine, others): (Vec<_>, Vec<_>) = valid
             .into_iter()
@@ -256,6 +277,7 @@ impl Store {
         Ok(Signed {
             checkpoint: note,
             new: true,
+            taken_over: taken_over.as_ref().map(Checkpoint::size),
             unsigned_by: others,
         })
     }
@@ -276,11 +298,13 @@ impl Store {
         row.try_get("only").map_err(failed(what))
     }
 
-    /// Reads the first `size` entries as they lie in the database, checks that they are linked, and gives the root over them.
+    /// Reads the first `size` entries as they lie in the database, checks that they are linked and that those about keys are among
+    /// these, and gives the root over them.
     async fn read_again(
         &self,
         size: u64,
         known: &[(Option<&Checkpoint>, &'static str)],
+        of_keys: Option<&BTreeSet<u64>>,
     ) -> Result<Hash, ProveError> {
         let what = "read the entries again";
         let mut tree = Frontier::default();
@@ -306,10 +330,19 @@ impl Store {
                 let bytes: &[u8] = row.try_get("bytes").map_err(failed(what))?;
                 let hash: &[u8] = row.try_get("hash").map_err(failed(what))?;
                 let computed = leaf_hash(bytes);
+                // An entry about keys whose columns were edited was not found by them.
+                let is_found = |entry: &Entry| {
+                    of_keys.is_none_or(|found| found.contains(&entry.seq))
+                        || !KEY_TYPES.contains(&entry.event_type.as_str())
+                        || entry.subject != Subject::of_ledger(self.id())
+                };
                 let sound = Hash::from_slice(hash) == Some(computed)
                     && seq == number(tree.size() + 1)
                     && Entry::from_bytes(bytes).is_ok_and(|entry| {
-                        entry.prev == prev && entry.ledger == self.id() && number(entry.seq) == seq
+                        entry.prev == prev
+                            && entry.ledger == self.id()
+                            && number(entry.seq) == seq
+                            && is_found(&entry)
                     });
                 if !sound {
                     return Err(ReadError::Damaged { seq }.into());
@@ -330,33 +363,42 @@ impl Store {
         Ok(tree.root())
     }
 
-    /// Adds to the stored tree what is not there yet.
+    /// The hashes of a recipe, from the stored tree and, where it has not grown so far, from the entries. Nothing is written.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn grow_tree(&self) -> Result<(), ProveError> {
-        query("select ledger.grow($1)")
-            .bind(self.id().uuid())
-            .execute(self.pool())
-            .await
-            .map_err(failed("grow the tree"))?;
-        Ok(())
-    }
-
-    /// The hashes of a recipe, from the stored tree, which must be grown.
-    ///
-    /// # Errors
-    /// The database's; a node that is not there.
+    /// The database's; a node that cannot be had.
     pub async fn stored_proof(&self, recipe: &Recipe) -> Result<Vec<Hash>, ProveError> {
         let mut nodes = HashMap::new();
         for run in recipe.nodes() {
-            for (index, hash) in (run.first..).zip(self.stored_nodes(run).await?) {
+            for (index, hash) in (run.first..).zip(self.nodes(run).await?) {
                 nodes.insert((run.level, index), hash);
             }
         }
         recipe
             .build(|level, index| nodes.get(&(level, index)).copied())
             .map_err(ProveError::Tree)
+    }
+
+    /// A run of nodes: as stored, and behind the first that is not, each folded from the row below it. Shorter where the entries
+    /// end.
+    async fn nodes(&self, run: Nodes) -> Result<Vec<Hash>, ProveError> {
+        let mut hashes = self.stored_nodes(run).await?;
+        while run.level > 0 && (hashes.len() as u64) < run.count {
+            let index = run.first + hashes.len() as u64;
+            let below = Nodes {
+                level: run.level - 1,
+                first: index.saturating_mul(u64::from(WIDTH_MAX)),
+                count: u64::from(WIDTH_MAX),
+            };
+            let row = Box::pin(self.nodes(below)).await?;
+            if row.len() as u64 != below.count {
+                break;
+            }
+            let mut subtree = Frontier::default();
+            subtree.extend(row);
+            hashes.push(subtree.root());
+        }
+        Ok(hashes)
     }
 
     /// A run of stored nodes; shorter where some are missing.
@@ -389,7 +431,15 @@ impl Store {
         Ok(hashes)
     }
 
-    /// The tree over the first `size` entries as it is stored, to go on from.
+    /// The root over the first `size` entries, by the tree.
+    ///
+    /// # Errors
+    /// The database's; fewer entries.
+    pub async fn root_at(&self, size: u64) -> Result<Hash, ProveError> {
+        Ok(self.stored_frontier(size).await?.root())
+    }
+
+    /// The tree over the first `size` entries, to go on from.
     ///
     /// # Errors
     /// The database's; a node that is not there.
@@ -398,7 +448,7 @@ impl Store {
         if size > 0 {
             let recipe = Recipe::root(size).map_err(ProveError::Tree)?;
             for run in recipe.nodes() {
-                let hashes = self.stored_nodes(run).await?;
+                let hashes = self.nodes(run).await?;
                 let missing = ProofError::Missing {
                     level: run.level,
                     index: run.first,
@@ -428,7 +478,6 @@ impl Store {
         }
         let recorded = self.get(seq).await?;
         let recorded = recorded.ok_or(ReadError::Damaged { seq: number(seq) })?;
-        self.grow_tree().await?;
         let index = seq - 1;
         let size = checkpoint.size();
         let recipe = Recipe::inclusion(index, size).map_err(ProveError::Tree)?;
@@ -447,7 +496,6 @@ impl Store {
         old: &Checkpoint,
         new: &Checkpoint,
     ) -> Result<Vec<Hash>, ProveError> {
-        self.grow_tree().await?;
         let recipe = Recipe::consistency(old.size(), new.size()).map_err(ProveError::Tree)?;
         let proof = self.stored_proof(&recipe).await?;
         let verified = verify_consistency(old.size(), &old.root(), new.size(), &new.root(), &proof);
@@ -496,7 +544,7 @@ impl Store {
             restored
         };
         let head = self.head().await?;
-        let root = self.read_again(head.size, &[]).await?;
+        let root = self.read_again(head.size, &[], None).await?;
         record.remember(&Checkpoint::new(folded.origin(), head.size, root)?)?;
         Ok(restored)
     }
@@ -512,7 +560,7 @@ impl Store {
         let mut kept = head.size;
         if signed.size() <= head.size {
             let known = [(Some(signed), "this signer signed last")];
-            match self.read_again(head.size, &known).await {
+            match self.read_again(head.size, &known, None).await {
                 Ok(_) => return Err(ProveError::NothingLost),
                 // It has grown again since it was put back: common is what the last checkpoint in it speaks for.
                 Err(ProveError::Fork { .. }) => {
@@ -523,7 +571,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        let kept_root = self.read_again(kept, &[]).await?;
+        let kept_root = self.read_again(kept, &[], None).await?;
         let valid = folded.valid_at(head.size);
         let signing: Vec<&NoteSigner> = signers
             .iter()

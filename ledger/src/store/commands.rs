@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{Fence, Store, query};
@@ -142,6 +142,24 @@ pub struct Ended<'a> {
     pub left_over: u64,
 }
 
+/// A run's row, locked.
+struct Now {
+    standing: Standing,
+    first_only: Option<i64>,
+    /// It is not time for the next start yet.
+    wait: Option<Duration>,
+}
+
+/// The command that comes next.
+struct Next {
+    subject: Subject,
+    taken: i64,
+    is_free: bool,
+    /// Its last holder let it run out.
+    ran_out: bool,
+}
+
+const TAKE: &str = "take a command";
 /// How often it is looked whether others are done.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -246,9 +264,45 @@ impl Store {
         holder: &str,
         length: Duration,
     ) -> Result<Claim, CommandError> {
-        let what = "take a command";
-        let mut transaction = self.pool().begin().await.map_err(failed(what))?;
-        // The lock on the run's row puts all who ask in order.
+        let mut transaction = self.pool().begin().await.map_err(failed(TAKE))?;
+        let Some(now) = self.lock_run(&mut transaction, run, holder).await? else {
+            return Ok(Claim::Nothing);
+        };
+        let Some(next) = self.next_command(&mut transaction, run, &now).await? else {
+            return Ok(Claim::Nothing);
+        };
+        if !next.is_free {
+            return Ok(Claim::Wait(POLL));
+        }
+        if let Some(wait) = now.wait {
+            return Ok(Claim::Wait(wait));
+        }
+        let lease = lease_name(run, &next.subject);
+        let number = self
+            .mark_taken(
+                &mut transaction,
+                run,
+                &next.subject,
+                (&lease, holder, length),
+            )
+            .await?;
+        transaction.commit().await.map_err(failed(TAKE))?;
+        Ok(Claim::Taken(Box::new(Claimed {
+            subject: next.subject,
+            fence: Fence { lease, number },
+            taken_over: next.ran_out,
+            again: next.taken > 0,
+            standing: now.standing,
+        })))
+    }
+
+    /// The lock on the run's row puts all who ask in order.
+    async fn lock_run(
+        &self,
+        connection: &mut PgConnection,
+        run: RunId,
+        holder: &str,
+    ) -> Result<Option<Now>, CommandError> {
         let row = query(
             "select extract(epoch from next_start_at - clock_timestamp())::float8 as wait, ended, bad, stopped, first_only, \
                     (select count(distinct l.holder) from ledger_work.leases l \
@@ -259,22 +313,33 @@ impl Store {
         .bind(self.id().uuid())
         .bind(run.uuid())
         .bind(holder)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(connection)
         .await
-        .map_err(failed(what))?;
-        let Some(row) = row else {
-            return Ok(Claim::Nothing);
-        };
-        let get = |name: &'static str| row.try_get::<i64, _>(name).map_err(failed(what));
-        let standing = Standing {
-            ended: count(get("ended")?),
-            bad: count(get("bad")?),
-            stopped: row.try_get("stopped").map_err(failed(what))?,
-            hands: 1 + count(get("others")?),
-        };
-        let first_only: Option<i64> = row.try_get("first_only").map_err(failed(what))?;
-        let wait: f64 = row.try_get("wait").map_err(failed(what))?;
-        let candidate = query(
+        .map_err(failed(TAKE))?;
+        let Some(row) = row else { return Ok(None) };
+        let get = |name: &'static str| row.try_get::<i64, _>(name).map_err(failed(TAKE));
+        let wait: f64 = row.try_get("wait").map_err(failed(TAKE))?;
+        let wait = (wait > 0.0).then(|| Duration::try_from_secs_f64(wait).unwrap_or(POLL));
+        Ok(Some(Now {
+            standing: Standing {
+                ended: count(get("ended")?),
+                bad: count(get("bad")?),
+                stopped: row.try_get("stopped").map_err(failed(TAKE))?,
+                hands: 1 + count(get("others")?),
+            },
+            first_only: row.try_get("first_only").map_err(failed(TAKE))?,
+            wait,
+        }))
+    }
+
+    /// The first command that is not done, one that nobody holds if there is any.
+    async fn next_command(
+        &self,
+        connection: &mut PgConnection,
+        run: RunId,
+        now: &Now,
+    ) -> Result<Option<Next>, CommandError> {
+        let row = query(
             "select c.subject, c.taken, l.expires_at is null or l.expires_at <= clock_timestamp() as is_free, \
                     coalesce(l.expires_at > '-infinity', false) as ran_out \
              from ledger_work.commands c \
@@ -284,37 +349,37 @@ impl Store {
              where c.ledger_id = $1 and c.run = $2 and not c.is_done \
                 and ($3::bigint is null or c.position < $3) \
                 and (not $4 or c.settles or c.taken > 0) \
-             order by is_free desc, c.position limit 1",
+             order by is_free desc, c.settles desc, c.position limit 1",
         )
         .bind(self.id().uuid())
         .bind(run.uuid())
-        .bind(first_only)
-        .bind(standing.stopped.is_some())
-        .fetch_optional(&mut *transaction)
+        .bind(now.first_only)
+        .bind(now.standing.stopped.is_some())
+        .fetch_optional(connection)
         .await
-        .map_err(failed(what))?;
-        let Some(candidate) = candidate else {
-            return Ok(Claim::Nothing);
-        };
-        if !candidate
-            .try_get::<bool, _>("is_free")
-            .map_err(failed(what))?
-        {
-            return Ok(Claim::Wait(POLL));
-        }
-        if wait > 0.0 {
-            return Ok(Claim::Wait(
-                Duration::try_from_secs_f64(wait).unwrap_or(POLL),
-            ));
-        }
-        let subject: String = candidate.try_get("subject").map_err(failed(what))?;
-        let subject: Subject = subject.parse().map_err(|_| CommandError::Row {
-            what,
-            column: "subject",
-        })?;
-        let taken: i64 = candidate.try_get("taken").map_err(failed(what))?;
-        let lease = lease_name(run, &subject);
-        let fence: i64 = query(
+        .map_err(failed(TAKE))?;
+        let Some(row) = row else { return Ok(None) };
+        let subject: String = row.try_get("subject").map_err(failed(TAKE))?;
+        Ok(Some(Next {
+            subject: subject.parse().map_err(|_| CommandError::Row {
+                what: TAKE,
+                column: "subject",
+            })?,
+            taken: row.try_get("taken").map_err(failed(TAKE))?,
+            is_free: row.try_get("is_free").map_err(failed(TAKE))?,
+            ran_out: row.try_get("ran_out").map_err(failed(TAKE))?,
+        }))
+    }
+
+    /// Takes a command's lease and moves the time of the next start; gives the lease's number.
+    async fn mark_taken(
+        &self,
+        connection: &mut PgConnection,
+        run: RunId,
+        subject: &Subject,
+        (lease, holder, length): (&str, &str, Duration),
+    ) -> Result<i64, CommandError> {
+        let number = query(
             "insert into ledger_work.leases as l (ledger_id, name, fence, holder, expires_at) \
              values ($1, $2, 1, $3, clock_timestamp() + make_interval(secs => $4)) \
              on conflict (ledger_id, name) do update \
@@ -322,42 +387,32 @@ impl Store {
              returning fence",
         )
         .bind(self.id().uuid())
-        .bind(&lease)
+        .bind(lease)
         .bind(holder)
         .bind(length.as_secs_f64())
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *connection)
         .await
         .and_then(|row| row.try_get("fence"))
-        .map_err(failed(what))?;
+        .map_err(failed(TAKE))?;
         query(
             "update ledger_work.commands set taken = taken + 1 where ledger_id = $1 and run = $2 and subject = $3",
         )
         .bind(self.id().uuid())
         .bind(run.uuid())
         .bind(subject.to_string())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await
-        .map_err(failed(what))?;
+        .map_err(failed(TAKE))?;
         query(
             "update ledger_work.runs set next_start_at = clock_timestamp() + interval_ms * interval '1 millisecond' \
              where ledger_id = $1 and run = $2",
         )
         .bind(self.id().uuid())
         .bind(run.uuid())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await
-        .map_err(failed(what))?;
-        transaction.commit().await.map_err(failed(what))?;
-        Ok(Claim::Taken(Box::new(Claimed {
-            subject,
-            fence: Fence {
-                lease,
-                number: fence,
-            },
-            taken_over: candidate.try_get("ran_out").map_err(failed(what))?,
-            again: taken > 0,
-            standing,
-        })))
+        .map_err(failed(TAKE))?;
+        Ok(number)
     }
 
     /// Hands in what a command came to and gives its lease back. False where somebody else has taken it over.
@@ -521,5 +576,26 @@ impl Store {
                 .map_err(failed(what))?;
         }
         transaction.commit().await.map_err(failed(what))
+    }
+
+    /// Whether somebody holds a command of a run, or held one so shortly ago without giving it back that what was sent then may
+    /// still arrive.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_worked_on(&self, run: RunId, grace: Duration) -> Result<bool, CommandError> {
+        let what = "ask who works on a run";
+        query(
+            "select exists (select from ledger_work.leases \
+                where ledger_id = $1 and name like 'command/' || $2::text || '/%' \
+                    and expires_at > clock_timestamp() - make_interval(secs => $3)) as held",
+        )
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .bind(grace.as_secs_f64())
+        .fetch_one(self.pool())
+        .await
+        .and_then(|row| row.try_get("held"))
+        .map_err(failed(what))
     }
 }

@@ -1,6 +1,4 @@
-//! Copies that leave the ledger: the evidence bundle, and what is recorded of each copy.
-
-use std::collections::BTreeMap;
+//! Copies that leave the ledger: what they are proved by, and what is recorded of each.
 
 use sqlx::Row as _;
 
@@ -8,10 +6,9 @@ use super::append::AppendError;
 use super::checkpoint::ProveError;
 use super::read::{Filter, ReadError};
 use super::{Draft, Store};
-use crate::chain::bundle::{Bundle, BundleError, Selection};
+use crate::chain::bundle::BundleError;
 use crate::chain::checkpoint::SignedCheckpoint;
 use crate::chain::entry::Entry;
-use crate::chain::multiproof;
 use crate::chain::note::VerifierKey;
 use crate::chain::tiles::TileError;
 use crate::domain::event::{Event, ExportMade};
@@ -50,6 +47,9 @@ pub enum ExportError {
     /// An entry that does not fit the layout.
     #[error("put the entries into tiles")]
     Tile(#[source] TileError),
+    /// A file could not be written or read back.
+    #[error("write the bundle")]
+    File(#[source] std::io::Error),
     /// The export could not be recorded.
     #[error("record the export")]
     Append(#[source] AppendError),
@@ -87,51 +87,6 @@ impl Store {
         Ok(Proved { checkpoint, keys })
     }
 
-    /// Puts a bundle together of the entries that were asked for, as far as the last checkpoint covers them, and checks it as its
-    /// reader will.
-    pub async fn bundle(
-        &self,
-        proved: Proved,
-        selection: Selection,
-        redacted: bool,
-    ) -> Result<Bundle, ExportError> {
-        let size = proved.checkpoint.checkpoint().size();
-        let filter = Filter {
-            from: selection.from,
-            to: Some(selection.to.map_or(size, |to| to.min(size))),
-            as_of: selection.as_of,
-            types: selection.types.clone(),
-            subject: selection.subject.clone(),
-            run: selection.run,
-        };
-        let mut entries = Vec::new();
-        let mut payloads = BTreeMap::new();
-        let mut leaves = Vec::new();
-        let mut after = 0;
-        loop {
-            let page = self.salted_page(&filter, after, !redacted).await?;
-            let Some((last, ..)) = page.last() else { break };
-            after = last.seq;
-            for (entry, bytes, salted) in page {
-                leaves.push(entry.seq - 1);
-                entries.push(bytes);
-                payloads.extend(salted.map(|salted| (entry.seq, salted)));
-            }
-        }
-        if leaves.is_empty() {
-            return Err(ExportError::Nothing { size });
-        }
-        self.grow_tree().await?;
-        let recipe = multiproof::recipe(&leaves, size).map_err(ProveError::Tree)?;
-        let proof = self.stored_proof(&recipe).await?;
-        let Proved { checkpoint, keys } = proved;
-        let about = (self.id(), checkpoint, keys);
-        let bundle = Bundle::new(about, selection, redacted, (entries, payloads), proof);
-        let policy = bundle.own_policy().map_err(ExportError::Unsound)?;
-        bundle.verify(&policy).map_err(ExportError::Unsound)?;
-        Ok(bundle)
-    }
-
     /// Records an export; the number of the entry.
     pub async fn record_export(&self, made: ExportMade, actor: Actor) -> Result<u64, ExportError> {
         let subject = Subject::of_ledger(self.id());
@@ -144,7 +99,7 @@ impl Store {
     }
 
     /// Entries with their exact bytes and, where they are asked for and the keys at hand open them, salt ‖ payload.
-    async fn salted_page(
+    pub(super) async fn salted_page(
         &self,
         filter: &Filter,
         after: u64,

@@ -4,6 +4,7 @@
 
 mod aead;
 pub mod append;
+pub mod bundle_file;
 pub mod catalogue;
 pub mod checkpoint;
 mod checkpoint_rows;
@@ -18,6 +19,7 @@ pub mod export;
 mod guards;
 pub mod identity;
 pub mod keys;
+pub mod lag;
 pub mod lease;
 pub mod migrate;
 pub mod payload;
@@ -38,8 +40,8 @@ use sqlx::{PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use self::append::{Answer, GROUP_ENTRIES_MAX, Pending, Row, RowResult};
 pub use self::append::{AppendError, Fence};
-use self::append::{GROUP_ENTRIES_MAX, Pending, Row, RowResult};
 pub use self::clock::Clock;
 pub use self::connect::{Admin, ConnectError, LedgerRow, connect, ledgers};
 use self::keys::{Kek, KeyRing};
@@ -297,7 +299,9 @@ impl Store {
         (answer, sent): Waiting,
         given: Given,
     ) -> Result<Appended, AppendError> {
-        let (entry, replayed) = match answer.await.map_err(|_| AppendError::Closed)?? {
+        let answer = answer.await.map_err(|_| AppendError::Closed)??;
+        let (result, hash) = answer.check(self.id())?;
+        let (entry, replayed) = match result {
             RowResult::Appended(entry) => (entry, false),
             RowResult::Replayed(entry) => {
                 self.check_replay(&entry, &given).await?;
@@ -312,7 +316,6 @@ impl Store {
             }
         };
         self.to_introduce().remove(&entry.subject);
-        let hash = entry.hash();
         Ok(Appended {
             entry,
             hash,
@@ -430,7 +433,7 @@ fn plain_row(
     })
 }
 
-type Waiting = (oneshot::Receiver<Result<RowResult, AppendError>>, Sent);
+type Waiting = (oneshot::Receiver<Result<Answer, AppendError>>, Sent);
 
 #[derive(Debug)]
 struct Sent {

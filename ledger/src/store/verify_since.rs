@@ -48,9 +48,9 @@ impl Store {
             return Err(unproven(&ProofError::Root));
         };
         let keys = self.checkpoint_keys_until(size).await;
-        let keys = keys.map_err(|error| unproven(&error))?;
+        let (keys, of_keys) = keys.map_err(|error| unproven(&error))?;
         let (announced, told) = self.announced_until(size).await?;
-        for seq in keys.entries().chain(told).chain([size]) {
+        for seq in of_keys.into_iter().chain(told).chain([size]) {
             let proof = self.prove_entry(seq, checkpoint).await;
             proof.map_err(|error| unproven(&error))?;
         }

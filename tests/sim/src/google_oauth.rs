@@ -80,6 +80,8 @@ pub(crate) struct Access {
     pub(crate) account: String,
     pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) expires: DateTime<Utc>,
+    /// The client that it was given to.
+    pub(crate) client_id: String,
     refresh_token: String,
 }
 
@@ -142,6 +144,17 @@ impl TokenService {
             grant.revoked = true;
         }
         self.access.retain(|_, access| access.account != account);
+    }
+
+    /// Makes one refresh token die, and what was given for it: of age, or since the account has too many.
+    pub(crate) fn kill_grant(&mut self, refresh_token: &str) -> bool {
+        let Some(grant) = self.grants.get_mut(refresh_token) else {
+            return false;
+        };
+        grant.revoked = true;
+        self.access
+            .retain(|_, access| access.refresh_token != refresh_token);
+        true
     }
 
     /// Makes every access token of an account expire now.
@@ -290,6 +303,7 @@ impl Grant {
             account: self.account.clone(),
             scopes: self.scopes.clone(),
             expires,
+            client_id: self.client_id.clone(),
             refresh_token: self.refresh_token.clone(),
         }
     }

@@ -17,6 +17,10 @@ pub enum Service {
     Oauth,
     /// Google Calendar v3.
     Calendar,
+    /// v2's production deployment.
+    Convex,
+    /// v2's development deployment.
+    ConvexDev,
 }
 
 /// One operation of one service: what a fault can be set on.
@@ -64,11 +68,32 @@ pub enum Call {
     /// `channels.stop`.
     #[serde(rename = "channels.stop")]
     ChannelsStop,
+    /// `GET /api/json_schemas` of a Convex deployment, as all that follow.
+    #[serde(rename = "convex.json_schemas")]
+    ConvexSchemas,
+    /// `/api/list_snapshot`.
+    #[serde(rename = "convex.list_snapshot")]
+    ConvexListSnapshot,
+    /// `/api/document_deltas`.
+    #[serde(rename = "convex.document_deltas")]
+    ConvexDeltas,
+    /// `/api/query`.
+    #[serde(rename = "convex.query")]
+    ConvexQuery,
+    /// A mutation, an action or an import.
+    #[serde(rename = "convex.write")]
+    ConvexWrite,
+    /// `POST /api/export/request/zip`.
+    #[serde(rename = "convex.export_request")]
+    ConvexExportRequest,
+    /// `GET /api/export/zip/{start_ts}`.
+    #[serde(rename = "convex.export_zip")]
+    ConvexExportZip,
 }
 
 impl Call {
     /// Every call, for tests that cross them with every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Select,
         Self::TableWrite,
         Self::Token,
@@ -83,6 +108,13 @@ impl Call {
         Self::EventsDelete,
         Self::CalendarList,
         Self::ChannelsStop,
+        Self::ConvexSchemas,
+        Self::ConvexListSnapshot,
+        Self::ConvexDeltas,
+        Self::ConvexQuery,
+        Self::ConvexWrite,
+        Self::ConvexExportRequest,
+        Self::ConvexExportZip,
     ];
 
     /// Its name, as faults and the journal write it.
@@ -102,14 +134,28 @@ impl Call {
             Self::EventsDelete => "events.delete",
             Self::CalendarList => "calendarList.list",
             Self::ChannelsStop => "channels.stop",
+            Self::ConvexSchemas => "convex.json_schemas",
+            Self::ConvexListSnapshot => "convex.list_snapshot",
+            Self::ConvexDeltas => "convex.document_deltas",
+            Self::ConvexQuery => "convex.query",
+            Self::ConvexWrite => "convex.write",
+            Self::ConvexExportRequest => "convex.export_request",
+            Self::ConvexExportZip => "convex.export_zip",
         }
     }
 
-    /// The service it belongs to.
+    /// The service it belongs to; of the two deployments of v2, production.
     pub const fn service(self) -> Service {
         match self {
             Self::Select | Self::TableWrite => Service::Supabase,
             Self::Token | Self::Revoke => Service::Oauth,
+            Self::ConvexSchemas
+            | Self::ConvexListSnapshot
+            | Self::ConvexDeltas
+            | Self::ConvexQuery
+            | Self::ConvexWrite
+            | Self::ConvexExportRequest
+            | Self::ConvexExportZip => Service::Convex,
             _ => Service::Calendar,
         }
     }

@@ -28,6 +28,7 @@ mod tests;
 mod wire;
 pub mod world;
 
+pub use convex::ConvexConfig;
 pub use faults::{Fault, FaultId, FaultKind, Hold, HoldPoint, Occurrence};
 pub use http::{Call, Service};
 pub use journal::JournalEntry;

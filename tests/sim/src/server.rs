@@ -1,4 +1,4 @@
-//! Serving a world: three listeners on loopback, one path for every request.
+//! Serving a world: five listeners on loopback, one path for every request.
 //!
 //! arrive → journal → fault before the effect → latency → effect on the state → fault after it → answer. The path runs in a task
 //! of its own: as with a real service, a request that arrived takes effect even if its sender dies meanwhile.
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::calendar::{self, CalendarService, Calendars, PageShape, PageTweak, Paging};
 use crate::clock::{SimClock, http_date};
 use crate::control;
+use crate::convex::{self, ConvexConfig, ConvexService};
 use crate::dice::Dice;
 use crate::faults::{FaultKind, Faults, Fired, Hold, HoldPoint, StatusFault, Target};
 use crate::google_oauth::{self, TokenService};
@@ -37,6 +38,15 @@ const BODY_MAX: usize = 16 << 20;
 /// The window of Google's quotas.
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// In the order of their addresses.
+const SERVICES: [Service; 5] = [
+    Service::Supabase,
+    Service::Oauth,
+    Service::Calendar,
+    Service::Convex,
+    Service::ConvexDev,
+];
+
 /// How the services behave, apart from their content.
 #[derive(Debug, Clone)]
 pub struct SimConfig {
@@ -52,6 +62,8 @@ pub struct SimConfig {
     pub user_requests_per_minute: Option<usize>,
     /// Shape of the pages of event listings.
     pub pages: PageShape,
+    /// Both deployments of v2.
+    pub convex: ConvexConfig,
     /// Address to listen on; each service takes a free port of it.
     pub host: &'static str,
 }
@@ -65,6 +77,7 @@ impl Default for SimConfig {
             access_token_lifetime: Duration::from_hours(1),
             user_requests_per_minute: None,
             pages: PageShape::default(),
+            convex: ConvexConfig::default(),
             host: "127.0.0.1",
         }
     }
@@ -84,7 +97,7 @@ impl SimServers {
     pub async fn start_with(world: World, config: SimConfig) -> io::Result<Sim> {
         let app = Arc::new(App::new(world, config));
         let mut addresses = Vec::new();
-        for service in [Service::Supabase, Service::Oauth, Service::Calendar] {
+        for service in SERVICES {
             let listener = TcpListener::bind((app.config.host, 0)).await?;
             addresses.push(listener.local_addr()?);
             let gate = Gate {
@@ -119,6 +132,8 @@ pub(crate) struct App {
     pub(crate) supabase: Mutex<SupabaseService>,
     pub(crate) tokens: Mutex<TokenService>,
     pub(crate) calendar: Mutex<CalendarService>,
+    pub(crate) convex: Mutex<ConvexService>,
+    pub(crate) convex_dev: Mutex<ConvexService>,
     pub(crate) stop: CancellationToken,
     pub(crate) servers: TaskTracker,
     pub(crate) requests: TaskTracker,
@@ -148,6 +163,7 @@ impl App {
             )),
             calendar: Mutex::new(CalendarService {
                 calendars: Calendars::new(&world.calendars, clock.now()),
+                channels: world.channels.clone(),
                 paging: Paging {
                     secret: Dice::lane(seed, 103).bytes(),
                     shape: config.pages,
@@ -155,6 +171,20 @@ impl App {
                 },
                 dice: Dice::lane(seed, 105),
             }),
+            convex: Mutex::new(ConvexService::new(
+                "example-prod-1",
+                &keys.convex_key,
+                &world.v2.production,
+                config.convex,
+                world.v2.snapshot_at,
+            )),
+            convex_dev: Mutex::new(ConvexService::new(
+                "example-dev-1",
+                &keys.convex_dev_key,
+                &world.v2.dev,
+                config.convex,
+                world.v2.snapshot_at,
+            )),
             journal: Journal::default(),
             faults: Faults::default(),
             recent: Mutex::default(),
@@ -181,6 +211,10 @@ impl App {
                 call: route.call,
                 what: What::Calendar(route),
             }),
+            Service::Convex | Service::ConvexDev => convex::route(request).map(|call| Route {
+                call,
+                what: What::Convex(service),
+            }),
         }
     }
 
@@ -188,7 +222,7 @@ impl App {
     fn account(&self, service: Service, request: &Incoming) -> Option<String> {
         let tokens = lock(&self.tokens);
         match service {
-            Service::Supabase => None,
+            Service::Supabase | Service::Convex | Service::ConvexDev => None,
             Service::Oauth => tokens.account_of(request),
             Service::Calendar => request
                 .bearer()
@@ -229,6 +263,10 @@ impl App {
                 let access = request.bearer().and_then(|token| tokens.access(token));
                 lock(&self.calendar).answer(named, request, access, tweak, now)
             }
+            What::Convex(Service::ConvexDev) => {
+                lock(&self.convex_dev).answer(route.call, request, tweak, now)
+            }
+            What::Convex(_) => lock(&self.convex).answer(route.call, request, tweak, now),
         }
     }
 }
@@ -242,6 +280,7 @@ enum What {
     Table(String),
     Token,
     Calendar(calendar::Route),
+    Convex(Service),
 }
 
 #[derive(Clone)]
@@ -446,6 +485,7 @@ fn status_reply(service: Service, fault: &StatusFault) -> Reply {
             Service::Supabase => supabase::usual_error(fault.status, reason),
             Service::Oauth => google_oauth::usual_error(fault.status, reason),
             Service::Calendar => calendar::usual_error(fault.status, reason),
+            Service::Convex | Service::ConvexDev => convex::usual_error(fault.status, reason),
         }
     };
     reply.status = fault.status;
@@ -466,6 +506,7 @@ fn no_such_address(service: Service) -> Reply {
         ),
         Service::Oauth => Reply::html(404, "<html><title>Error 404 (Not Found)</title></html>"),
         Service::Calendar => calendar::no_such_method(),
+        Service::Convex | Service::ConvexDev => convex::error(404, "NotFound", "Not found"),
     }
 }
 

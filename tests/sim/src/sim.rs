@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::calendar::Channel;
 use crate::clock::SimClock;
-use crate::convex::{self, Exports};
+use crate::convex::{self, Exports, V2};
 use crate::faults::{Fault, FaultId, FaultKind, Hold, HoldPoint, Occurrence};
 use crate::http::{Call, Service};
 use crate::journal::JournalEntry;
@@ -27,6 +28,8 @@ pub struct Sim {
     supabase: SocketAddr,
     oauth: SocketAddr,
     calendar: SocketAddr,
+    convex: SocketAddr,
+    convex_dev: SocketAddr,
 }
 
 /// What became of the calendars, held against what should have.
@@ -58,6 +61,8 @@ impl Sim {
             supabase: addresses[0],
             oauth: addresses[1],
             calendar: addresses[2],
+            convex: addresses[3],
+            convex_dev: addresses[4],
         }
     }
 
@@ -78,6 +83,10 @@ impl Sim {
                 "GOOGLE_CALENDAR_API_URL",
                 format!("http://{}/calendar/v3", self.calendar),
             ),
+            ("CONVEX_URL", format!("http://{}", self.convex)),
+            ("CONVEX_DEPLOY_KEY", keys.convex_key.clone()),
+            ("CONVEX_DEV_URL", format!("http://{}", self.convex_dev)),
+            ("CONVEX_DEV_DEPLOY_KEY", keys.convex_dev_key.clone()),
         ])
     }
 
@@ -236,6 +245,16 @@ impl Sim {
         lock(&self.app.tokens).revoke_account(account);
     }
 
+    /// Makes one refresh token die and leaves the account's others alone. False if there is no such token.
+    pub fn kill_grant(&self, refresh_token: &str) -> bool {
+        lock(&self.app.tokens).kill_grant(refresh_token)
+    }
+
+    /// The watch channels that are open.
+    pub fn channels(&self) -> Vec<Channel> {
+        lock(&self.app.calendar).channels.clone()
+    }
+
     /// Makes an account's access tokens expire now; its refresh token stays good.
     pub fn expire_access_tokens(&self, account: &str) {
         lock(&self.app.tokens).expire_access(account, self.app.clock.now());
@@ -329,7 +348,46 @@ impl Sim {
         entries
     }
 
-    /// Asserts that nothing but reads and token requests was sent, as a dry run promises.
+    /// Makes v2's case of a v1 case record an event now, as a sync of v2's would. False if production has no such case.
+    pub fn record_in_v2(&self, legacy_case: &str, slot: &str, event_id: &str) -> bool {
+        let now = self.app.clock.now();
+        lock(&self.app.convex).edit(
+            "cases",
+            |case| case["legacyId"] == legacy_case,
+            |case| case["calendarEventIds"][slot] = event_id.into(),
+            now,
+        )
+    }
+
+    /// Deletes a document of v2's production deployment. False if there is no such document.
+    pub fn delete_in_v2(&self, table: &str, id: &str) -> bool {
+        let now = self.app.clock.now();
+        lock(&self.app.convex).delete(table, id, now)
+    }
+
+    /// Lets both deployments of v2 have the streaming export, or not, as their plan says.
+    pub fn set_streaming_export(&self, allowed: bool) {
+        for service in [&self.app.convex, &self.app.convex_dev] {
+            lock(service).config.streaming_export = allowed;
+        }
+    }
+
+    /// Somebody else asks for an export of v2's production deployment.
+    pub fn begin_v2_export(&self) {
+        lock(&self.app.convex).begin_export();
+    }
+
+    /// v2 as it stands.
+    pub fn v2(&self) -> V2 {
+        let now = self.app.clock.now();
+        V2 {
+            production: lock(&self.app.convex).deployment(now),
+            dev: lock(&self.app.convex_dev).deployment(now),
+            snapshot_at: now,
+        }
+    }
+
+    /// Asserts that nothing but reads, token requests and requests for an export was sent, as a dry run promises.
     ///
     /// # Panics
     /// With the first other request.
@@ -337,7 +395,7 @@ impl Sim {
         for entry in self.journal() {
             let read = entry.method == "GET" || entry.method == "HEAD";
             assert!(
-                read || entry.call == Some(Call::Token),
+                read || matches!(entry.call, Some(Call::Token | Call::ConvexExportRequest)),
                 "more than a read: {entry:?}"
             );
         }
@@ -348,9 +406,10 @@ impl Sim {
         convex::write_exports(&self.app.world.v2, folder)
     }
 
-    /// The same as if exported just now, by the services' clock: what a live run asks for again.
+    /// v2 as it stands, exported just now by the services' clock: what a live run asks for again.
     pub fn write_fresh_v2_exports(&self, folder: &Path) -> io::Result<Exports> {
-        convex::write_exports_at(&self.app.world.v2, folder, self.app.clock.now())
+        let v2 = self.v2();
+        convex::write_exports_at(&v2, folder, v2.snapshot_at)
     }
 
     /// Ends the services: parked requests are cut off, the others are finished.

@@ -206,7 +206,7 @@ fn is_date(text: &str) -> bool {
     clippy::cast_possible_truncation,
     reason = "milliseconds of any date fit exactly"
 )]
-fn integer(value: &Value) -> Option<i64> {
+pub(super) fn integer(value: &Value) -> Option<i64> {
     let bytes = |name: &str| -> Option<[u8; 8]> {
         STANDARD
             .decode(value.get(name)?.as_str()?)

@@ -1,64 +1,85 @@
 //! The files of an export, in a ZIP or in a folder, read line by line.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _, Seek as _, Write as _};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
-use super::ExportError;
+use super::{ExportError, Origin};
+use crate::config::Deployment;
 
 /// A document is at most 1 MiB in Convex; encoded and escaped it stays far below this.
 const LINE_BYTES: u64 = 64 << 20;
 
 pub(super) struct Source {
-    path: PathBuf,
+    origin: Origin,
     digest: String,
     files: Files,
 }
 
 enum Files {
-    Zip(Box<ZipArchive<BufReader<File>>>),
-    Folder,
+    Zip(Box<ZipArchive<Box<dyn Archive>>>),
+    Folder(PathBuf),
 }
+
+/// What a ZIP is read from.
+trait Archive: Read + Seek {}
+
+impl<T: Read + Seek> Archive for T {}
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self, ExportError> {
+        let origin = Origin::File(path.to_owned());
         let read = |source| ExportError::Read {
-            path: path.to_owned(),
+            origin: origin.clone(),
             source,
         };
         if fs::metadata(path).map_err(read)?.is_dir() {
             let digest = folder_digest(path).map_err(read)?;
             return Ok(Self {
-                path: path.to_owned(),
+                origin,
                 digest,
-                files: Files::Folder,
+                files: Files::Folder(path.to_owned()),
             });
         }
         let mut file = File::open(path).map_err(read)?;
         let digest = hash(&mut file).map_err(read)?;
         file.rewind().map_err(read)?;
+        Self::archive(origin, digest, Box::new(BufReader::new(file)))
+    }
+
+    /// The ZIP that a deployment gave out.
+    pub(super) fn downloaded(deployment: Deployment, zip: Bytes) -> Result<Self, ExportError> {
+        let digest = hex::encode(Sha256::digest(&zip));
+        Self::archive(Origin::Live(deployment), digest, Box::new(Cursor::new(zip)))
+    }
+
+    fn archive(
+        origin: Origin,
+        digest: String,
+        archive: Box<dyn Archive>,
+    ) -> Result<Self, ExportError> {
         // Sizes may stand in data descriptors only, so members are found through the central directory.
-        let archive = ZipArchive::new(BufReader::new(file)).map_err(|source| ExportError::Zip {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            digest,
-            files: Files::Zip(Box::new(archive)),
-        })
+        match ZipArchive::new(archive) {
+            Ok(archive) => Ok(Self {
+                origin,
+                digest,
+                files: Files::Zip(Box::new(archive)),
+            }),
+            Err(source) => Err(ExportError::Zip { origin, source }),
+        }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
-    pub(super) fn into_digest(self) -> String {
-        self.digest
+    pub(super) fn into_parts(self) -> (Origin, String) {
+        (self.origin, self.digest)
     }
 
     fn member(&mut self, name: &str) -> Result<Option<Box<dyn BufRead + '_>>, ExportError> {
@@ -67,15 +88,15 @@ impl Source {
                 Ok(member) => Ok(Some(Box::new(BufReader::new(member)))),
                 Err(zip::result::ZipError::FileNotFound) => Ok(None),
                 Err(source) => Err(ExportError::Zip {
-                    path: self.path.clone(),
+                    origin: self.origin.clone(),
                     source,
                 }),
             },
-            Files::Folder => match File::open(self.path.join(name)) {
+            Files::Folder(folder) => match File::open(folder.join(name)) {
                 Ok(file) => Ok(Some(Box::new(BufReader::new(file)))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(ExportError::Read {
-                    path: self.path.clone(),
+                    origin: self.origin.clone(),
                     source,
                 }),
             },
@@ -84,7 +105,7 @@ impl Source {
 
     /// The first line of a member, or `None` where there is no such member.
     pub(super) fn first_line(&mut self, name: &str) -> Result<Option<String>, ExportError> {
-        let path = self.path.clone();
+        let origin = self.origin.clone();
         let Some(member) = self.member(name)? else {
             return Ok(None);
         };
@@ -92,7 +113,7 @@ impl Source {
         member
             .take(LINE_BYTES)
             .read_until(b'\n', &mut line)
-            .map_err(|source| ExportError::Read { path, source })?;
+            .map_err(|source| ExportError::Read { origin, source })?;
         Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 
@@ -104,7 +125,7 @@ impl Source {
     ) -> Result<Vec<T>, ExportError> {
         let documents = self.documents(table, read)?;
         documents.ok_or_else(|| ExportError::NoTable {
-            path: self.path.clone(),
+            origin: self.origin.clone(),
             table,
         })
     }
@@ -115,7 +136,7 @@ impl Source {
         table: &'static str,
         read: fn(&Value) -> Result<T, &'static str>,
     ) -> Result<Option<Vec<T>>, ExportError> {
-        let path = self.path.clone();
+        let origin = self.origin.clone();
         let Some(mut member) = self.member(&format!("{table}/documents.jsonl"))? else {
             return Ok(None);
         };
@@ -127,7 +148,7 @@ impl Source {
                 .take(LINE_BYTES)
                 .read_until(b'\n', &mut bytes)
                 .map_err(|source| ExportError::Read {
-                    path: path.clone(),
+                    origin: origin.clone(),
                     source,
                 })?;
             if length == 0 {
@@ -137,7 +158,7 @@ impl Source {
                 continue;
             }
             let wrong = |what| ExportError::Document {
-                path: path.clone(),
+                origin: origin.clone(),
                 table,
                 line,
                 what,

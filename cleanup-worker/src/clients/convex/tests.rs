@@ -31,6 +31,10 @@ fn files(schema: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn of(path: &Path) -> (PathBuf, Deployment) {
+    (path.to_owned(), Deployment::Production)
+}
+
 fn folder(files: &[(&str, String)], at: &Path) -> PathBuf {
     for (name, content) in files {
         let path = at.join(name);
@@ -58,7 +62,10 @@ fn a_zip_and_its_folder_say_the_same() {
     let files = files("\"uniform\"\n");
     let zip = archive(&files, &scratch.path().join(format!("{NAME}.zip")));
     let unpacked = folder(&files, &scratch.path().join(NAME));
-    let (zip, unpacked) = (read_export(&zip, None), read_export(&unpacked, None));
+    let (zip, unpacked) = (
+        read_export(&zip, Deployment::Production, None),
+        read_export(&unpacked, Deployment::Production, None),
+    );
     let (zip, unpacked) = (zip.expect("an export"), unpacked.expect("an export"));
     assert_eq!(zip.cases, unpacked.cases);
     assert_eq!(zip.profiles, unpacked.profiles);
@@ -96,11 +103,13 @@ fn a_zip_and_its_folder_say_the_same() {
 fn the_digest_follows_every_file_of_a_folder() {
     let scratch = tempfile::tempdir().expect("a folder");
     let at = folder(&files("{}\n"), &scratch.path().join(NAME));
-    let before = read_export(&at, None).expect("an export");
+    let before = read_export(&at, Deployment::Production, None).expect("an export");
     assert_eq!(before.encoding, Encoding::Clean);
     std::fs::write(at.join("_tables/documents.jsonl"), "{}\n").expect("write a file");
     assert_ne!(
-        read_export(&at, None).expect("an export").digest,
+        read_export(&at, Deployment::Production, None)
+            .expect("an export")
+            .digest,
         before.digest
     );
 }
@@ -110,10 +119,10 @@ fn the_moment_is_known_or_the_export_is_refused() {
     let scratch = tempfile::tempdir().expect("a folder");
     let mut files = files("{}\n");
     let unnamed = archive(&files, &scratch.path().join("v2.zip"));
-    let error = read_export(&unnamed, None).expect_err("no time");
+    let error = read_export(&unnamed, Deployment::Production, None).expect_err("no time");
     assert!(matches!(error, ExportError::NoTime { .. }));
     let given = DateTime::from_timestamp(1_768_435_200, 0);
-    let export = read_export(&unnamed, given).expect("an export");
+    let export = read_export(&unnamed, Deployment::Production, given).expect("an export");
     assert_eq!(
         (Some(export.taken_at), export.taken_at_source),
         (given, TakenAt::Given)
@@ -121,7 +130,7 @@ fn the_moment_is_known_or_the_export_is_refused() {
 
     files.push(("snapshot", "1768435200123456789\n".to_owned()));
     let member = archive(&files, &scratch.path().join("v2-again.zip"));
-    let export = read_export(&member, given).expect("an export");
+    let export = read_export(&member, Deployment::Production, given).expect("an export");
     assert_eq!(export.taken_at_source, TakenAt::Member);
 
     for (name, known) in [
@@ -147,7 +156,7 @@ fn what_cannot_be_read_is_an_error_that_quotes_nothing() {
             }
         }
         let at = folder(&files, &scratch.path().join(format!("{NAME}-{name}")));
-        read_export(&at, None).expect_err(name)
+        read_export(&at, Deployment::Production, None).expect_err(name)
     };
     assert!(matches!(
         broken("no-cases", "cases/documents.jsonl", None),
@@ -178,7 +187,7 @@ fn a_cut_zip_is_refused() {
     let bytes = std::fs::read(&zip).expect("read the archive");
     std::fs::write(&zip, &bytes[..bytes.len() / 2]).expect("write half of it");
     assert!(matches!(
-        read_export(&zip, None),
+        read_export(&zip, Deployment::Production, None),
         Err(ExportError::Zip { .. })
     ));
 }
@@ -192,11 +201,11 @@ fn one_export_given_twice_is_refused() {
         &scratch.path().join(format!("{NAME} (1).zip")),
     );
     assert_eq!(
-        read_exports(&[one.clone(), other], None)
+        read_exports(&[of(&one), of(&other)], None)
             .expect("two exports")
             .len(),
         2
     );
-    let twice = read_exports(&[one.clone(), one], None);
+    let twice = read_exports(&[of(&one), of(&one)], None);
     assert!(matches!(twice, Err(ExportError::Twice { .. })));
 }

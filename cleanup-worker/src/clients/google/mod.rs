@@ -15,4 +15,4 @@ pub use calendar::{CalendarReader, Fetched, Google, Listing, Pages};
 pub use error::{GoogleError, GoogleErrorKind};
 pub use page::{Page, RawItem};
 pub use token::{OAuthClient, Session, TokenError, TokenErrorKind};
-pub use write::{CalendarWriter, Written};
+pub use write::{CalendarWriter, ChannelEnd, Written};

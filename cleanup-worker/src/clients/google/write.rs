@@ -21,6 +21,16 @@ use crate::clients::http::{Request, Response, TransportError, WriteTransport};
 const DELETE: &str = "calendar.events.delete";
 const INSERT: &str = "calendar.events.insert";
 const PATCH: &str = "calendar.events.patch";
+const STOP: &str = "calendar.channels.stop";
+
+/// What became of a watch channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelEnd {
+    /// It was open, and is no longer.
+    Stopped,
+    /// Google knows none of that name that this client opened for this user: it has expired, or was stopped before.
+    WasOver,
+}
 
 /// That a change was made.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +105,34 @@ impl CalendarWriter {
         limit: Duration,
     ) -> Result<Written, GoogleError> {
         within(DELETE, limit, self.delete(calendar, event, etag)).await
+    }
+
+    /// Stops a watch channel, which would tell its owner of each deletion. Only the OAuth client and the user that opened it can. Sent again, it
+    /// answers that the channel is over.
+    ///
+    /// # Errors
+    /// [`GoogleError`].
+    pub async fn stop_channel(
+        &self,
+        channel: &str,
+        resource: &str,
+    ) -> Result<ChannelEnd, GoogleError> {
+        let url = self.reader.url(STOP, &["channels", "stop"])?;
+        let body = serde_json::json!({"id": channel, "resourceId": resource});
+        let request = Request::new(STOP, url).json(json(&body));
+        let answer = self.send(send_post, STOP, request).await?;
+        match answer.status {
+            200 | 204 => Ok(ChannelEnd::Stopped),
+            404 => {
+                let error = GoogleError::answered(STOP, 1, &answer);
+                // A proxy says 404 too, without Google's word for it.
+                match error.reason.as_deref() {
+                    Some("notFound") => Ok(ChannelEnd::WasOver),
+                    _ => Err(error),
+                }
+            }
+            _ => Err(GoogleError::answered(STOP, 1, &answer)),
+        }
     }
 
     /// Makes an event out of `event`, its JSON. An id in it that is taken, by a deleted event too, is refused (409). No mail is sent to

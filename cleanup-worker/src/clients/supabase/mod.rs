@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 pub use self::error::{PostgrestError, SupabaseError, SupabaseErrorKind};
-pub use self::rows::{RawRow, V1Case, V1User};
+pub use self::rows::{RawRow, V1Case, V1Channel, V1User};
 use crate::clients::ErrorClass;
 use crate::clients::http::{ReadTransport, Request, Response};
 use crate::clients::retry::{RetryPolicy, Timing};
@@ -25,6 +25,8 @@ use crate::secrets::Secret;
 
 /// Supabase's default `max-rows`; the server's own page size is learnt from its first answer.
 const PAGE_ROWS: usize = 1_000;
+/// Where v1's two-way sync would have kept its channels.
+const CHANNELS_TABLE: &str = "calendar_sync_channels";
 /// A table that changes while it is read is read again, up to so many times.
 const READS: u32 = 3;
 
@@ -355,6 +357,19 @@ impl SupabaseReader {
     /// [`SupabaseError`].
     pub async fn read_cases(&self) -> Result<TableRead, SupabaseError> {
         self.read_table("cases").await
+    }
+
+    /// v1's watch channels with the calendars that they watch, or `None` where there is no such table, which is to be expected: the
+    /// feature was planned and deferred.
+    ///
+    /// # Errors
+    /// [`SupabaseError`].
+    pub async fn read_channels(&self) -> Result<Option<Vec<V1Channel>>, SupabaseError> {
+        match self.read_table(CHANNELS_TABLE).await {
+            Ok(read) => Ok(Some(read.rows.iter().map(V1Channel::from).collect())),
+            Err(error) if error.is_no_such_table() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn page(

@@ -215,6 +215,41 @@ impl From<&RawRow> for V1Case {
     }
 }
 
+/// A watch channel of v1's, and the calendar that it watches. `Debug` shows its id only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct V1Channel {
+    /// v1's id of the row.
+    pub id: String,
+    /// The user for whom it was opened.
+    pub user_id: Option<String>,
+    /// The calendar as v1 names it; `primary` by default.
+    pub calendar_id: String,
+    /// v1's name of the channel, which stopping it takes.
+    pub channel_id: Option<String>,
+    /// Google's name of what it watches, which stopping it takes too.
+    pub resource_id: Option<String>,
+}
+
+impl fmt::Debug for V1Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "V1Channel({})", self.id)
+    }
+}
+
+impl From<&RawRow> for V1Channel {
+    fn from(row: &RawRow) -> Self {
+        let columns = Columns::of(&row.bytes).unwrap_or_else(|| Columns(HashMap::new()));
+        let text = |column: &str| columns.text(column).filter(|text| !text.trim().is_empty());
+        Self {
+            id: row.id.clone(),
+            user_id: text("user_id"),
+            calendar_id: text("calendar_id").unwrap_or_else(|| "primary".to_owned()),
+            channel_id: text("channel_id"),
+            resource_id: text("resource_id"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +315,24 @@ mod tests {
             assert_eq!(case.calendar_event_ids.as_deref(), Some(json));
         }
         assert_eq!(V1Case::from(&row(r#"{"id":"c"}"#)).calendar_event_ids, None);
+    }
+
+    #[test]
+    fn a_channel_without_a_calendar_is_of_the_primary_one() {
+        let full = V1Channel::from(&row(
+            r#"{"id":"r","user_id":"u","calendar_id":"c@example.com","channel_id":"ch","resource_id":"re"}"#,
+        ));
+        assert_eq!(full.calendar_id, "c@example.com");
+        assert_eq!(
+            (full.channel_id.as_deref(), full.resource_id.as_deref()),
+            (Some("ch"), Some("re"))
+        );
+        assert_eq!(format!("{full:?}"), "V1Channel(r)");
+        let bare = V1Channel::from(&row(r#"{"id":"r","calendar_id":null,"channel_id":" "}"#));
+        assert_eq!(
+            (bare.calendar_id.as_str(), bare.channel_id),
+            ("primary", None)
+        );
     }
 
     #[test]

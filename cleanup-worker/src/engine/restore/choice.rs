@@ -18,8 +18,10 @@ pub struct Choice {
     pub selection: Selection,
     /// Place by place.
     pub(super) places: Vec<ChosenPlace>,
-    /// The plans concerned, with their subjects.
+    /// The plans concerned, each with the plan at its bottom, under whose lease it is executed.
     pub(super) plans: BTreeMap<Hash, Subject>,
+    /// These and every plan that is executed together with one of them.
+    pub(super) together: BTreeSet<Hash>,
     /// Digest of the deletions that are meant, whatever became of them since: by it a run that was interrupted is found again.
     pub(super) digest: Hash,
     /// Items of the whole ledger whose entries cannot be read; whether they are meant cannot be told.
@@ -78,7 +80,7 @@ pub async fn choose(store: &Store, selection: &Selection) -> Result<Choice, Engi
     let mut plans = BTreeMap::new();
     let mut digested = String::new();
     for deletion in deletions.select(selection) {
-        if let Some(subject) = deletions.plan(deletion.plan) {
+        if let Some(subject) = deletions.root(deletion.plan) {
             plans.insert(deletion.plan, subject.clone());
         }
         digested.push_str(&deletion.intent.to_string());
@@ -109,7 +111,9 @@ pub async fn choose(store: &Store, selection: &Selection) -> Result<Choice, Engi
         }
         place.deletions.push(deletion.clone());
     }
+    let roots: BTreeSet<Subject> = plans.values().cloned().collect();
     Ok(Choice {
+        together: deletions.together(&roots),
         selection: selection.clone(),
         places: places.into_values().collect(),
         plans,

@@ -10,6 +10,7 @@ mod look;
 mod place;
 mod report;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::{FutureExt as _, select_all};
@@ -162,11 +163,19 @@ async fn take_leases(
     choice: &Choice,
     times: LeaseTimes,
 ) -> Result<Vec<(Hash, Lease)>, EngineError> {
-    let mut leases = Vec::new();
+    let mut leases: Vec<(Hash, Lease)> = Vec::new();
+    let mut taken: BTreeMap<&Subject, Lease> = BTreeMap::new();
     for (plan, subject) in &choice.plans {
+        if let Some(lease) = taken.get(subject) {
+            leases.push((*plan, lease.clone()));
+            continue;
+        }
         let name = format!("plan/{}", subject.uuid());
         match Lease::take(store, name, actor.as_str(), times).await {
-            Ok(lease) => leases.push((*plan, lease)),
+            Ok(lease) => {
+                taken.insert(subject, lease.clone());
+                leases.push((*plan, lease));
+            }
             Err(error) => {
                 for (_, lease) in leases {
                     lease.release().await;
@@ -181,7 +190,7 @@ async fn take_leases(
 /// A cleanup of these plans that was interrupted may still have workers: they begin nothing more.
 async fn stop_workers(store: &Store, choice: &Choice) -> Result<(), EngineError> {
     for open in store.open_runs().await? {
-        if choice.plans.contains_key(&open.plan) {
+        if choice.together.contains(&open.plan) {
             let reason = "what this plan deleted is being put back";
             store.stop_run(open.run, reason).await?;
         }

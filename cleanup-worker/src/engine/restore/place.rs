@@ -269,7 +269,7 @@ impl Restorer {
         self.log.entry(&appended, &[("phase", "after")]);
         if unexplained > 0 {
             user.say(format!(
-                "{unexplained} items are not as they were left when the calendar was looked at again"
+                "{unexplained} items are not as they were left when the place was looked at again"
             ));
         }
         Ok(())

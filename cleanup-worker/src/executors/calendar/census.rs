@@ -32,7 +32,7 @@ pub enum Lookup {
     Gone,
 }
 
-/// A v1 user and the ids that are looked for on the account.
+/// A v1 user and the ids that are looked for on the calendar.
 #[derive(Clone, Debug, Default)]
 pub struct UserIds {
     /// v1's id of the user.
@@ -41,9 +41,23 @@ pub struct UserIds {
     pub v1: Vec<String>,
     /// The ids that v2 records on the cases of the same person.
     pub v2: Vec<String>,
+    /// What the user's other calendars say.
+    pub elsewhere: Elsewhere,
 }
 
-/// Everything known about one account before it is judged.
+/// What a user's other calendars say of the account, for an id that is on none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// There are none, or none of v1's ids is on them.
+    #[default]
+    Nothing,
+    /// One of v1's ids of the user is on one of them: it is the right account.
+    Found,
+    /// One of them could not be asked: an id that was not found may be there.
+    Unknown,
+}
+
+/// Everything known about one calendar before it is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Account<'a> {
     /// Of v1: cases and recorded ids of its users.
@@ -54,8 +68,87 @@ pub struct Account<'a> {
     pub unreachable: Option<&'a str>,
     /// The complete list of its calendar.
     pub events: &'a [ParsedEvent],
+    /// The lists of the account's other calendars: v2's event for a deadline may stand there.
+    pub others: &'a [&'a [ParsedEvent]],
     /// The answers for recorded ids that the list did not have.
     pub lookups: &'a HashMap<String, Lookup>,
+}
+
+/// What one of a user's calendars says of the recorded ids.
+#[derive(Clone, Copy, Debug)]
+pub struct CalendarAnswers<'a> {
+    /// The ids of its complete list; none where it could not be asked.
+    pub listed: Option<&'a HashSet<String>>,
+    /// The answers for the recorded ids that the list does not have.
+    pub lookups: &'a HashMap<String, Lookup>,
+}
+
+impl CalendarAnswers<'_> {
+    fn lists(&self, id: &str) -> bool {
+        self.listed.is_some_and(|listed| listed.contains(id))
+    }
+
+    /// It had the event once.
+    fn remembers(&self, id: &str) -> bool {
+        matches!(self.lookups.get(id), Some(Lookup::Found(_) | Lookup::Gone))
+    }
+}
+
+/// Shares a user's recorded ids out among their calendars, the primary one first: each is judged where it is listed; else where it was;
+/// and only what is on none of them is not found, which the primary calendar then stands for.
+pub fn share_out(user: &UserIds, calendars: &[CalendarAnswers<'_>]) -> Vec<UserIds> {
+    let mut shares: Vec<UserIds> = calendars
+        .iter()
+        .map(|_| UserIds {
+            user: user.user.clone(),
+            ..UserIds::default()
+        })
+        .collect();
+    let places = |id: &str| -> Vec<usize> {
+        let with = |has: &dyn Fn(&CalendarAnswers<'_>) -> bool| -> Vec<usize> {
+            let numbered = calendars.iter().enumerate();
+            numbered
+                .filter(|(_, one)| has(one))
+                .map(|(n, _)| n)
+                .collect()
+        };
+        let listed = with(&|one| one.lists(id));
+        if listed.is_empty() {
+            let remembered = with(&|one| one.remembers(id));
+            vec![remembered.first().copied().unwrap_or(0)]
+        } else {
+            listed
+        }
+    };
+    for id in &user.v1 {
+        for n in places(id) {
+            if let Some(share) = shares.get_mut(n) {
+                share.v1.push(id.clone());
+            }
+        }
+    }
+    for id in &user.v2 {
+        for n in places(id) {
+            if let Some(share) = shares.get_mut(n) {
+                share.v2.push(id.clone());
+            }
+        }
+    }
+    let found = |n: usize| {
+        let one = &calendars[n];
+        user.v1.iter().any(|id| one.lists(id) || one.remembers(id))
+    };
+    let unasked = calendars.iter().any(|one| one.listed.is_none());
+    for (n, share) in shares.iter_mut().enumerate() {
+        share.elsewhere = if unasked {
+            Elsewhere::Unknown
+        } else if (0..calendars.len()).any(|other| other != n && found(other)) {
+            Elsewhere::Found
+        } else {
+            user.elsewhere
+        };
+    }
+    shares
 }
 
 /// A recorded id that was neither in the list nor asked for: a fault of the caller, never a finding.
@@ -141,6 +234,13 @@ impl Survey {
             })
             .collect();
         let mut coverage = Coverage::new();
+        for event in account.others.iter().copied().flatten() {
+            let id = event.id().unwrap_or_default();
+            let signals = measure(id, Presence::Present(event), account.facts, facts, policy);
+            if let Some(view) = event.best_view() {
+                coverage.add(view, &signals);
+            }
+        }
         for (event, signals) in account.events.iter().zip(&measured) {
             self.calibration.add(signals);
             let Some(view) = event.best_view() else {
@@ -205,7 +305,11 @@ impl Survey {
                     )
             };
             // v2's ids say nothing about the account that v1 wrote to.
-            let sibling_found = user.v1.iter().any(is_known);
+            let sibling_found = match user.elsewhere {
+                Elsewhere::Nothing => user.v1.iter().any(is_known),
+                Elsewhere::Found => true,
+                Elsewhere::Unknown => false,
+            };
             for id in user.v1.iter().chain(&user.v2) {
                 if listed.contains(id.as_str()) {
                     continue;

@@ -49,6 +49,7 @@ fn account_facts(ids: &[&str]) -> AccountFacts {
     AccountFacts {
         recorded: ids.iter().map(on).collect(),
         cases: HashMap::from([(CASE, Vec::new())]),
+        creator: None,
     }
 }
 
@@ -73,6 +74,7 @@ fn user(name: &str, v1: &[&str], v2: &[&str]) -> UserIds {
         user: name.to_owned(),
         v1: owned(v1),
         v2: owned(v2),
+        elsewhere: Elsewhere::Nothing,
     }
 }
 
@@ -120,6 +122,7 @@ fn every_candidate_is_judged_once_and_the_rest_is_only_counted() {
         users: &users,
         unreachable: None,
         events: &events,
+        others: &[],
         lookups: &lookups,
     };
     let survey = survey(account, &facts(), &policy(), now()).unwrap();
@@ -171,6 +174,7 @@ fn all_404_is_the_wrong_account_and_v2s_ids_prove_nothing() {
         users: &users,
         unreachable: None,
         events: &events,
+        others: &[],
         lookups: &lookups,
     };
     let survey = survey(account, &facts(), &policy(), now()).unwrap();
@@ -197,6 +201,7 @@ fn an_id_reached_through_two_users_is_one_item_of_the_more_protective_class() {
         users: &users,
         unreachable: None,
         events: &events,
+        others: &[],
         lookups: &lookups,
     };
     let survey = survey(account, &facts(), &policy(), now()).unwrap();
@@ -219,6 +224,7 @@ fn an_unreachable_account_has_its_recorded_ids_and_nothing_else() {
         users: &users,
         unreachable: Some("token_revoked"),
         events: &events,
+        others: &[],
         lookups: &HashMap::new(),
     };
     let survey = survey(account, &facts(), &policy(), now()).unwrap();
@@ -241,10 +247,123 @@ fn an_id_that_was_never_asked_for_is_an_error_and_not_gone() {
         users: &users,
         unreachable: None,
         events: &[],
+        others: &[],
         lookups: &HashMap::new(),
     };
     assert_eq!(
         survey(account, &facts(), &policy(), now()).unwrap_err(),
         NotAskedFor
     );
+}
+
+#[test]
+fn a_recorded_id_is_judged_where_it_is_and_not_found_only_where_no_calendar_has_it() {
+    let listed =
+        |ids: &[&str]| -> HashSet<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
+    let lookups = |answers: &[(&str, Lookup)]| -> HashMap<String, Lookup> {
+        let owned = answers
+            .iter()
+            .map(|(id, answer)| ((*id).to_owned(), answer.clone()));
+        owned.collect()
+    };
+    let cancelled = || {
+        Lookup::Found(ParsedEvent::parse(
+            br#"{"id":"moved","status":"cancelled"}"#,
+        ))
+    };
+    let whole = user("u1", &["a", "b", "moved", "nowhere"], &["v2"]);
+    let first = listed(&["a", "v2"]);
+    let first_lookups = lookups(&[
+        ("b", Lookup::NotFound),
+        // It was moved: the calendar that it left remembers it as deleted.
+        ("moved", cancelled()),
+        ("nowhere", Lookup::NotFound),
+    ]);
+    let second = listed(&["moved"]);
+    let second_lookups = lookups(&[
+        ("a", Lookup::NotFound),
+        ("b", Lookup::Gone),
+        ("nowhere", Lookup::NotFound),
+        ("v2", Lookup::NotFound),
+    ]);
+    let primary = CalendarAnswers {
+        listed: Some(&first),
+        lookups: &first_lookups,
+    };
+    let other = CalendarAnswers {
+        listed: Some(&second),
+        lookups: &second_lookups,
+    };
+    let shares = share_out(&whole, &[primary, other]);
+    assert_eq!(
+        (shares[0].v1.clone(), shares[0].v2.clone()),
+        (
+            vec!["a".to_owned(), "nowhere".to_owned()],
+            vec!["v2".to_owned()]
+        )
+    );
+    assert_eq!(shares[1].v1, ["b", "moved"]);
+    assert!(shares[1].v2.is_empty());
+    assert_eq!(shares[0].elsewhere, Elsewhere::Found);
+
+    // Of one calendar alone nothing changes.
+    let alone = share_out(&whole, &[primary]);
+    assert_eq!(
+        (alone[0].v1.len(), alone[0].elsewhere),
+        (4, Elsewhere::Nothing)
+    );
+    // One that could not be asked leaves open what was not found.
+    let unasked = CalendarAnswers {
+        listed: None,
+        lookups: &HashMap::new(),
+    };
+    let shares = share_out(&whole, &[primary, unasked]);
+    assert_eq!(
+        (shares[0].v1.len(), shares[0].elsewhere),
+        (4, Elsewhere::Unknown)
+    );
+    assert!(shares[1].v1.is_empty());
+
+    // What that means for an id that is on none of them.
+    let account_facts = account_facts(&["nowhere"]);
+    for (elsewhere, class, disposition) in [
+        (Elsewhere::Nothing, "UNREACHABLE", Disposition::OutOfReach),
+        (Elsewhere::Found, "GONE", Disposition::Done),
+        (Elsewhere::Unknown, "UNREACHABLE", Disposition::OutOfReach),
+    ] {
+        let mut one = user("u1", &["nowhere"], &[]);
+        one.elsewhere = elsewhere;
+        let users = [one];
+        let account = Account {
+            facts: &account_facts,
+            users: &users,
+            unreachable: None,
+            events: &[],
+            others: &[],
+            lookups: &first_lookups,
+        };
+        let survey = survey(account, &facts(), &policy(), now()).unwrap();
+        assert_eq!(classes(&survey, true), [row("nowhere", class, disposition)]);
+    }
+}
+
+#[test]
+fn an_event_of_v2s_on_another_calendar_of_the_account_covers() {
+    let account_facts = account_facts(&["a"]);
+    let users = [user("u1", &["a"], &[])];
+    let events = [event("a", "PWD Expiration: Example", true)];
+    let of_v2 = [event("v2", "PWD Expiration: Example", false)];
+    for (others, covered) in [(vec![], false), (vec![&of_v2[..]], true)] {
+        let account = Account {
+            facts: &account_facts,
+            users: &users,
+            unreachable: None,
+            events: &events,
+            others: &others,
+            lookups: &HashMap::new(),
+        };
+        let survey = survey(account, &facts(), &policy(), now()).unwrap();
+        assert_eq!(survey.candidates.len(), 1);
+        assert_eq!(survey.candidates[0].covered, covered);
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::calibration::Calibration;
-use super::super::census::{Account, Lookup, Survey, UserIds, survey};
+use super::super::census::{Account, Elsewhere, Lookup, Survey, UserIds, survey};
 use super::super::event::ParsedEvent;
 use super::super::recorded::parse_recorded;
 use super::super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts, VOCABULARY};
@@ -105,6 +105,7 @@ fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
             user: user.id.clone(),
             v1: Vec::new(),
             v2,
+            elsewhere: Elsewhere::Nothing,
         });
         account_of.insert(&user.id, (key, inputs.users.len() - 1));
     }
@@ -211,6 +212,7 @@ fn check(world: &World) {
             users: &inputs.users,
             unreachable: inputs.unreachable,
             events: &calendar.events,
+            others: &[],
             lookups: &calendar.lookups,
         };
         let found = survey(account, &facts, &policy, world.spec.now).unwrap();

@@ -22,8 +22,8 @@ pub enum CalendarError {
     /// v1's OAuth client is wrong, so no user can be reached.
     #[error("ask Google for a token as v1's OAuth client")]
     Client(#[source] TokenError),
-    /// v2's export could not be read.
-    #[error("read v2's export")]
+    /// v2 could not be read.
+    #[error("read what v2 records")]
     Export(#[from] ExportError),
     /// No stored token opens with the key: it is another project's key.
     #[error("open v1's stored tokens: ENCRYPTION_KEY opens none of {0}")]
@@ -47,6 +47,9 @@ pub enum CalendarError {
 impl CalendarError {
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Export(ExportError::Live { .. }) => {
+                "check CONVEX_URL and CONVEX_DEPLOY_KEY (CONVEX_DEV_…), or give exports instead (--v2-export); nothing was deleted"
+            }
             Self::Export(_) => "export v2 with `npx convex export --prod`",
             Self::EncryptionKey(_) => "set ENCRYPTION_KEY to v1's own; nothing was deleted",
             Self::Client(error) if !error.is_global() => {
@@ -72,7 +75,7 @@ impl CalendarError {
 
     fn is_usage(&self) -> bool {
         match self {
-            Self::Export(_) => true,
+            Self::Export(error) => !matches!(error, ExportError::Live { .. }),
             Self::Supabase(error) => matches!(error.kind, SupabaseErrorKind::TwoUsersTables { .. }),
             _ => false,
         }

@@ -57,6 +57,8 @@ pub struct EventView {
     pub end: Option<When>,
     /// `creator.self`; `None` where no creator is named.
     pub creator_self: Option<bool>,
+    /// `creator.email`.
+    pub creator_email: Option<String>,
     /// `organizer.self`; `None` where no organizer is named.
     pub organizer_self: Option<bool>,
     /// Number of attendees listed.
@@ -307,6 +309,9 @@ impl Fields {
             start: read.when("start")?,
             end: read.when("end")?,
             creator_self: read.person("creator")?,
+            creator_email: (self.0.get("creator"))
+                .and_then(|creator| creator.get("email")?.as_str())
+                .map(str::to_owned),
             organizer_self: read.person("organizer")?,
             attendees: read.list("attendees")?,
             attendees_omitted: read.flag("attendeesOmitted")?,

@@ -1,7 +1,7 @@
 //! v1's events in users' Google calendars, as an executor.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use tokio::sync::OnceCell;
 use super::place::CalendarPlace;
 use super::reader::Reader;
 use super::signals::VOCABULARY;
-use super::sources::{SourceUser, Sources, check_clock, read_sources, read_v2, v2_recorded};
-use crate::clients::convex::V2Export;
+use super::sources::{SourceUser, Sources, check_clock, read_sources};
+use crate::clients::convex::{V2Export, V2Sources, V2Watch};
 use crate::clients::http::{HttpLimits, WriteTransport};
 use crate::clients::supabase::UsersTable;
+use crate::config::Deployment;
 use crate::engine::{EngineError, RunOptions};
 use crate::executors::calendar::error::CalendarError;
 use crate::executors::{
@@ -35,9 +36,9 @@ pub const USER_KIND: &str = "user";
 /// What the calendar's executor is told.
 #[derive(Debug, Clone)]
 pub struct CalendarTold {
-    /// v2's exports.
-    pub v2_exports: Vec<PathBuf>,
-    /// How old they may be when an item is deleted.
+    /// Exports of v2, beside the deployments that are read live.
+    pub v2_exports: Vec<(PathBuf, Deployment)>,
+    /// How old what is known of v2 may be when an item is deleted.
     pub v2_max_age: Duration,
     /// Which of v1's tables of users, where both exist.
     pub users_table: Option<UsersTable>,
@@ -51,29 +52,33 @@ pub struct CalendarExecutor {
     pub(super) told: CalendarTold,
     pub(super) clock: Clock,
     pub(super) exports: Vec<V2Export>,
-    v2_now: HashSet<String>,
+    v2: V2Watch,
     sources: OnceCell<Sources>,
     writing: OnceCell<WriteTransport>,
 }
 
 impl CalendarExecutor {
-    /// Reads v2's exports; nothing is sent yet.
+    /// Reads what v2 records, from its deployments and from exports; nothing else is sent yet.
     ///
     /// # Errors
-    /// An export that cannot be read.
+    /// A deployment or an export that cannot be read.
     pub async fn open(
         reader: Reader,
         told: CalendarTold,
         clock: Clock,
     ) -> Result<Self, EngineError> {
-        let exports = read_v2(told.v2_exports.clone()).await?;
-        let v2_now = v2_recorded(&exports).map(str::to_owned).collect();
+        let sources = V2Sources {
+            live: reader.v2.clone(),
+            files: told.v2_exports.clone(),
+        };
+        let exports = sources.read().await.map_err(CalendarError::Export)?;
+        let v2 = V2Watch::new(&sources, &exports, told.v2_max_age);
         Ok(Self {
             reader,
             told,
             clock,
             exports,
-            v2_now,
+            v2,
             sources: OnceCell::new(),
             writing: OnceCell::new(),
         })
@@ -104,8 +109,12 @@ impl CalendarExecutor {
         Ok(self.writing.get_or_try_init(open).await?.clone())
     }
 
-    fn oldest_export(&self) -> Option<DateTime<Utc>> {
-        self.exports.iter().map(|export| export.taken_at).min()
+    /// v2 was read again, or was not and why; what is known counts until it is too old.
+    fn note(result: Result<(), crate::clients::convex::ExportError>) {
+        if let Err(error) = result {
+            let why = crate::engine::with_causes(&error);
+            tracing::warn!(%why, "v2 could not be read again");
+        }
     }
 }
 
@@ -119,7 +128,7 @@ impl Executor for CalendarExecutor {
         }
     }
 
-    fn vocabulary(&self) -> Vocabulary {
+    fn vocabulary(&self) -> Vocabulary<'_> {
         VOCABULARY
     }
 
@@ -144,6 +153,10 @@ impl Executor for CalendarExecutor {
                 format!("v2_export_{n}_taken_at"),
                 export.taken_at.to_rfc3339(),
             );
+            header.insert(
+                format!("v2_export_{n}_deployment"),
+                export.deployment.as_str().to_owned(),
+            );
         }
         header
     }
@@ -162,21 +175,31 @@ impl Executor for CalendarExecutor {
     }
 
     async fn fresh_until(&self) -> Option<Freshness> {
-        let max_age = chrono::Duration::from_std(self.told.v2_max_age).ok()?;
+        Self::note(self.v2.keep_fresh(self.clock.now().instant()).await);
         Some(Freshness {
-            until: self.oldest_export()?.checked_add_signed(max_age)?,
-            then: "v2's export is older than --v2-max-age; export v2 anew (npx convex export --prod) and run \
-                   the same plan again"
+            until: self.v2.stale_at().await,
+            then: "what is known of v2 is older than --v2-max-age; export v2 anew (npx convex export --prod), or have \
+                   it read live (CONVEX_URL), and run the same plan again"
                 .into(),
         })
     }
 
+    async fn look_again(&self) {
+        Self::note(self.v2.renew(self.clock.now().instant()).await);
+    }
+
     fn accepts(&self, plan_header: &BTreeMap<String, String>) -> Result<(), EngineError> {
         let refused = |why: String| Err(EngineError::Refused(why));
-        if self.exports.is_empty() {
+        let of = |deployment: Deployment| {
+            let exports = self.exports.iter();
+            exports
+                .filter(|export| export.deployment == deployment)
+                .count()
+        };
+        if of(Deployment::Production) == 0 {
             return refused(
-                "a live run needs a fresh export of v2 (--v2-export), so that nothing v2 relies on is \
-                 deleted"
+                "a live run needs to know what v2 records (CONVEX_URL and CONVEX_DEPLOY_KEY, or a fresh \
+                 --v2-export), so that nothing v2 relies on is deleted"
                     .to_owned(),
             );
         }
@@ -191,6 +214,19 @@ impl Executor for CalendarExecutor {
                 self.exports.len()
             ));
         }
+        for deployment in Deployment::ALL {
+            let planned = plan_header
+                .iter()
+                .filter(|(name, _)| name.starts_with("v2_export") && name.ends_with("_deployment"))
+                .filter(|(_, value)| *value == deployment.as_str())
+                .count();
+            if of(deployment) < planned {
+                return refused(format!(
+                    "the plan was made with what v2's {} deployment records, and that was not given now",
+                    deployment.as_str()
+                ));
+            }
+        }
         let now = self.clock.now().instant();
         let from_the_future =
             |export: &V2Export| check_clock("v2", Some(export.taken_at.max(now)), now).is_err();
@@ -204,7 +240,7 @@ impl Executor for CalendarExecutor {
     }
 
     async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>> {
-        let relied_on = self.v2_now.contains(item);
+        let relied_on = self.v2.relies_on(item).await;
         relied_on.then_some("v2 records this event by now and relies on it".into())
     }
 
@@ -245,6 +281,25 @@ fn failed(error: &CalendarError) -> Unreachable {
     }
 }
 
+/// v1's watch channels of a calendar, of whichever of its users: one account and one client opened them.
+fn channels_of(place: &str, users: &[PlannedUser], sources: &Sources) -> Vec<(String, String)> {
+    let ids = users.iter().filter_map(|user| user.id.as_deref());
+    let users = ids.filter_map(|id| sources.user(id));
+    let channels = users.flat_map(|user| {
+        let is_second = |name: &str| user.calendars.iter().any(|one| one == name);
+        let second = user
+            .calendars
+            .iter()
+            .any(|one| one.eq_ignore_ascii_case(place));
+        let here = user.channels.iter().filter(move |channel| {
+            let name = channel.calendar_id.trim();
+            name.eq_ignore_ascii_case(place) || (!second && !is_second(name))
+        });
+        here.filter_map(|channel| Some((channel.channel_id.clone()?, channel.resource_id.clone()?)))
+    });
+    channels.collect()
+}
+
 impl CalendarExecutor {
     async fn reach(
         &self,
@@ -260,7 +315,9 @@ impl CalendarExecutor {
             let Some(user) = id.and_then(|id| sources.user(id)) else {
                 continue;
             };
-            match self.open_through(place, user, planned, writing).await {
+            let channels = channels_of(place, users, sources);
+            let opened = self.open_through(place, user, planned, writing, channels);
+            match opened.await {
                 Ok(opened) => return Ok(Box::new(opened)),
                 Err(why) => last = why,
             }
@@ -274,12 +331,15 @@ impl CalendarExecutor {
         user: &SourceUser,
         planned: &PlannedUser,
         writing: Option<&WriteTransport>,
+        channels: Vec<(String, String)>,
     ) -> Result<CalendarPlace, Unreachable> {
         let token = user
             .access
             .as_ref()
             .map_err(|why| Unreachable::without_token(why.code()))?;
         let same_token = planned.credential == user.token_fingerprint;
+        let mut recorded = user.calendars.iter();
+        let second = recorded.find(|calendar| calendar.eq_ignore_ascii_case(place));
         let session = self.reader.google.session(&user.id, token.clone());
         // So that a dead grant shows here, where another user may lead to the account.
         session
@@ -291,10 +351,15 @@ impl CalendarExecutor {
             writing.cloned(),
             session,
             user.id.clone(),
+            second.map(String::as_str),
+            channels,
             same_token,
         );
-        // Another stored token may lead to another account, where a 404 says nothing about the item.
-        if !same_token && opened.resolved(user).await? != place {
+        // Another stored token may lead to another account, where a 404 says nothing about the item; and what is no longer known as a second
+        // calendar must not be taken for the primary one. A second calendar is named by its own id: who cannot see it cannot list it.
+        let address = user.google_email.as_deref().map(str::to_lowercase);
+        let is_known = second.is_some() || (same_token && address.as_deref() == Some(place));
+        if !is_known && opened.resolved(user).await? != place {
             return Err(Unreachable::other_account());
         }
         Ok(opened)

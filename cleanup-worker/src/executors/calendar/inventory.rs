@@ -1,26 +1,27 @@
 //! The calendar's inventory: every user, every calendar, every candidate, in memory that does not grow with the events.
 //!
 //! 1. Sources, then each user's calendar, listed whole and put aside in a [`Spool`].
-//! 2. Users who lead to one account are brought together, and each account is surveyed for what is summed over all: calibration,
+//! 2. Users who lead to one account are brought together, also those whose own token is dead where another's leads there; each calendar is surveyed for what is summed over all: calibration,
 //!    and what the planned searches would have deleted.
-//! 3. Each account is surveyed again, now that it is known whether v1's signature may decide alone, and handed on.
+//! 3. Each calendar is surveyed again, now that it is known whether v1's signature may decide alone, and handed on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger::domain::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{Asked, Listed, ask_all};
+use super::accounts::{Asked, Listed, ask_all, calendar_of, look_for};
 use super::calibration::Calibration;
-use super::census::{Account, Candidate as Measured, Lookup, Survey, UserIds, survey};
+use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, UserIds, survey};
 use super::error::CalendarError;
 use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{SourceUser, Sources};
+use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
 use crate::executors::spool::{Block, Spool};
 use crate::executors::{Candidate, Inventory, PlaceSeen, Summary, Unreachable, UserSeen};
@@ -42,10 +43,22 @@ enum KeptLookup {
     Gone,
 }
 
-/// An account and where its calendars lie, one listing a user who leads to it.
+/// A calendar, the users who lead to it, and where what each of them was answered lies.
 struct Members {
+    /// Address of the account; the calendar's own id where it is the primary one.
+    account: String,
     blocks: Vec<Block>,
     users: Vec<usize>,
+    /// Of each user, the recorded ids that are judged here.
+    ids: Vec<UserIds>,
+}
+
+impl Members {
+    fn add(&mut self, user: usize, ids: UserIds, block: Block) {
+        self.users.push(user);
+        self.ids.push(ids);
+        self.blocks.push(block);
+    }
 }
 
 /// What is summed over all accounts.
@@ -86,15 +99,19 @@ pub(super) async fn inventory(
         &executor.told.options,
         |n, asked| {
             match asked {
-                Asked::Listed(listed) => {
-                    sums.date = sums.date.max(listed.date);
-                    let account = accounts.entry(listed.calendar.clone());
-                    let members = account.or_insert_with(|| Members {
-                        blocks: Vec::new(),
-                        users: Vec::new(),
-                    });
-                    members.users.push(n);
-                    members.blocks.push(put_aside(&mut spool, *listed)?);
+                Asked::Listed(calendars) => {
+                    for listed in calendars {
+                        sums.date = sums.date.max(listed.date);
+                        let account = accounts.entry(listed.calendar.clone());
+                        let members = account.or_insert_with(|| Members {
+                            account: listed.account.clone(),
+                            blocks: Vec::new(),
+                            users: Vec::new(),
+                            ids: Vec::new(),
+                        });
+                        let ids = listed.ids.clone();
+                        members.add(n, ids, put_aside(&mut spool, listed)?);
+                    }
                 }
                 Asked::Unreachable(why) => unreachable.push((n, why)),
             }
@@ -107,15 +124,23 @@ pub(super) async fn inventory(
     )
     .await?;
 
+    let unreachable = join(executor, sources, &mut spool, &mut accounts, unreachable).await?;
+    let mut calendars: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (calendar, members) in &accounts {
+        let of_account = calendars.entry(&members.account).or_default();
+        of_account.push(calendar);
+    }
     let pass = SecondPass {
+        accounts: &accounts,
+        calendars,
         sources,
         policy,
         spool: &spool,
         now: executor.clock.now().instant(),
-        v2_known: !sources.exports.is_empty(),
+        v2_known: sources.v2_known(),
     };
-    for members in accounts.values() {
-        sums.add(&pass.account(members)?.survey);
+    for (calendar, members) in &accounts {
+        sums.add(&pass.account(calendar, members)?.survey);
     }
     let calibrated = sums.calibration.is_calibrated(policy);
     for (n, why) in unreachable {
@@ -127,12 +152,17 @@ pub(super) async fn inventory(
         let candidates = candidates.map(|one| pass.candidate(one, None, calibrated));
         to.candidates(None, candidates.collect()).await?;
     }
-    for (calendar, members) in &accounts {
-        for n in &members.users {
+    // Users are met at their primary calendar, so those come first.
+    let (first, others): (Vec<_>, Vec<_>) = accounts
+        .iter()
+        .partition(|(calendar, members)| **calendar == members.account);
+    for (calendar, members) in first.into_iter().chain(others) {
+        let is_primary = *calendar == members.account;
+        for n in members.users.iter().filter(|_| is_primary) {
             to.user(&seen(&sources.users[*n], Ok(calendar.clone())))
                 .await?;
         }
-        let account = pass.account(members)?;
+        let account = pass.account(calendar, members)?;
         let place = PlaceSeen {
             id: calendar.clone(),
             cursor: Some(account.sync_token),
@@ -142,10 +172,88 @@ pub(super) async fn inventory(
         to.place(&place).await?;
         let bytes = account.bytes;
         let candidates = account.survey.candidates.into_iter();
-        let candidates = candidates.map(|one| pass.candidate(one, Some(&bytes), calibrated));
+        let candidates = candidates.map(|mut one| {
+            // Whoever leads to the calendar may be the one through whom it is reached.
+            for n in &members.users {
+                let id = &sources.users[*n].id;
+                if !one.users.contains(id) {
+                    one.users.push(id.clone());
+                }
+            }
+            pass.candidate(one, Some(&bytes), calibrated)
+        });
         to.candidates(Some(&place), candidates.collect()).await?;
     }
-    Ok(summary(sums, calibrated, sources))
+    Ok(summary(&sums, calibrated, sources))
+}
+
+/// Brings users whose own token leads nowhere to the account that v1 stored for them, where another user's token leads there and one of
+/// their recorded ids is found on it: a stored address alone may be stale. Gives those for whom there is no such account.
+async fn join(
+    executor: &CalendarExecutor,
+    sources: &Sources,
+    spool: &mut Spool,
+    accounts: &mut BTreeMap<String, Members>,
+    unreachable: Vec<(usize, Unreachable)>,
+) -> Result<Vec<(usize, Unreachable)>, EngineError> {
+    let mut left = Vec::new();
+    for (n, why) in unreachable {
+        let user = &sources.users[n];
+        let address = user.google_email.as_deref().map(str::to_lowercase);
+        let Some(members) = address.and_then(|address| accounts.get_mut(&address)) else {
+            left.push((n, why));
+            continue;
+        };
+        let through = members.users.first().map(|first| &sources.users[*first]);
+        let Some((through, token)) =
+            through.and_then(|user| Some((user, user.access.as_ref().ok()?)))
+        else {
+            left.push((n, why));
+            continue;
+        };
+        let listed = match members.blocks.first() {
+            Some(block) => ids_of(&unpack(spool, *block)?.events),
+            None => HashSet::new(),
+        };
+        let calendar = calendar_of(&executor.reader, &through.id, token);
+        let Ok(lookups) = look_for(&calendar, &user.ids, &listed).await else {
+            left.push((n, why));
+            continue;
+        };
+        let there = |id: &String| {
+            let remembers = matches!(lookups.get(id), Some((Lookup::Found(_) | Lookup::Gone, _)));
+            listed.contains(id) || remembers
+        };
+        if !user.ids.v1.iter().any(there) {
+            left.push((n, why));
+            continue;
+        }
+        let mut ids = user.ids.clone();
+        if !user.calendars.is_empty() {
+            ids.elsewhere = Elsewhere::Unknown;
+        }
+        let block = put_aside(
+            spool,
+            Listed {
+                calendar: members.account.clone(),
+                account: members.account.clone(),
+                ids: ids.clone(),
+                items: Vec::new(),
+                sync_token: String::new(),
+                date: None,
+                lookups,
+            },
+        )?;
+        members.add(n, ids, block);
+    }
+    Ok(left)
+}
+
+fn ids_of(events: &[Bytes]) -> HashSet<String> {
+    let ids = events
+        .iter()
+        .filter_map(|bytes| RawItem::new(bytes.clone()).id);
+    ids.collect()
 }
 
 fn seen(user: &SourceUser, access: Result<String, Unreachable>) -> UserSeen {
@@ -187,7 +295,46 @@ fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
     Ok(block)
 }
 
-/// An account as it was listed and surveyed.
+/// What lies in a block of the spool.
+struct Unpacked {
+    sync_token: String,
+    date: Option<DateTime<Utc>>,
+    events: Vec<Bytes>,
+    lookups: Vec<(String, Lookup, Option<Bytes>)>,
+}
+
+fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
+    let changed = || EngineError::Internal("a calendar put aside came back changed".to_owned());
+    let mut frames = spool.get(block).map_err(CalendarError::from)?.into_iter();
+    let head = frames.next().ok_or_else(changed)?;
+    let head: Head = serde_json::from_slice(&head).map_err(|_| changed())?;
+    let events: Vec<Bytes> = frames.by_ref().take(head.events).collect();
+    let mut lookups = Vec::with_capacity(head.lookups.len());
+    for (id, kept) in head.lookups {
+        lookups.push(match kept {
+            KeptLookup::NotFound => (id, Lookup::NotFound, None),
+            KeptLookup::Gone => (id, Lookup::Gone, None),
+            KeptLookup::Found => {
+                let bytes = frames.next().ok_or_else(changed)?;
+                let event = ParsedEvent::parse(&bytes);
+                (id, Lookup::Found(event), Some(bytes))
+            }
+        });
+    }
+    Ok(Unpacked {
+        sync_token: head.sync_token,
+        date: head.date,
+        events,
+        lookups,
+    })
+}
+
+fn parse_all(events: &[Bytes]) -> Vec<ParsedEvent> {
+    let events = events.iter();
+    events.map(|bytes| ParsedEvent::parse(bytes)).collect()
+}
+
+/// A calendar as it was listed and surveyed.
 struct Surveyed {
     survey: Survey,
     /// Of the candidates only; the rest of a person's calendar is none of our business.
@@ -198,6 +345,9 @@ struct Surveyed {
 }
 
 struct SecondPass<'a> {
+    accounts: &'a BTreeMap<String, Members>,
+    /// The calendars of each account.
+    calendars: HashMap<&'a str, Vec<&'a str>>,
     sources: &'a Sources,
     policy: &'a Policy,
     spool: &'a Spool,
@@ -206,71 +356,48 @@ struct SecondPass<'a> {
 }
 
 impl SecondPass<'_> {
-    /// Takes an account out of the spool. The first member's listing counts; what the others looked up is added.
-    fn account(&self, members: &Members) -> Result<Surveyed, EngineError> {
-        let changed = || EngineError::Internal("a calendar put aside came back changed".to_owned());
-        let mut items: Vec<Bytes> = Vec::new();
+    /// Takes a calendar out of the spool. The first member's listing counts; what the others looked up is added.
+    fn account(&self, calendar: &str, members: &Members) -> Result<Surveyed, EngineError> {
         let mut lookups: HashMap<String, Lookup> = HashMap::new();
-        let mut looked_up: HashMap<String, Bytes> = HashMap::new();
-        let mut first = None;
+        let mut bytes: HashMap<String, Bytes> = HashMap::new();
+        let mut first: Option<Unpacked> = None;
         for block in &members.blocks {
-            let mut frames = self
-                .spool
-                .get(*block)
-                .map_err(CalendarError::from)?
-                .into_iter();
-            let head = frames.next().ok_or_else(changed)?;
-            let head: Head = serde_json::from_slice(&head).map_err(|_| changed())?;
-            let events: Vec<Bytes> = frames.by_ref().take(head.events).collect();
-            for (id, kept) in head.lookups {
-                let lookup = match kept {
-                    KeptLookup::NotFound => Lookup::NotFound,
-                    KeptLookup::Gone => Lookup::Gone,
-                    KeptLookup::Found => {
-                        let bytes = frames.next().ok_or_else(changed)?;
-                        let event = ParsedEvent::parse(&bytes);
-                        looked_up.insert(id.clone(), bytes);
-                        Lookup::Found(event)
-                    }
-                };
+            let mut unpacked = unpack(self.spool, *block)?;
+            for (id, lookup, found) in std::mem::take(&mut unpacked.lookups) {
+                bytes.extend(found.map(|found| (id.clone(), found)));
                 lookups.insert(id, lookup);
             }
-            if first.is_none() {
-                items = events;
-                first = Some((head.sync_token, head.date));
-            }
+            first.get_or_insert(unpacked);
         }
-        let (sync_token, date) = first.ok_or_else(changed)?;
-        let events: Vec<ParsedEvent> = items
-            .iter()
-            .map(|bytes| ParsedEvent::parse(bytes))
-            .collect();
-        let users: Vec<&SourceUser> = members
-            .users
-            .iter()
-            .map(|n| &self.sources.users[*n])
-            .collect();
-        let mut facts = AccountFacts::default();
-        for user in &users {
+        let missing = || EngineError::Internal("a calendar without a listing".to_owned());
+        let first = first.ok_or_else(missing)?;
+        let events = parse_all(&first.events);
+        let others = self.others(calendar, members)?;
+        let others: Vec<&[ParsedEvent]> = others.iter().map(Vec::as_slice).collect();
+        let mut facts = AccountFacts {
+            creator: (calendar != members.account).then(|| members.account.clone()),
+            ..AccountFacts::default()
+        };
+        for n in &members.users {
+            let user = &self.sources.users[*n];
             facts.cases.extend(user.facts.cases.clone());
             facts.recorded.extend(user.facts.recorded.clone());
         }
-        let ids: Vec<UserIds> = users.iter().map(|user| user.ids.clone()).collect();
         let survey = self.survey(Account {
             facts: &facts,
-            users: &ids,
+            users: &members.ids,
             unreachable: None,
             events: &events,
+            others: &others,
             lookups: &lookups,
         })?;
-        let wanted: std::collections::HashSet<&str> = survey
+        let wanted: HashSet<&str> = survey
             .candidates
             .iter()
             .filter_map(|candidate| candidate.event_id.as_deref())
             .collect();
-        let count = items.len() as u64;
-        let mut bytes = looked_up;
-        for (event, item) in events.iter().zip(items) {
+        let count = first.events.len() as u64;
+        for (event, item) in events.iter().zip(first.events) {
             if let Some(id) = event.id().filter(|id| wanted.contains(id)) {
                 bytes.insert(id.to_owned(), item);
             }
@@ -278,10 +405,25 @@ impl SecondPass<'_> {
         Ok(Surveyed {
             survey,
             bytes,
-            sync_token,
-            date,
+            sync_token: first.sync_token,
+            date: first.date,
             events: count,
         })
+    }
+
+    /// The events of the account's other calendars; most accounts have none.
+    fn others(
+        &self,
+        calendar: &str,
+        members: &Members,
+    ) -> Result<Vec<Vec<ParsedEvent>>, EngineError> {
+        let of_account = self.calendars.get(members.account.as_str());
+        let others = of_account.into_iter().flatten();
+        let blocks = others
+            .filter(|other| **other != calendar)
+            .filter_map(|other| self.accounts.get(*other)?.blocks.first());
+        let events = blocks.map(|block| Ok(parse_all(&unpack(self.spool, *block)?.events)));
+        events.collect()
     }
 
     fn unreachable(&self, user: &SourceUser, why: &Unreachable) -> Result<Survey, EngineError> {
@@ -290,6 +432,7 @@ impl SecondPass<'_> {
             users: std::slice::from_ref(&user.ids),
             unreachable: Some(&why.code),
             events: &[],
+            others: &[],
             lookups: &HashMap::new(),
         })
     }
@@ -324,7 +467,7 @@ impl SecondPass<'_> {
             conditions,
             // Without v2's ids nothing shows that v2 does not rely on an event.
             must_hold: (!self.v2_known).then_some(
-                "held, because no export of v2 was given (--v2-export) and v2 may rely on it",
+                "held, because v2's production was not read (CONVEX_URL, or --v2-export) and v2 may rely on it",
             ),
             item: measured.event_id,
             users: measured.users,
@@ -334,7 +477,7 @@ impl SecondPass<'_> {
     }
 }
 
-fn summary(sums: Sums, calibrated: bool, sources: &Sources) -> Summary {
+fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
     let by_title = sums
         .incumbent
         .get(&Selector::TitlePrefix)
@@ -364,31 +507,75 @@ fn summary(sums: Sums, calibrated: bool, sources: &Sources) -> Summary {
     if sources.odd > 0 {
         lines.push(format!("recorded values that are no ids: {}", sources.odd));
     }
-    if sources.exports.is_empty() {
+    for export in &sources.exports {
+        lines.push(format!(
+            "v2's {} as it was at {}, {}",
+            export.deployment.as_str(),
+            export.taken_at.to_rfc3339(),
+            if export.live {
+                "read live"
+            } else {
+                "from an export"
+            }
+        ));
+    }
+    if !sources.v2_known() {
         lines.push(
-            "no export of v2 was given (--v2-export): nothing may be deleted by this plan"
+            "v2's production was not read (CONVEX_URL, or --v2-export): nothing may be deleted by this plan"
                 .to_owned(),
         );
     }
+    let channels = sources.channels.map_or_else(
+        || "no such table, as expected".to_owned(),
+        |rows| format!("{rows} rows"),
+    );
+    lines.push(format!("v1's watch channels: {channels}"));
     let value = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
     let details = [
         ("calibration", value(serde_json::to_value(calibration))),
         ("calibrated", calibrated.into()),
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
+        ("v2", v2_lines(sources)),
+        ("v2_known", sources.v2_known().into()),
+        ("channels", sources.channels.into()),
     ];
+    let rows = sources
+        .channels
+        .map_or("no table".to_owned(), |rows| rows.to_string());
+    let (signed, recorded) = (calibration.signed, calibration.recorded);
+    let header = BTreeMap::from([
+        ("calibration".to_owned(), format!("{signed} of {recorded}")),
+        ("calibrated".to_owned(), calibrated.to_string()),
+        ("v1_channels".to_owned(), rows),
+    ]);
     Summary {
         candidates: sums.candidates,
         others: sums.others,
         incumbent_would_delete: by_title.would_delete,
         incumbent_not_ours: by_title.not_v1s,
         date: sums.date,
+        header,
         details: details
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
         lines,
     }
+}
+
+/// What was read of v2, for the report.
+fn v2_lines(sources: &Sources) -> serde_json::Value {
+    let exports = sources.exports.iter();
+    let lines = exports.map(|export| {
+        serde_json::json!({
+            "deployment": export.deployment.as_str(),
+            "live": export.live,
+            "taken_at": export.taken_at,
+            "digest": export.digest,
+        })
+    });
+    lines.collect()
 }
 
 #[cfg(test)]
@@ -402,6 +589,8 @@ mod tests {
         let found = raw(r#"{"id":"b","etag":"\"2\"","status":"cancelled"}"#);
         let listed = Listed {
             calendar: "someone@example.com".to_owned(),
+            account: "someone@example.com".to_owned(),
+            ids: UserIds::default(),
             items: vec![
                 raw(r#"{"id":"a","etag":"\"1\""}"#),
                 raw("{\"odd\":\"\\ud800\"}"),

@@ -12,6 +12,7 @@ pub mod calibration;
 pub mod census;
 pub mod coverage;
 pub mod credentials;
+pub mod deadlines;
 pub mod error;
 pub mod event;
 pub mod executor;

@@ -20,16 +20,20 @@ use super::text::{case_links, mentions_product};
 use super::titles::Title;
 use crate::clients::ErrorClass;
 use crate::clients::google::{
-    CalendarReader, CalendarWriter, Google, GoogleError, Listing, RawItem, Session,
+    CalendarReader, CalendarWriter, ChannelEnd, Google, GoogleError, Listing, RawItem, Session,
 };
 use crate::clients::http::WriteTransport;
 use crate::executors::{
-    Found, ItemError, Place, PutBack, Restored, Seen, SeenItem, Unreachable, WayBack, Written,
+    ChannelStop, Found, ItemError, Place, PutBack, Restored, Seen, SeenItem, Unreachable, WayBack,
+    Written,
 };
 
-/// A calendar: the primary one of the user whose token leads there, or one that is named.
+/// One of a user's calendars.
 pub struct CalendarPlace {
-    calendar: String,
+    /// How it is asked for: `primary`, or its id.
+    name: String,
+    /// v1's watch channels of it: their ids, and Google's names of what they watch.
+    channels: Vec<(String, String)>,
     reader: CalendarReader,
     /// None where it was opened for looking alone.
     writer: Option<CalendarWriter>,
@@ -46,11 +50,14 @@ impl CalendarPlace {
         transport: Option<WriteTransport>,
         session: Arc<Session>,
         through: String,
+        second: Option<&str>,
+        channels: Vec<(String, String)>,
         same_token: bool,
     ) -> Self {
         let reader = google.calendar(session.clone());
         Self {
-            calendar: PRIMARY.to_owned(),
+            name: second.unwrap_or(PRIMARY).to_owned(),
+            channels,
             reader,
             writer: transport.map(|transport| CalendarWriter::new(google, transport, session)),
             through,
@@ -66,10 +73,15 @@ impl CalendarPlace {
         session: Arc<Session>,
         through: String,
     ) -> Self {
-        Self {
-            calendar: calendar.to_owned(),
-            ..Self::new(google, None, session, through, true)
-        }
+        Self::new(
+            google,
+            None,
+            session,
+            through,
+            Some(calendar),
+            Vec::new(),
+            true,
+        )
     }
 
     /// The calendar's own id.
@@ -86,7 +98,7 @@ impl CalendarPlace {
 
     async fn standing(&self) -> Result<&[(Deadline, String)], ItemError> {
         let standing = || async {
-            let listing = self.reader.list_all(&self.calendar).await?;
+            let listing = self.reader.list_all(&self.name).await?;
             let live = listing.items.iter().filter(|item| !is_cancelled(item));
             let deadlines = live.filter_map(|item| {
                 let parsed = ParsedEvent::parse(&item.bytes);
@@ -110,7 +122,7 @@ impl Place for CalendarPlace {
     }
 
     async fn read(&self, item: &str) -> Result<Found, ItemError> {
-        match self.reader.get(&self.calendar, item).await {
+        match self.reader.get(&self.name, item).await {
             Ok(found) if is_cancelled(&found.item) => Ok(Found::Deleted {
                 at: updated(&found.item),
                 version: found.item.etag,
@@ -144,7 +156,7 @@ impl Place for CalendarPlace {
     ) -> Result<Written, ItemError> {
         let written = self
             .writer()?
-            .delete_within(&self.calendar, item, version, limit)
+            .delete_within(&self.name, item, version, limit)
             .await?;
         Ok(Written {
             status: Some(written.status),
@@ -167,12 +179,12 @@ impl Place for CalendarPlace {
             restore::UNCANCEL => {
                 let change = restore::uncancelling(back.backup).ok_or_else(unreadable)?;
                 let patched =
-                    writer.patch_within(&self.calendar, back.item, back.version, &change, limit);
+                    writer.patch_within(&self.name, back.item, back.version, &change, limit);
                 patched.await?
             }
             restore::INSERT => {
                 let event = restore::to_insert(back.backup, back.becomes).ok_or_else(unreadable)?;
-                writer.insert_within(&self.calendar, event, limit).await?
+                writer.insert_within(&self.name, event, limit).await?
             }
             other => {
                 return Err(unknown(&format!(
@@ -203,10 +215,23 @@ impl Place for CalendarPlace {
         Ok(standing.iter().any(stands))
     }
 
+    fn channels(&self) -> Vec<String> {
+        self.channels.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    async fn stop_channel(&self, channel: &str) -> Result<ChannelStop, ItemError> {
+        let known = self.channels.iter().find(|(id, _)| id == channel);
+        let (id, resource) = known.ok_or_else(|| unknown("v1 recorded no such channel"))?;
+        Ok(match self.writer()?.stop_channel(id, resource).await? {
+            ChannelEnd::Stopped => ChannelStop::Stopped,
+            ChannelEnd::WasOver => ChannelStop::WasOver,
+        })
+    }
+
     async fn observe(&self, since: Option<&str>) -> Result<Seen, ItemError> {
         let reader = &self.reader;
         let changes = match since {
-            Some(token) => match reader.list_changes(&self.calendar, token).await {
+            Some(token) => match reader.list_changes(&self.name, token).await {
                 Err(error) if error.is_full_sync_required() => None,
                 other => Some(other?),
             },
@@ -214,7 +239,7 @@ impl Place for CalendarPlace {
         };
         Ok(match changes {
             Some(changes) => seen(&changes, false),
-            None => seen(&reader.list_all(&self.calendar).await?, true),
+            None => seen(&reader.list_all(&self.name).await?, true),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clients::convex::ConvexReader;
 use crate::clients::google::Google;
 use crate::clients::http::{HttpSetupError, ReadTransport};
 use crate::clients::retry::{RateLimiter, RetryPolicy, SystemTiming, Timing};
@@ -9,13 +10,15 @@ use crate::clients::supabase::SupabaseReader;
 use crate::config::WorkerConfig;
 use crate::engine::RunOptions;
 
-/// Everything a run reads from. It can send nothing but reads and token requests.
+/// Everything a run reads from. It can send nothing but reads, token requests and requests for an export of v2.
 #[derive(Clone)]
 pub struct Reader {
     /// v1's database.
     pub supabase: SupabaseReader,
     /// v1's users' calendars.
     pub google: Google,
+    /// v2's deployments that are read live.
+    pub v2: Vec<ConvexReader>,
     /// What v1's tokens are opened with, and where everything is.
     pub config: Arc<WorkerConfig>,
     /// Requests per minute, over all calendars.
@@ -59,9 +62,14 @@ impl Reader {
             tries: options.retry.tries.min(PREFLIGHT_TRIES),
             ..options.retry
         });
+        let deployments = config.convex.iter();
+        let v2 = deployments.map(|deployment| {
+            ConvexReader::new(deployment, transport.clone(), options.retry, timing.clone())
+        });
         Ok(Self {
             supabase,
             google,
+            v2: v2.collect(),
             config: Arc::new(config),
             limiter,
             timing,

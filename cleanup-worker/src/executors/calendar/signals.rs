@@ -4,6 +4,7 @@
 //! hold numbers, keys, forms and dates, never text that a person wrote. The numbers in the comments
 //! are those of the project's own table of signals.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Duration, NaiveDate, Utc};
@@ -18,16 +19,16 @@ use super::v2_text::V2Texts;
 
 macro_rules! named {
     ($($name:literal: $meaning:literal,)*) => {
-        &[$(Named { name: $name, meaning: $meaning }),*]
+        &[$(Named { name: Cow::Borrowed($name), meaning: Cow::Borrowed($meaning) }),*]
     };
 }
 
 /// Everything a policy for calendar events may speak of.
-pub const VOCABULARY: Vocabulary = Vocabulary {
+pub const VOCABULARY: Vocabulary<'static> = Vocabulary {
     kind: "calendar-event",
     signals: named! {
         "unreachable": "the user's account cannot be reached: no usable token, or disconnected",
-        "wrong_account": "not found, and no other recorded id of that user is on that account either",
+        "wrong_account": "not found, and no other recorded id of that user is on that account either, or not all of its calendars could be asked",
         "not_found": "Google does not know the id on that calendar",
         "gone": "Google says the event was deleted",
         "cancelled": "Google remembers the event as cancelled",
@@ -63,15 +64,17 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     },
     parameters: &[
         Parameter {
-            name: "calibrated_min_percent",
-            meaning: "share of recorded events that must carry v1's signature",
+            name: Cow::Borrowed("calibrated_min_percent"),
+            meaning: Cow::Borrowed("share of recorded events that must carry v1's signature"),
             default: 95,
             min: 1,
             max: 100,
         },
         Parameter {
-            name: "edited_after_seconds",
-            meaning: "distance between creation and last change from which an event counts as edited",
+            name: Cow::Borrowed("edited_after_seconds"),
+            meaning: Cow::Borrowed(
+                "distance between creation and last change from which an event counts as edited",
+            ),
             default: 60,
             min: 0,
             max: 86_400,
@@ -95,6 +98,9 @@ pub struct AccountFacts {
     pub recorded: HashMap<String, RecordedOn>,
     /// The cases of those users, soft-deleted too, with the deadlines computed for each.
     pub cases: HashMap<Uuid, Vec<NaiveDate>>,
+    /// Address of the account, on a calendar that is not its primary one: there Google calls nobody the creator itself, since that would be
+    /// the calendar. In lower case.
+    pub creator: Option<String>,
 }
 
 /// What a v2 deployment says, read at one snapshot.
@@ -163,12 +169,12 @@ pub fn measure(
     let mut out: Facts = VOCABULARY
         .signals
         .iter()
-        .map(|signal| (signal.name, false))
+        .map(|signal| (signal.name.clone(), false))
         .collect();
     measure_presence(presence, &mut out);
     measure_records(event_id, account, facts, &mut out);
     if let Some(view) = presence.view() {
-        measure_shape(view, &mut out);
+        measure_shape(view, account, &mut out);
         measure_texts(view, account, facts, &mut out);
         measure_times(view, facts, policy, &mut out);
         measure_deadline(event_id, view, account, &mut out);
@@ -230,13 +236,16 @@ fn deployments(production: bool, development: bool) -> Option<&'static str> {
 }
 
 /// Signals 6 and 7.
-fn measure_shape(view: &EventView, out: &mut Facts) {
+fn measure_shape(view: &EventView, account: &AccountFacts, out: &mut Facts) {
     out.set("not_all_day", view.all_day().is_none());
     match view.organizer_self {
         Some(own) => out.set("organizer_not_self", !own),
         None => out.set_with("organizer_not_self", true, "no organizer is named"),
     }
-    out.set("creator_not_self", view.creator_self == Some(false));
+    let by_owner = account.creator.is_some()
+        && account.creator == view.creator_email.as_deref().map(str::to_lowercase);
+    let creator_not_self = view.creator_self == Some(false) && !by_owner;
+    out.set("creator_not_self", creator_not_self);
     if view.attendees_omitted {
         out.set_with("attendees", true, "their list was left out");
     } else if view.attendees > 0 {

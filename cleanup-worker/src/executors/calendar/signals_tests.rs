@@ -31,6 +31,7 @@ fn account() -> AccountFacts {
     AccountFacts {
         recorded: HashMap::from([("rec".to_owned(), on()), ("both".to_owned(), on())]),
         cases: HashMap::from([(OWN.parse().unwrap(), vec!["2026-03-01".parse().unwrap()])]),
+        creator: None,
     }
 }
 
@@ -148,7 +149,7 @@ fn every_declared_signal_is_measured_always() {
     ] {
         let signals = measure("x", presence, &account(), &facts(), &policy());
         for signal in VOCABULARY.signals {
-            assert!(signals.get(signal.name).is_some(), "{}", signal.name);
+            assert!(signals.get(&signal.name).is_some(), "{}", signal.name);
         }
     }
     let inputs = ConditionInputs {
@@ -159,7 +160,7 @@ fn every_declared_signal_is_measured_always() {
     let conditions = measure_conditions(inputs, &facts());
     for condition in VOCABULARY.conditions {
         assert!(
-            conditions.get(condition.name).is_some(),
+            conditions.get(&condition.name).is_some(),
             "{}",
             condition.name
         );
@@ -298,6 +299,32 @@ fn each_signal_is_raised_by_its_cause_alone() {
             "{signal} holds without a cause"
         );
     }
+}
+
+#[test]
+fn on_a_calendar_that_is_not_the_primary_one_the_accounts_address_is_its_own() {
+    let mut account = account();
+    account.creator = Some("a@example.com".to_owned());
+    for (creator, foreign) in [
+        (json!({"email": "A@example.com"}), false),
+        (json!({"email": "b@example.com"}), true),
+        (json!({}), true),
+        (json!({"email": "b@example.com", "self": true}), false),
+    ] {
+        let event = v1_event("rec", json!({"creator": creator}));
+        let parsed = ParsedEvent::parse(event.to_string().as_bytes());
+        let presence = Presence::Present(&parsed);
+        let signals = measure("rec", presence, &account, &facts(), &policy());
+        assert_eq!(signals.holds("creator_not_self"), foreign, "{event}");
+    }
+    let elsewhere = signals_of(&v1_event(
+        "rec",
+        json!({"creator": {"email": "a@example.com"}}),
+    ));
+    assert!(
+        elsewhere.holds("creator_not_self"),
+        "not on the primary one"
+    );
 }
 
 #[test]
@@ -571,12 +598,16 @@ fn an_item_of_two_classes_gets_the_earlier() {
         ways.map(|(class, _)| class)
     );
     let class_of = |names: &[&[&'static str]]| {
-        let mut signals: Facts = VOCABULARY.signals.iter().map(|s| (s.name, false)).collect();
+        let mut signals: Facts = VOCABULARY
+            .signals
+            .iter()
+            .map(|s| (s.name.clone(), false))
+            .collect();
         names
             .iter()
             .copied()
             .flatten()
-            .for_each(|name| signals.set(name, true));
+            .for_each(|name| signals.set(*name, true));
         policy
             .classify(&signals, &Facts::new(), ExecutorLimits::NONE_LACKING)
             .class
@@ -645,9 +676,9 @@ proptest! {
     fn any_signals_give_one_known_class_and_no_delete_beside_a_sign_of_others(bits in any::<u64>(), conditions in 0_u8..16) {
         let policy = policy();
         let signals: Facts = VOCABULARY.signals.iter().enumerate()
-            .map(|(index, signal)| (signal.name, bits >> index & 1 == 1)).collect();
+            .map(|(index, signal)| (signal.name.clone(), bits >> index & 1 == 1)).collect();
         let conditions: Facts = VOCABULARY.conditions.iter().enumerate()
-            .map(|(index, condition)| (condition.name, conditions >> index & 1 == 1)).collect();
+            .map(|(index, condition)| (condition.name.clone(), conditions >> index & 1 == 1)).collect();
         let answer = policy.classify(&signals, &conditions, ExecutorLimits::NONE_LACKING);
         prop_assert!(answer.class == UNNAMED || policy.classes().any(|class| class == answer.class));
         prop_assert!(!answer.reason.is_empty());

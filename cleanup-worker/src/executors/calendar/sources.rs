@@ -1,21 +1,23 @@
-//! What v1 and v2 say: v1's users and cases from Supabase, v2's cases from its exports.
+//! What v1 and v2 say: v1's users, cases and watch channels from Supabase, v2's cases from its deployments or their exports.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use ledger::store::Clock;
 use uuid::Uuid;
 
-use super::census::UserIds;
+use super::accounts::PRIMARY;
+use super::census::{Elsewhere, UserIds};
+use super::deadlines::deadlines;
 use super::error::CalendarError;
 use super::reader::Reader;
 use super::recorded::parse_recorded;
 use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
 use super::v2_text::V2CaseText;
-use crate::clients::convex::{V2Case, V2Export, read_exports};
-use crate::clients::supabase::{UsersTable, V1Case, V1User};
-use crate::engine::{CLOCK_SKEW_MAX, EngineError, RunOptions};
+use crate::clients::convex::{Origin, V2Case, V2Export};
+use crate::clients::supabase::{UsersTable, V1Case, V1Channel, V1User};
+use crate::config::Deployment;
+use crate::engine::{CLOCK_SKEW_MAX, RunOptions};
 use crate::secrets::{Secret, token_fingerprint};
 
 /// One v1 user with what v1 and v2 recorded for them.
@@ -37,6 +39,10 @@ pub struct SourceUser {
     pub ids: UserIds,
     /// The user's cases and where each id was recorded.
     pub facts: AccountFacts,
+    /// Calendars beside the primary one that v1 recorded for the user.
+    pub calendars: Vec<String>,
+    /// v1's watch channels of the user.
+    pub channels: Vec<V1Channel>,
 }
 
 /// Why a user's calendar cannot be asked.
@@ -69,11 +75,19 @@ pub struct Sources {
     pub exports: Vec<ExportSeen>,
     /// Values in v1's recorded ids that are no ids, by case: shown, never dropped.
     pub odd: u64,
+    /// Rows of v1's table of watch channels; `None` where there is no such table, which is to be expected.
+    pub channels: Option<u64>,
     /// Where each user is.
     positions: HashMap<String, usize>,
 }
 
 impl Sources {
+    /// Whether it is known what v2's users rely on.
+    pub fn v2_known(&self) -> bool {
+        let mut exports = self.exports.iter();
+        exports.any(|export| export.deployment == Deployment::Production)
+    }
+
     /// The user of this id.
     pub fn user(&self, id: &str) -> Option<&SourceUser> {
         self.positions.get(id).and_then(|n| self.users.get(*n))
@@ -87,14 +101,21 @@ pub struct ExportSeen {
     pub digest: String,
     /// The moment it shows.
     pub taken_at: DateTime<Utc>,
+    /// The deployment that it is of.
+    pub deployment: Deployment,
+    /// Read from the deployment itself, and not from a file.
+    pub live: bool,
 }
 
-/// Reads v2's exports off the async threads.
-pub async fn read_v2(paths: Vec<PathBuf>) -> Result<Vec<V2Export>, EngineError> {
-    tokio::task::spawn_blocking(move || read_exports(&paths, None))
-        .await
-        .map_err(|error| EngineError::Internal(format!("read v2's exports: {error}")))?
-        .map_err(|error| CalendarError::Export(error).into())
+impl From<&V2Export> for ExportSeen {
+    fn from(export: &V2Export) -> Self {
+        Self {
+            digest: export.digest.clone(),
+            taken_at: export.taken_at,
+            deployment: export.deployment,
+            live: matches!(export.origin, Origin::Live(_)),
+        }
+    }
 }
 
 /// Refuses where two clocks differ too much for a time gate.
@@ -113,14 +134,6 @@ pub fn check_clock(
     } else {
         Ok(())
     }
-}
-
-/// The ids that v2 records in any of these exports.
-pub fn v2_recorded(exports: &[V2Export]) -> impl Iterator<Item = &str> {
-    exports
-        .iter()
-        .flat_map(|export| &export.cases)
-        .flat_map(|case| case.calendar_event_ids.iter().map(|(_, id)| id.as_str()))
 }
 
 /// Checks the OAuth client and the clocks, then reads v1 whole.
@@ -147,6 +160,7 @@ pub async fn read_sources(
     let users = reader.supabase.read_users(table).await?;
     check_clock("Supabase", users.date, now())?;
     let cases = reader.supabase.read_cases().await?;
+    let channels = reader.supabase.read_channels().await?;
     if users.moved() || cases.moved() {
         tracing::warn!(
             "v1 was written to while it was read: freeze it, or what came late is missed"
@@ -154,7 +168,12 @@ pub async fn read_sources(
     }
     let users: Vec<V1User> = users.rows.iter().map(V1User::from).collect();
     let cases: Vec<V1Case> = cases.rows.iter().map(V1Case::from).collect();
-    let sources = assemble(reader, &users, &cases, exports, options, now());
+    let v1 = V1 {
+        users: &users,
+        cases: &cases,
+        channels: channels.as_deref(),
+    };
+    let sources = assemble(reader, v1, exports, options, now());
     let stored = users
         .iter()
         .filter(|user| user.refresh_token.is_some())
@@ -168,10 +187,17 @@ pub async fn read_sources(
     Ok(sources)
 }
 
+/// What was read of v1.
+#[derive(Clone, Copy)]
+struct V1<'a> {
+    users: &'a [V1User],
+    cases: &'a [V1Case],
+    channels: Option<&'a [V1Channel]>,
+}
+
 fn assemble(
     reader: &Reader,
-    users: &[V1User],
-    cases: &[V1Case],
+    v1: V1<'_>,
     exports: &[V2Export],
     options: &RunOptions,
     now: DateTime<Utc>,
@@ -179,12 +205,14 @@ fn assemble(
     let mut odd = 0;
     let mut by_user: HashMap<String, (AccountFacts, Vec<String>)> = HashMap::new();
     let mut recorded_by: HashMap<String, BTreeSet<String>> = HashMap::new();
-    for case in cases {
+    for case in v1.cases {
         let Some(user) = &case.user_id else { continue };
         let user = user.to_lowercase();
         let (facts, ids) = by_user.entry(user.clone()).or_default();
         let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
-        facts.cases.entry(uuid).or_default();
+        let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
+        let days = facts.cases.entry(uuid).or_default();
+        days.extend(deadlines(&row));
         let value = case.calendar_event_ids.as_deref().map(serde_json::from_str);
         let Some(Ok(value)) = value else { continue };
         let recorded = parse_recorded(&value);
@@ -203,11 +231,19 @@ fn assemble(
         }
     }
     let v2_ids = v2_ids_by_v1_user(exports);
-    let users: Vec<SourceUser> = users
+    let mut channels: HashMap<String, Vec<V1Channel>> = HashMap::new();
+    for channel in v1.channels.unwrap_or_default() {
+        let user = channel.user_id.as_deref().unwrap_or_default();
+        let of_user = channels.entry(user.to_lowercase()).or_default();
+        of_user.push(channel.clone());
+    }
+    let users: Vec<SourceUser> = v1
+        .users
         .iter()
         .map(|user| {
             let id = user.id.to_lowercase();
             let (facts, v1) = by_user.remove(&id).unwrap_or_default();
+            let channels = channels.remove(&id).unwrap_or_default();
             let v2 = v2_ids
                 .get(&id)
                 .map(|ids| ids.iter().cloned().collect())
@@ -232,36 +268,29 @@ fn assemble(
                     user: user.id.clone(),
                     v1,
                     v2,
+                    elsewhere: Elsewhere::Nothing,
                 },
+                calendars: calendars(&channels),
+                channels,
                 facts,
                 id: user.id.clone(),
             }
         })
         .collect();
-    let mut v2 = V2Facts::default();
-    for case in exports.iter().flat_map(|export| &export.cases) {
-        v2.recorded
-            .extend(case.calendar_event_ids.iter().map(|(_, id)| id.clone()));
-        v2.texts.add_case(&text_of(case));
-    }
+    let [v2_production, v2_development] =
+        Deployment::ALL.map(|deployment| v2_facts(exports, deployment));
     let facts = MigrationFacts {
         recorded_by: recorded_by
             .into_iter()
             .map(|(id, users)| (id, u32::try_from(users.len()).unwrap_or(u32::MAX)))
             .collect(),
-        v2_production: v2,
-        v2_development: V2Facts::default(),
+        v2_production,
+        v2_development,
         go_live: options.go_live,
         freeze: options.freeze.or(options.go_live),
         today: now.date_naive(),
     };
-    let exports = exports
-        .iter()
-        .map(|export| ExportSeen {
-            digest: export.digest.clone(),
-            taken_at: export.taken_at,
-        })
-        .collect();
+    let exports = exports.iter().map(ExportSeen::from).collect();
     let positions = users.iter().enumerate();
     Sources {
         positions: positions.map(|(n, user)| (user.id.clone(), n)).collect(),
@@ -269,7 +298,34 @@ fn assemble(
         facts,
         exports,
         odd,
+        channels: v1.channels.map(|channels| channels.len() as u64),
     }
+}
+
+/// The calendars that channels watch, but the primary one, each once.
+fn calendars(channels: &[V1Channel]) -> Vec<String> {
+    let mut calendars: Vec<String> = Vec::new();
+    for channel in channels {
+        let calendar = channel.calendar_id.trim();
+        if calendar != PRIMARY && !calendars.iter().any(|one| one == calendar) {
+            calendars.push(calendar.to_owned());
+        }
+    }
+    calendars
+}
+
+/// What v2 says in one deployment.
+fn v2_facts(exports: &[V2Export], deployment: Deployment) -> V2Facts {
+    let mut facts = V2Facts::default();
+    let exports = exports
+        .iter()
+        .filter(|export| export.deployment == deployment);
+    for case in exports.flat_map(|export| &export.cases) {
+        let ids = case.calendar_event_ids.iter().map(|(_, id)| id.clone());
+        facts.recorded.extend(ids);
+        facts.texts.add_case(&text_of(case));
+    }
+    facts
 }
 
 /// v2's recorded ids by the v1 user they belong to: through the profile, or named on the case itself.

@@ -1,7 +1,7 @@
 //! A dry run's answer as one JSON document: its items are read back from the ledger, one by one, so that a plan of any size is printed
 //! in the same memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cleanup_worker::engine::dry_run::DryRunReport;
 use futures_util::StreamExt as _;
@@ -16,16 +16,40 @@ use crate::commands::read_failure;
 use crate::exit::{Failure, environment};
 use crate::output;
 
-/// One candidate.
+/// What a kind of item calls its places and its ids.
+pub(super) struct Names {
+    place: &'static str,
+    item: &'static str,
+    /// More than one, in words.
+    pub(super) items: &'static str,
+    /// Whether each is a deadline that something in the new system may stand for.
+    pub(super) have_deadlines: bool,
+}
+
+/// As the calendar's answers have it.
+pub(super) const CALENDAR: Names = Names {
+    place: "calendar",
+    item: "event_id",
+    items: "events",
+    have_deadlines: true,
+};
+/// For items that a program handles.
+pub(super) const ANY: Names = Names {
+    place: "place",
+    item: "item",
+    items: "items",
+    have_deadlines: false,
+};
+
+/// One candidate; where it lies and its id there are named by [`Names`].
 #[derive(Serialize)]
 struct Line<'a> {
     subject: &'a Subject,
     /// Id of the user through whom it was reached first.
     user: &'a str,
-    /// The place's id; null where it could not be resolved.
-    calendar: Option<&'a str>,
-    /// Its id there; null where nothing of it could be read.
-    event_id: Option<&'a str>,
+    /// The place's id, null where it could not be resolved, and its id there, null where nothing of it could be read.
+    #[serde(flatten)]
+    at: BTreeMap<&'static str, Option<&'a str>>,
     class: &'a str,
     disposition: Disposition,
     reason: &'a str,
@@ -33,7 +57,12 @@ struct Line<'a> {
     covered: Option<bool>,
 }
 
-pub(super) async fn print(store: &Store, run: RunId, report: &DryRunReport) -> Result<(), Failure> {
+pub(super) async fn print(
+    store: &Store,
+    run: RunId,
+    report: &DryRunReport,
+    names: &Names,
+) -> Result<(), Failure> {
     let text = serde_json::to_string(report).map_err(environment("write the report as JSON"))?;
     let mut list = output::List::open(&text, "items")?;
     let users: HashMap<&Subject, &str> = report
@@ -64,8 +93,13 @@ pub(super) async fn print(store: &Store, run: RunId, report: &DryRunReport) -> R
                 .and_then(|user| users.get(user))
                 .copied()
                 .unwrap_or_default(),
-            calendar: resolved.then_some(found.place.as_str()),
-            event_id: Some(found.item.as_str()).filter(|id| !id.is_empty()),
+            at: BTreeMap::from([
+                (names.place, resolved.then_some(found.place.as_str())),
+                (
+                    names.item,
+                    Some(found.item.as_str()).filter(|id| !id.is_empty()),
+                ),
+            ]),
             class: &found.class,
             disposition: found.disposition,
             reason: &found.reason,

@@ -1,21 +1,25 @@
 //! `ledger cleanup`: the dry run and the live run.
 
+pub(crate) mod command;
 mod items;
 mod observe;
 pub(crate) mod stop;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use cleanup_worker::clients::retry::{RateLimits, Timing};
-use cleanup_worker::config::WorkerConfig;
+use cleanup_worker::config::{Deployment, WorkerConfig};
 use cleanup_worker::engine::dry_run::{DryRunReport, UserLine, dry_run};
 use cleanup_worker::engine::lease::LeaseTimes;
 use cleanup_worker::engine::limits::Limits;
 use cleanup_worker::engine::live::{Hands, LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::engine::{EngineError, Recorder, RunOptions};
+use cleanup_worker::executors::Executor;
 use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
 use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
@@ -24,7 +28,8 @@ use ledger::domain::policy::Policy;
 use ledger::projections::plan;
 
 use super::Common;
-use crate::args::{CalendarSources, Cleanup, CleanupCalendar, Pace};
+use crate::args::{BuiltInKind, CalendarSources, Caution, Cleanup, CleanupCalendar, Pace};
+use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
 
@@ -33,7 +38,11 @@ const POLICY: &[u8] = include_bytes!("../../../../schema/policies/perm-tracker-c
 
 pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Failure> {
     let args = match args {
-        Cleanup::Calendar(args) => args,
+        Cleanup::Calendar(args) => *args,
+        Cleanup::Kind(args) => match args.kind {
+            BuiltInKind::CalendarEvent => args.calendar,
+        },
+        Cleanup::Command(args) => return command::run(common, &args).await,
         Cleanup::Observe(args) => return observe::run(common, &args).await,
     };
     if args.dry_run {
@@ -44,7 +53,8 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
 }
 
 async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
-    let actor = common.actor()?;
+    // Who acts has to be known before anything is read.
+    common.actor()?;
     let policy = policy(args)?;
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
@@ -52,15 +62,33 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
     let executor = CalendarExecutor::open(reader, told, clock)
         .await
         .map_err(engine_failure)?;
+    make_plan(
+        common,
+        session,
+        &executor,
+        &policy,
+        (&args.pace, &items::CALENDAR),
+    )
+    .await
+}
+
+/// Makes a plan, whatever it is of, and prints it.
+async fn make_plan(
+    common: &Common<'_>,
+    session: Session,
+    executor: &dyn Executor,
+    policy: &Policy,
+    (pace, names): (&Pace, &items::Names),
+) -> Result<Exit, Failure> {
     let run = session.store.clock().run_id();
     let recorder = Recorder {
         store: session.store.clone(),
-        actor,
+        actor: common.actor()?,
         run,
     };
-    let log = open_log(&args.pace, run)?;
+    let log = open_log(pace, run)?;
     let bar = output::bar("users");
-    let report = dry_run(&executor, &policy, &recorder, &log, &|progress| {
+    let report = dry_run(executor, policy, &recorder, &log, &|progress| {
         bar.set(progress.done, progress.all);
     })
     .await;
@@ -68,9 +96,9 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
     drop(recorder);
     let report = report.map_err(engine_failure)?;
     if common.json {
-        items::print(&session.store, run, &report).await?;
+        items::print(&session.store, run, &report, names).await?;
     } else {
-        print(&report)?;
+        print(&report, names)?;
     }
     session.close().await;
     output::note(format_args!("log: {}", log.path().display()));
@@ -84,10 +112,13 @@ pub(crate) fn calendar(
     pace: &Pace,
 ) -> Result<(Reader, CalendarTold), Failure> {
     let told = CalendarTold {
-        v2_exports: sources.v2_exports.clone(),
+        v2_exports: v2_exports(sources),
         v2_max_age: sources.v2_max_age,
         users_table: users_table(sources.users_table.as_deref())?,
-        options: options(common, sources, pace)?,
+        options: RunOptions {
+            freeze: time(sources.freeze.as_deref())?,
+            ..options(common, pace, sources.go_live.as_deref())?
+        },
     };
     let reader = Reader::open(config(common)?, &told.options)
         .map_err(environment("set up the HTTP client"))?;
@@ -119,26 +150,12 @@ fn number(common: &Common<'_>, name: &str) -> Result<Option<u64>, Failure> {
     number.map(Some).ok_or_else(wrong)
 }
 
-fn options(
+/// Times and limits, as they are given and as the environment sets them.
+pub(crate) fn options(
     common: &Common<'_>,
-    sources: &CalendarSources,
     pace: &Pace,
+    go_live: Option<&str>,
 ) -> Result<RunOptions, Failure> {
-    let time = |text: &Option<String>| match text {
-        Some(text) => Timestamp::parse_lenient(text)
-            .map(|time| Some(time.instant()))
-            .map_err(Failure::usage),
-        None => Ok(None),
-    };
-    Ok(RunOptions {
-        go_live: time(&sources.go_live)?,
-        freeze: time(&sources.freeze)?,
-        ..paced(common, pace)?
-    })
-}
-
-/// Waits and limits: those of the command line, and of the environment.
-pub(crate) fn paced(common: &Common<'_>, pace: &Pace) -> Result<RunOptions, Failure> {
     let millis = |name: &str| number(common, name).map(|some| some.map(Duration::from_millis));
     let per_minute = |name: &str, usual: u32| {
         let given = number(common, name)?;
@@ -163,12 +180,30 @@ pub(crate) fn paced(common: &Common<'_>, pace: &Pace) -> Result<RunOptions, Fail
     Ok(RunOptions {
         user_interval: pace.user_interval,
         users_at_once: pace.users_at_once,
+        go_live: time(go_live)?,
+        freeze: usual.freeze,
         rate_limits,
         retry,
         http,
         lease,
         ..usual
     })
+}
+
+fn time(text: Option<&str>) -> Result<Option<DateTime<Utc>>, Failure> {
+    let time = text.map(Timestamp::parse_lenient).transpose();
+    Ok(time.map_err(Failure::usage)?.map(Timestamp::instant))
+}
+
+/// The exports that were given, with the deployment that each is of.
+fn v2_exports(args: &CalendarSources) -> Vec<(PathBuf, Deployment)> {
+    let of = |paths: &[PathBuf], deployment| -> Vec<(PathBuf, Deployment)> {
+        let paths = paths.iter().cloned();
+        paths.map(|path| (path, deployment)).collect()
+    };
+    let mut exports = of(&args.v2_exports, Deployment::Production);
+    exports.extend(of(&args.v2_dev_exports, Deployment::Development));
+    exports
 }
 
 pub(crate) fn users_table(
@@ -202,8 +237,9 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
     }
 }
 
-fn print(report: &DryRunReport) -> Result<(), Failure> {
+fn print(report: &DryRunReport, names: &items::Names) -> Result<(), Failure> {
     let totals = &report.totals;
+    let items = names.items;
     output::line(format_args!(
         "{:<36} {:<14} {:>7} {:>6} {:>8} {:>6} {:>6}",
         "user", "access", "delete", "hold", "protect", "done", "out"
@@ -218,16 +254,18 @@ fn print(report: &DryRunReport) -> Result<(), Failure> {
         counts(&totals.access)
     ))?;
     output::line(format_args!(
-        "candidates: {} ({}); other events seen: {}",
+        "candidates: {} ({}); other {items} seen: {}",
         totals.items,
         counts(&totals.dispositions),
         totals.others
     ))?;
     output::line(format_args!("classes: {}", counts(&totals.classes)))?;
-    output::line(format_args!(
-        "future deadlines to be deleted: {} covered by the new system, {} uncovered",
-        totals.covered, totals.uncovered
-    ))?;
+    if names.have_deadlines || totals.covered + totals.uncovered > 0 {
+        output::line(format_args!(
+            "future deadlines to be deleted: {} covered by the new system, {} uncovered",
+            totals.covered, totals.uncovered
+        ))?;
+    }
     for line in &report.lines {
         output::line(line)?;
     }
@@ -267,17 +305,40 @@ pub(crate) fn counts(counts: &BTreeMap<String, u64>) -> String {
 }
 
 async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failure> {
-    let actor = common.actor()?;
+    // Who acts has to be known before anything is read.
+    common.actor()?;
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
-    let named = args.plan.as_deref().unwrap_or_default();
-    let plan = plan::find(&session.store, named)
+    let plan = args.plan.as_deref();
+    let live = live_of(&session, plan, told.options.clone(), &args.caution).await?;
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
+    run_plan(
+        common,
+        session,
+        (Arc::new(executor), timing),
+        &live,
+        &args.pace,
+    )
+    .await
+}
+
+/// What a live run is told.
+async fn live_of(
+    session: &Session,
+    plan: Option<&str>,
+    options: RunOptions,
+    caution: &Caution,
+) -> Result<LiveRun, Failure> {
+    let plan = plan::find(&session.store, plan.unwrap_or_default())
         .await
         .map_err(super::approve::plan_failure)?;
-    let caution = &args.caution;
-    let live = LiveRun {
+    Ok(LiveRun {
         plan,
-        options: told.options.clone(),
+        options,
         override_reason: caution.r#override.clone(),
         canary: caution.canary,
         limits: Limits {
@@ -285,23 +346,29 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
             deletions_per_place_max: caution.user_deletions_max,
             ..Limits::default()
         },
-    };
-    let timing: Arc<dyn Timing> = reader.timing.clone();
-    let clock = session.store.clock().clone();
-    let executor = CalendarExecutor::open(reader, told, clock)
-        .await
-        .map_err(engine_failure)?;
+    })
+}
+
+/// Executes a plan, whatever it is of, and prints what it came to.
+async fn run_plan(
+    common: &Common<'_>,
+    session: Session,
+    (executor, timing): (Arc<dyn Executor>, Arc<dyn Timing>),
+    live: &LiveRun,
+    pace: &Pace,
+) -> Result<Exit, Failure> {
+    let actor = common.actor()?;
     let bar = output::bar("users");
     let hands = Hands {
-        executor: Arc::new(executor),
+        executor,
         timing,
         store: &session.store,
         actor: &actor,
-        open_log: &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
+        open_log: &|run| RunLog::open(&pace.log_dir, run, pace.log_emails),
         progress: &|progress| bar.set(progress.done, progress.all),
         stop: stop::on_signal()?,
     };
-    let report = live_run(&hands, &live).await;
+    let report = live_run(&hands, live).await;
     drop(hands);
     bar.clear();
     let report = report.map_err(engine_failure)?;
@@ -311,7 +378,7 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     } else {
         print_live(&report)?;
     }
-    let log = args.pace.log_dir.join(format!("{}.log", report.run));
+    let log = pace.log_dir.join(format!("{}.log", report.run));
     output::note(format_args!("log: {}", log.display()));
     Ok(exit_of(&report))
 }

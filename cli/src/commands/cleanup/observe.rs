@@ -14,7 +14,7 @@ use cleanup_worker::executors::calendar::reader::Reader;
 use ledger::domain::id::RunId;
 use ledger::projections::approve::may_act;
 
-use super::{config, counts, engine_failure, paced, users_table};
+use super::{config, counts, engine_failure, options, users_table};
 use crate::args::CleanupObserve;
 use crate::commands::Common;
 use crate::exit::{Exit, Failure, environment};
@@ -23,20 +23,22 @@ use crate::output;
 pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Exit, Failure> {
     let actor = common.actor()?;
     let of = args.run.parse::<RunId>().map_err(Failure::usage)?;
-    let options = paced(common, &args.pace)?;
+    let pace = options(common, &args.pace, None)?;
     let told = ObserveTold {
         of,
         own_credentials: args.credentials.is_some(),
-        options: options.clone(),
+        options: pace.clone(),
     };
-    let config = if args.credentials.is_none() {
+    let mut config = if args.credentials.is_none() {
         config(common)?
     } else {
         let get = |name: &str| common.environment.get(name).map(str::to_owned);
         WorkerConfig::of_an_observer(&get)
             .map_err(|error| Failure::new(Exit::Usage, error).hint("nothing was read"))?
     };
-    let reader = Reader::open(config, &options).map_err(environment("set up the HTTP client"))?;
+    // v2 is not asked anything.
+    config.convex.clear();
+    let reader = Reader::open(config, &pace).map_err(environment("set up the HTTP client"))?;
     let timing: Arc<dyn Timing> = reader.timing.clone();
     let session = common.open().await?;
     may_act(&session.store, &actor)
@@ -52,7 +54,7 @@ pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Ex
             v2_exports: Vec::new(),
             v2_max_age: std::time::Duration::ZERO,
             users_table: users_table(args.users_table.as_deref())?,
-            options,
+            options: pace,
         };
         let clock = session.store.clock().clone();
         let executor = CalendarExecutor::open(reader, told, clock)

@@ -13,10 +13,7 @@ pub(crate) fn on_signal() -> Result<CancellationToken, Failure> {
     let mut int = signal(SignalKind::interrupt()).map_err(listen())?;
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it lives as long as the process, and ends it"
-    )]
+    // It lives as long as the process, and ends it.
     tokio::spawn(async move {
         let mut first = true;
         loop {

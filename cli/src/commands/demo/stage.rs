@@ -27,7 +27,6 @@ pub(super) struct Stage {
     home: Home,
     database: Database,
     sim: Sim,
-    exports: Vec<String>,
     go_live: String,
     program: PathBuf,
     path: String,
@@ -69,17 +68,10 @@ impl Stage {
             .await
             .map_err(environment("start the simulators"))?;
         let name = format!("demo-{}", &clock.uuid().simple().to_string()[20..]);
-        let exports_folder = home.path().join("exports").join(&name);
-        let exports = sim
-            .write_fresh_v2_exports(&exports_folder)
-            .map_err(environment("write v2's exports"))?;
         let planned = sim.to_be_deleted();
         Ok(Self {
             planned,
             log_dir: home.path().join("logs").display().to_string(),
-            exports: [exports.production_zip, exports.dev_zip]
-                .map(|path| path.display().to_string())
-                .to_vec(),
             ledger: name,
             home,
             database,
@@ -113,14 +105,14 @@ impl Stage {
     }
 
     pub(super) fn cleanup_arguments(&self) -> Vec<&str> {
-        let mut arguments: Vec<&str> = self
-            .exports
-            .iter()
-            .flat_map(|path| ["--v2-export", path.as_str()])
-            .collect();
-        arguments.extend(["--go-live", &self.go_live, "--user-interval", "20ms"]);
-        arguments.extend(["--log-dir", &self.log_dir]);
-        arguments
+        vec![
+            "--go-live",
+            &self.go_live,
+            "--user-interval",
+            "20ms",
+            "--log-dir",
+            &self.log_dir,
+        ]
     }
 
     fn command(&self, arguments: &[&str]) -> (Command, String) {
@@ -267,7 +259,7 @@ fn shown(arguments: &[&str]) -> String {
         if std::mem::take(&mut skip) {
             continue;
         }
-        if ["--v2-export", "--go-live", "--user-interval", "--log-dir"].contains(argument) {
+        if ["--go-live", "--user-interval", "--log-dir"].contains(argument) {
             skip = true;
             continue;
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ledger::chain::bundle::Selection;
-use ledger::chain::entry::Hash;
 use ledger::domain::event::ExportMade;
 use ledger::domain::id::EventType;
-use ledger::store::export::{ExportError, Proved};
+use ledger::store::bundle_file::BundleFiles;
+use ledger::store::export::Proved;
 
 use super::draft::{Draft, PRIVATE};
 use super::{Answer, answer, failure, record};
@@ -15,7 +15,7 @@ use crate::args::{Export, Log};
 use crate::commands::Common;
 use crate::commands::{log, read_failure};
 use crate::database::Session;
-use crate::exit::Failure;
+use crate::exit::{Failure, environment};
 use crate::output;
 
 pub(super) async fn write(
@@ -44,25 +44,34 @@ pub(super) async fn write(
     let proved = store.last_proved().await.map_err(failure)?;
     tell_uncovered(session, &proved, &selection).await?;
     let filters = filters(&selection, args.redact);
-    let bundle = store.bundle(proved, selection, args.redact);
-    let bundle = bundle.await.map_err(failure)?;
-    let numbers = bundle.numbers();
-    let bytes = bundle
-        .pack()
-        .map_err(|error| failure(ExportError::Unsound(error)))?;
-    let tree = bundle.checkpoint.checkpoint();
+    let tree = proved.checkpoint.checkpoint().clone();
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let spool = || {
+        let what = format!("make a file in {}", folder.display());
+        tempfile::tempfile_in(folder).map_err(environment(what))
+    };
+    let (draft, out) = Draft::open(path, PRIVATE)?;
+    let files = BundleFiles {
+        out,
+        entries: spool()?,
+        payloads: spool()?,
+    };
+    let written = store.write_bundle(proved, selection, args.redact, files);
+    let written = written.await.map_err(failure)?;
     let made = ExportMade {
         what: "bundle".to_owned(),
-        first: numbers.first().copied().unwrap_or_default(),
-        last: numbers.last().copied().unwrap_or_default(),
-        entries: numbers.len() as u64,
-        payloads: bundle.payloads.len() as u64,
+        first: written.first,
+        last: written.last,
+        entries: written.entries,
+        payloads: written.payloads,
         selection: filters,
         size: tree.size(),
         root: tree.root(),
-        sha256: Hash::of(&bytes),
+        sha256: written.sha256,
     };
-    let draft = Draft::write(path, &bytes, PRIVATE)?;
     let seq = record(common, session, made.clone()).await?;
     draft.rename()?;
     Ok(answer(

@@ -11,6 +11,7 @@ use ledger::store::export::ExportError;
 use ledger::store::read::ReadError;
 use serde::Serialize;
 
+pub(super) use self::draft::{Draft, PRIVATE};
 pub(crate) use self::place::Place;
 use super::Common;
 use crate::args::Export;
@@ -61,7 +62,11 @@ pub(crate) async fn run(common: &Common<'_>, args: Export) -> Result<Exit, Failu
     Ok(Exit::Yes)
 }
 
-async fn record(common: &Common<'_>, session: &Session, made: ExportMade) -> Result<u64, Failure> {
+pub(super) async fn record(
+    common: &Common<'_>,
+    session: &Session,
+    made: ExportMade,
+) -> Result<u64, Failure> {
     let actor = common.actor()?;
     let recorded = session.store.record_export(made, actor).await;
     recorded.map_err(failure)

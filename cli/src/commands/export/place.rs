@@ -40,7 +40,7 @@ impl FromStr for Place {
 /// A place that can be written to.
 pub(super) enum Open {
     Folder(PathBuf),
-    Bucket(bucket::Place, Bucket),
+    Bucket(bucket::Place, Box<Bucket>),
 }
 
 impl fmt::Display for Open {
@@ -56,7 +56,9 @@ impl Open {
     pub(super) fn new(place: &Place, variables: &Environment) -> Result<Self, Failure> {
         Ok(match place {
             Place::Folder(folder) => Self::Folder(folder.clone()),
-            Place::Bucket(place) => Self::Bucket(place.clone(), Bucket::open(variables, place)?),
+            Place::Bucket(place) => {
+                Self::Bucket(place.clone(), Box::new(Bucket::open(variables, place)?))
+            }
         })
     }
 

@@ -21,7 +21,7 @@ use ledger::projections::restore::{RestoreFold, Selection};
 use ledger::store::Store;
 
 use super::cleanup::stop::on_signal;
-use super::cleanup::{config, counts, engine_failure, paced, users_table};
+use super::cleanup::{config, counts, engine_failure, options, users_table};
 use super::{Common, read_failure};
 use crate::args::{Restore, RestoreCalendar};
 use crate::exit::{Exit, Failure};
@@ -43,14 +43,17 @@ async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, F
         v2_exports: Vec::new(),
         v2_max_age: std::time::Duration::ZERO,
         users_table: users_table(args.users_table.as_deref())?,
-        options: paced(common, &args.pace)?,
+        options: options(common, &args.pace, None)?,
     };
     let restoring = RestoreTold {
         options: told.options.clone(),
         reason: args.reason.clone().unwrap_or_default(),
         override_reason: args.r#override.clone(),
     };
-    let reader = Reader::open(config(common)?, &told.options)
+    let mut config = config(common)?;
+    // What v2 has is seen in the calendar; it need not answer for something to be put back.
+    config.convex.clear();
+    let reader = Reader::open(config, &told.options)
         .map_err(crate::exit::environment("set up the HTTP client"))?;
     let session = common.open().await?;
     if !args.dry_run {

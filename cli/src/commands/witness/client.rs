@@ -152,7 +152,6 @@ async fn proof(store: &Store, old: u64, size: u64) -> Result<Vec<Hash>, AskError
     }
     let tree = |error: ProofError| failed(ProveError::Tree(error));
     let recipe = Recipe::consistency(old, size).map_err(tree)?;
-    store.grow_tree().await.map_err(failed)?;
     store.stored_proof(&recipe).await.map_err(failed)
 }
 

@@ -95,18 +95,29 @@ fn keys_of(policy: &Policy) -> Vec<VerifierKey> {
 pub(crate) struct Vouched {
     /// The last stored checkpoint that the policy accepts, and what each witness itself says that it cosigned last.
     pub(crate) claims: Vec<Claim>,
+    /// Size of that checkpoint, 0 where there is none.
+    pub(crate) cosigned: u64,
     /// Why the policy is not met.
     pub(crate) unmet: Option<String>,
     /// Witnesses that could not be asked.
     pub(crate) unasked: Vec<String>,
 }
 
-/// Holds the stored checkpoints against the policy, and asks its witnesses what they have cosigned: stored cosignatures may have
-/// been cut off together with the tail that they were for.
-pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouched, Failure> {
-    let mut found = Vouched::default();
+/// The stored checkpoints by a policy.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    /// The last one that it accepts.
+    pub(crate) checkpoint: Option<SignedCheckpoint>,
+    /// Whether a witness has signed that one.
+    witnessed: bool,
+    /// Why it does not accept the last one of all.
+    unmet: Option<String>,
+}
+
+/// Holds the stored checkpoints against the policy.
+pub(crate) async fn accepted(session: &Session, policy: &Policy) -> Result<Accepted, Failure> {
     let keys = keys_of(policy);
-    let mut accepted = None;
+    let mut found = Accepted::default();
     let mut after = 0;
     loop {
         let page = session.store.stored_checkpoints(after).await;
@@ -117,7 +128,8 @@ pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouche
             let signed = cosigned(session, stored.checkpoint, &keys).await?;
             match policy.check(&signed) {
                 Ok(by) => {
-                    accepted = Some((signed.clone(), !by.witnesses.is_empty()));
+                    found.witnessed = !by.witnesses.is_empty();
+                    found.checkpoint = Some(signed);
                     found.unmet = None;
                 }
                 Err(error) => {
@@ -130,9 +142,24 @@ pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouche
             }
         }
     }
-    if accepted.is_none() && found.unmet.is_none() {
+    if found.checkpoint.is_none() && found.unmet.is_none() {
         found.unmet = Some("the policy has no checkpoint to accept: none was made".to_owned());
     }
+    Ok(found)
+}
+
+/// Holds the stored checkpoints against the policy, and asks its witnesses what they have cosigned: stored cosignatures may have
+/// been cut off together with the tail that they were for.
+pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouched, Failure> {
+    let stored = accepted(session, policy).await?;
+    let mut found = Vouched {
+        unmet: stored.unmet,
+        cosigned: stored
+            .checkpoint
+            .as_ref()
+            .map_or(0, |signed| signed.checkpoint().size()),
+        ..Vouched::default()
+    };
     let claim = |source, signed: SignedCheckpoint, outside| Claim {
         source,
         size: signed.checkpoint().size(),
@@ -142,9 +169,10 @@ pub(crate) async fn vouched(session: &Session, policy: &Policy) -> Result<Vouche
         outside,
     };
     let source = "the last checkpoint that the policy accepts".to_owned();
+    let accepted = stored.checkpoint;
     found
         .claims
-        .extend(accepted.map(|(signed, witnessed)| claim(source, signed, witnessed)));
+        .extend(accepted.map(|signed| claim(source, signed, stored.witnessed)));
 
     let keys = session.store.checkpoint_keys().await;
     let keys = keys.map_err(signing::failure)?;

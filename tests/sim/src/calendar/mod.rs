@@ -31,10 +31,27 @@ use crate::dice::Dice;
 use crate::google_oauth::{Access, Scope};
 use crate::http::{Call, Incoming, Reply};
 
+/// A watch channel: it turns every change of a calendar into a request to whoever opened it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// The opener's name of it.
+    pub id: String,
+    /// Google's name of what it watches.
+    pub resource_id: String,
+    /// The account that it was opened for.
+    pub account: String,
+    /// The client that opened it.
+    pub client_id: String,
+    /// The calendar that it watches.
+    pub calendar: String,
+}
+
 /// The calendars, and what serving them needs.
 #[derive(Debug)]
 pub(crate) struct CalendarService {
     pub(crate) calendars: Calendars,
+    /// Those that have neither expired nor been stopped.
+    pub(crate) channels: Vec<Channel>,
     pub(crate) paging: Paging,
     pub(crate) dice: Dice,
 }
@@ -187,7 +204,7 @@ impl CalendarService {
     }
 
     fn answer_without_calendar(
-        &self,
+        &mut self,
         call: Call,
         request: &Incoming,
         access: &Access,
@@ -195,12 +212,22 @@ impl CalendarService {
         if call == Call::ChannelsStop {
             let body: serde_json::Value =
                 serde_json::from_slice(&request.body).map_err(|_| errors::parse_error())?;
-            return Err(match (body.get("id"), body.get("resourceId")) {
-                (Some(_), Some(_)) => {
-                    errors::envelope(404, "global", "notFound", "Channel not found for project.")
-                }
-                _ => errors::required("Missing channel id or resource id."),
+            let (Some(id), Some(resource)) = (body.get("id"), body.get("resourceId")) else {
+                return Err(errors::required("Missing channel id or resource id."));
+            };
+            // Only who opened it, as the same user, can close it.
+            let open = self.channels.iter().position(|channel| {
+                *id == channel.id
+                    && *resource == channel.resource_id
+                    && channel.account == access.account
+                    && channel.client_id == access.client_id
             });
+            let Some(open) = open else {
+                let message = "Channel not found for project.";
+                return Err(errors::envelope(404, "global", "notFound", message));
+            };
+            self.channels.remove(open);
+            return Ok(Reply::empty(204));
         }
         let items: Vec<_> = self
             .calendars

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Bench, answer};
-use crate::Class;
+use crate::{Class, SimConfig, WorldSpec};
 
 #[tokio::test]
 async fn credentials_are_checked_first() {
@@ -169,5 +169,34 @@ async fn channels_that_do_not_exist_cannot_be_stopped() {
         (404, "notFound")
     );
     assert_eq!(stop(json!({"id": "a"})).await.status, 400);
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_channel_is_stopped_once_by_its_own_user() {
+    let spec = WorldSpec {
+        channels: true,
+        ..WorldSpec::default()
+    };
+    let bench = Bench::with(spec, SimConfig::default()).await;
+    let open = bench.sim.channels();
+    let own = open
+        .iter()
+        .find(|channel| channel.account == bench.account)
+        .unwrap();
+    let other = open
+        .iter()
+        .find(|channel| channel.account != bench.account)
+        .unwrap();
+    let stop = |id: &str, resource: &str| {
+        let body = json!({"id": id, "resourceId": resource});
+        answer(bench.calendar(Method::POST, "/channels/stop").json(&body))
+    };
+    assert_eq!(stop(&other.id, &other.resource_id).await.status, 404);
+    assert_eq!(stop(&own.id, "other").await.status, 404);
+    let stopped = stop(&own.id, &own.resource_id).await;
+    assert_eq!((stopped.status, stopped.text.as_str()), (204, ""));
+    assert_eq!(stop(&own.id, &own.resource_id).await.status, 404);
+    assert_eq!(bench.sim.channels().len(), open.len() - 1);
     bench.sim.stop().await;
 }

@@ -78,6 +78,7 @@ async fn every_call_meets_every_breaking_fault() {
         let google = &base["GOOGLE_CALENDAR_API_URL"];
         let primary = format!("{google}/calendars/primary/events");
         let token = &base["GOOGLE_OAUTH_TOKEN_URL"];
+        let convex = |path: &str| format!("{}/api/{path}", base["CONVEX_URL"]);
         for call in Call::ALL {
             let (method, url) = match call {
                 Call::Select => (
@@ -100,6 +101,13 @@ async fn every_call_meets_every_breaking_fault() {
                 Call::EventsDelete => (Method::DELETE, format!("{primary}/x")),
                 Call::CalendarList => (Method::GET, format!("{google}/users/me/calendarList")),
                 Call::ChannelsStop => (Method::POST, format!("{google}/channels/stop")),
+                Call::ConvexSchemas => (Method::GET, convex("json_schemas")),
+                Call::ConvexListSnapshot => (Method::GET, convex("list_snapshot")),
+                Call::ConvexDeltas => (Method::GET, convex("document_deltas")),
+                Call::ConvexQuery => (Method::POST, convex("query")),
+                Call::ConvexWrite => (Method::POST, convex("mutation")),
+                Call::ConvexExportRequest => (Method::POST, convex("export/request/zip")),
+                Call::ConvexExportZip => (Method::GET, convex("export/zip/1")),
             };
             bench.sim.add_fault(Fault::once(call, kind.clone()));
             let sent = bench.http.request(method, url).send().await;

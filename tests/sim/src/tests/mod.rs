@@ -3,6 +3,7 @@
 mod calendar_errors;
 mod calendar_list;
 mod calendar_write;
+mod convex;
 mod faults;
 mod oracle;
 mod supabase;

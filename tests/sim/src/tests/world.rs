@@ -39,6 +39,40 @@ fn the_default_world_holds_every_class() {
 }
 
 #[test]
+fn channels_bring_second_calendars_with_events_of_v1s() {
+    let plain = WorldSpec::seeded(3).generate();
+    let spec = WorldSpec {
+        channels: true,
+        ..WorldSpec::seeded(3)
+    };
+    let world = spec.generate();
+    assert!(plain.database.table("calendar_sync_channels").is_none());
+    let rows = world
+        .database
+        .table("calendar_sync_channels")
+        .unwrap()
+        .rows()
+        .count();
+    assert!(!world.channels.is_empty() && world.channels.len() < rows);
+    let second: BTreeSet<&str> = world
+        .calendars
+        .iter()
+        .filter(|calendar| calendar.id != calendar.owner)
+        .map(|calendar| calendar.id.as_str())
+        .collect();
+    let moved = world
+        .truth
+        .iter()
+        .filter(|truth| second.contains(truth.calendar.as_str()));
+    let classes: BTreeSet<_> = moved.map(|truth| truth.class).collect();
+    assert!(
+        classes.contains(&Class::V1Recorded) && classes.contains(&Class::Gone),
+        "{classes:?}"
+    );
+    assert_eq!(world.truth.len(), plain.truth.len());
+}
+
+#[test]
 fn no_event_has_two_truths_and_every_event_has_one() {
     let world = WorldSpec::seeded(3).generate();
     let mut told = BTreeSet::new();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::accounts::{OTHER_CLIENT, grants, other_accounts};
+use super::channels;
 use super::documents::v2;
 use super::draft::{UserDraft, Verdict};
 use super::recipes::{COLLEAGUE, CYCLE, Kitchen, Recipe};
@@ -54,6 +55,12 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
     cross_record(&mut users);
     cross_name(&mut users);
 
+    let second = if spec.channels {
+        channels::second_calendars(&mut users)
+    } else {
+        Vec::new()
+    };
+
     let mut calendars: BTreeMap<String, CalendarSeed> = BTreeMap::new();
     let mut truth = Truths::default();
     for user in &mut users {
@@ -77,12 +84,24 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
         calendars.insert(user, calendar);
         truth.add(facts);
     }
+    let mut database = database(spec, &users, &tokens);
+    let channels = if spec.channels {
+        let (table, open) = channels::channels(spec, &keys, &users, &second);
+        database.add("calendar_sync_channels", table);
+        open
+    } else {
+        Vec::new()
+    };
+    for calendar in second {
+        calendars.insert(calendar.id.clone(), calendar);
+    }
     let clients = BTreeMap::from([
         (keys.client_id.clone(), keys.client_secret.clone()),
         (OTHER_CLIENT.to_owned(), "GOCSPX-other".to_owned()),
     ]);
     World {
-        database: database(spec, &users, &tokens),
+        database,
+        channels,
         v2: v2(spec, &users),
         calendars: calendars.into_values().collect(),
         users: users.iter().map(UserDraft::fact).collect(),
@@ -150,6 +169,8 @@ fn keys(spec: &WorldSpec) -> Keys {
             dice.text(b"abcdefghijklmnopqrstuvwxyz0123456789", 16)
         ),
         client_secret: format!("GOCSPX-{}", dice.token(28)),
+        convex_key: format!("prod:example-prod-1|{}", dice.token(60)),
+        convex_dev_key: format!("dev:example-dev-1|{}", dice.token(60)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Worlds: v1's database, v2's exports and everyone's calendars as they might stand a day after go-live, all from one seed.
 
 mod accounts;
+mod channels;
 mod documents;
 mod draft;
 mod generate;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 pub use truth::{Class, Disposition, Truth};
 
-use crate::calendar::{CalendarSeed, Presence};
+use crate::calendar::{CalendarSeed, Channel, Presence};
 use crate::convex::V2;
 use crate::fernet::FernetKey;
 use crate::google_oauth::Grant;
@@ -52,6 +53,9 @@ pub struct WorldSpec {
     pub users_table: UsersTable,
     /// Only ordinary connected users: no dead tokens, no shared accounts.
     pub plain_users: bool,
+    /// v1's deferred two-way sync was shipped after all: some users have a second calendar, which v1's channel table names, and some of
+    /// their channels are still open.
+    pub channels: bool,
     /// A quarter of the events that v1 recorded lack its signature: it may not decide alone, and orphans are held.
     pub uncalibrated: bool,
 }
@@ -68,6 +72,7 @@ impl Default for WorldSpec {
             now: go_live + Duration::hours(30),
             users_table: UsersTable::default(),
             plain_users: false,
+            channels: false,
             uncalibrated: false,
         }
     }
@@ -130,6 +135,10 @@ pub struct Keys {
     pub client_id: String,
     /// Its secret.
     pub client_secret: String,
+    /// Deploy key of v2's production deployment.
+    pub convex_key: String,
+    /// Deploy key of v2's development deployment.
+    pub convex_dev_key: String,
 }
 
 impl std::fmt::Debug for Keys {
@@ -212,6 +221,8 @@ pub struct World {
     pub database: Database,
     /// Everyone's calendars.
     pub calendars: Vec<CalendarSeed>,
+    /// Watch channels that are open.
+    pub channels: Vec<Channel>,
     /// v2's data.
     pub v2: V2,
     /// v1's users.

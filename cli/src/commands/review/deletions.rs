@@ -1,17 +1,14 @@
 //! `ledger review deletions`: the compliance review, item by item.
 
-use ledger::chain::entry::Hash;
-use ledger::domain::custody::State;
 use ledger::domain::id::{Actor, RunId, Timestamp};
-use ledger::projections::custody::CustodyFold;
 use ledger::projections::deletions::{
-    DeletionsFold, ItemLine, Part, PlanLine, RestoredLine, Review, RunLine, UserLine,
+    DeletionsFold, ItemLine, Part, PlanLine, RestoredLine, Review, RunLine, SignOffLine,
 };
-use ledger::projections::fold::{self, At, Pass};
+use ledger::projections::fold::{At, Pass};
 use serde::Serialize;
 
-use super::{Common, log, read_failure};
-use crate::args::{Review as Args, ReviewDeletions};
+use super::{Common, Folded, log, short, state_words, user_words};
+use crate::args::ReviewDeletions;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -35,12 +32,7 @@ struct AsOf {
     recorded_at: Timestamp,
 }
 
-pub(crate) async fn run(common: &Common<'_>, args: Args) -> Result<Exit, Failure> {
-    let Args::Deletions(args) = args;
-    deletions(common, &args).await
-}
-
-async fn deletions(common: &Common<'_>, args: &ReviewDeletions) -> Result<Exit, Failure> {
+pub(super) async fn run(common: &Common<'_>, args: &ReviewDeletions) -> Result<Exit, Failure> {
     let at = match &args.as_of {
         Some(text) => log::as_of(text)?,
         None => At::Head,
@@ -50,12 +42,14 @@ async fn deletions(common: &Common<'_>, args: &ReviewDeletions) -> Result<Exit, 
         None => None,
     };
     let session = common.open().await?;
-    let mut custody = CustodyFold::default();
-    let mut deletions = DeletionsFold::default();
-    let pass = fold::run(&session.store, at, &mut [&mut custody, &mut deletions]).await;
+    let folded = super::folded(&session.store, at).await;
     let simulated = session.store.row().simulated_clock;
     session.close().await;
-    let pass = pass.map_err(read_failure)?;
+    let Folded {
+        custody,
+        deletions,
+        pass,
+    } = folded?;
     let part = part(&deletions, run, args.user.as_deref())?;
     let answer = answer(deletions.review(&custody, &part), pass, simulated)?;
     let exit = if answer.review.unreadable == 0 && answer.damaged == 0 {
@@ -73,6 +67,14 @@ async fn deletions(common: &Common<'_>, args: &ReviewDeletions) -> Result<Exit, 
     Ok(exit)
 }
 
+/// Prints a review as text.
+pub(super) fn print(review: Review, pass: Pass, simulated: bool) -> Result<(), Failure> {
+    for text in lines(&answer(review, pass, simulated)?) {
+        output::line(text)?;
+    }
+    Ok(())
+}
+
 fn part(
     deletions: &DeletionsFold,
     run: Option<RunId>,
@@ -83,18 +85,12 @@ fn part(
         return Err(refused("no run of this id was started in this ledger")
             .hint("`ledger log --type run.started` lists the runs"));
     }
-    let users = user.map(|text| deletions.users_named(text));
-    // What was asked for is not repeated: it may be an e-mail address.
-    if users
-        .as_ref()
-        .is_some_and(std::collections::BTreeSet::is_empty)
-    {
-        return Err(
-            refused("no user of this e-mail or id stands in this ledger")
-                .hint("without the keys of the ledger no user can be found by e-mail or v1's id"),
-        );
-    }
-    Ok(Part { run, users })
+    let users = super::users_named(deletions, user)?;
+    Ok(Part {
+        run,
+        users,
+        plan: None,
+    })
 }
 
 fn answer(review: Review, pass: Pass, simulated: bool) -> Result<Answer, Failure> {
@@ -125,7 +121,10 @@ fn lines(answer: &Answer) -> Vec<String> {
     for plan in &review.plans {
         plan_lines(plan, &mut lines);
     }
-    lines.extend(review.runs.iter().map(run_line));
+    for run in &review.runs {
+        lines.push(run_line(run));
+        lines.extend(run.signed_off.iter().map(signed_line));
+    }
     if !review.unreachable.is_empty() {
         lines.push(String::new());
         lines.push(format!("users not reached ({})", review.unreachable.len()));
@@ -173,6 +172,9 @@ fn plan_lines(plan: &PlanLine, lines: &mut Vec<String>) {
         plan.made_by,
         plan.sealed.seq
     ));
+    if let Some(base) = plan.base {
+        lines.push(format!("  made of plan {} by decisions", short(base)));
+    }
     lines.push(format!(
         "  the search by text would have deleted {}, of which {} are not the retired system's; uncovered deadlines: {}",
         plan.incumbent_would_delete, plan.incumbent_not_ours, plan.uncovered
@@ -208,6 +210,25 @@ fn run_line(run: &RunLine) -> String {
     )
 }
 
+fn signed_line(signed: &SignOffLine) -> String {
+    let changed = if signed.changed_since {
+        ", AND CHANGED SINCE"
+    } else {
+        ""
+    };
+    let note = signed.note.as_ref().map(|note| format!(": {note}"));
+    format!(
+        "  signed off by {} ({}) at {}, entry {} hash {}, statement {}{changed}{}",
+        signed.by,
+        signed.assurance,
+        signed.entry.recorded_at,
+        signed.entry.seq,
+        short(signed.entry.hash),
+        short(signed.statement),
+        note.unwrap_or_default()
+    )
+}
+
 fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
     let users: Vec<String> = item.users.iter().map(user_words).collect();
     let whose = if users.is_empty() {
@@ -228,6 +249,19 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
     if let (Some(class), Some(reason)) = (&item.class, &item.reason) {
         let seq = item.found.as_ref().map_or(0, |found| found.seq);
         lines.push(format!("    {class}: {reason} (entry {seq})"));
+    }
+    for decision in &item.decisions {
+        let counts = match decision.plan {
+            Some(plan) => format!("made plan {}", short(plan)),
+            None => "sealed into no plan, so it counts for nothing".to_owned(),
+        };
+        lines.push(format!(
+            "    {} decided to {} it, {counts} (entry {}): {}",
+            decision.by,
+            decision.decision.name(),
+            decision.entry.seq,
+            decision.reason
+        ));
     }
     if let Some(backup) = &item.backup {
         let approved = match &item.approved {
@@ -278,7 +312,7 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
         lines.push(restored_line(restored, item.event_id.as_deref()));
     }
     if let Some(seen) = &item.observed {
-        lines.push(format!("    seen {} afterwards", super::word(seen)));
+        lines.push(format!("    seen {} afterwards", super::super::word(seen)));
     }
 }
 
@@ -305,46 +339,10 @@ fn sum_line(review: &Review) -> String {
     let states: Vec<String> = review
         .sum
         .iter()
-        .map(|(state, count)| format!("{count} {}", super::word(&state)))
+        .map(|(state, count)| format!("{count} {}", super::super::word(&state)))
         .collect();
     if states.is_empty() {
         return "sum: 0 items".to_owned();
     }
     format!("sum: {} = {} items", states.join(" + "), review.total)
-}
-
-/// The e-mail where the keys open it, else the subject.
-fn user_words(user: &UserLine) -> String {
-    user.email.clone().unwrap_or_else(|| user.subject.clone())
-}
-
-fn short(hash: Hash) -> String {
-    let mut text = hash.to_string();
-    text.truncate(16);
-    text
-}
-
-fn state_words(state: State) -> &'static str {
-    match state {
-        State::Verified => "verified",
-        State::DefaultApplied => "equal but for an accepted default",
-        State::Excluded => "left out by decision",
-        State::Planned => "to be deleted, and not deleted yet",
-        State::Deleted => "deleted as approved, with a backup",
-        State::Restored => "put back",
-        State::Protected => "protected",
-        State::Held => "held for a person",
-        State::GoneBefore => "gone before we did anything",
-        State::ChangedSince => "changed since the plan, without us",
-        State::OutOfReach => "out of reach",
-        State::InFlight => "deletion or restoration begun, its end not known",
-        State::LateWrite => "written in the retired system after the seal",
-        State::Altered => "altered",
-        State::Resurrected => "deleted in the retired system, alive in the new one",
-        State::Missing => "LOST: deleted without a sound approval or a true backup",
-        State::Duplicate => "there more than once",
-        State::Unreadable => "could not be compared",
-        State::BackupErased => "deleted as approved, backup erased with its owner",
-        State::Unaccounted => "not accounted for",
-    }
 }

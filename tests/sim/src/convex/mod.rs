@@ -1,7 +1,9 @@
-//! v2's data, and its export as Convex writes it.
+//! v2's data, its export as Convex writes it, and (`service.rs`) the interface that gives both out.
 //!
 //! Layout: `_tables/documents.jsonl`, then per table `documents.jsonl` and `generated_schema.jsonl`. The file name carries
 //! the snapshot's time in nanoseconds, as `npx convex export` names it.
+
+mod service;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +13,9 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
+
+pub use service::ConvexConfig;
+pub(crate) use service::{ConvexService, error, route, usual_error};
 
 /// One deployment: its tables and their documents.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,20 +92,27 @@ pub fn write_deployment(
 ) -> io::Result<(PathBuf, PathBuf)> {
     fs::create_dir_all(folder)?;
     let stem = format!("snapshot_{}", at.timestamp_nanos_opt().unwrap_or_default());
-    let (archive, unpacked) = (folder.join(format!("{stem}.zip")), folder.join(&stem));
-    let mut zip = zip::ZipWriter::new(fs::File::create(&archive)?);
+    let (path, unpacked) = (folder.join(format!("{stem}.zip")), folder.join(&stem));
+    fs::write(&path, archive(deployment)?)?;
     for (name, text) in members(deployment) {
-        zip.start_file(name.as_str(), SimpleFileOptions::default())
-            .map_err(io::Error::other)?;
-        zip.write_all(text.as_bytes())?;
         let path = unpacked.join(&name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
         fs::write(path, text)?;
     }
-    zip.finish().map_err(io::Error::other)?;
-    Ok((archive, unpacked))
+    Ok((path, unpacked))
+}
+
+/// The ZIP of a deployment.
+pub(crate) fn archive(deployment: &Deployment) -> io::Result<Vec<u8>> {
+    let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    for (name, text) in members(deployment) {
+        zip.start_file(name.as_str(), SimpleFileOptions::default())
+            .map_err(io::Error::other)?;
+        zip.write_all(text.as_bytes())?;
+    }
+    Ok(zip.finish().map_err(io::Error::other)?.into_inner())
 }
 
 fn members(deployment: &Deployment) -> Vec<(String, String)> {

@@ -1,0 +1,199 @@
+//! What v2 records, kept as fresh as a deletion needs it.
+//!
+//! v2 can take an event of v1's over at any time, and that changes nothing in the calendar. So before an event is deleted it must be known,
+//! not older than the caller allows, that v2 does not record it. An id that was ever seen stays one that v2 relies on: v2 also clears ids of
+//! events that it leaves in the calendar.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Duration, Utc};
+use tokio::sync::{Mutex, RwLock};
+
+use super::{ConvexReader, ExportError, TakenAt, V2Case, V2Export, read_exports};
+
+/// So often the changes are listed while events are being deleted.
+const LOOK_EVERY: Duration = Duration::seconds(5);
+/// A deployment that did not answer is left alone for so long, or for a quarter of the allowed age.
+const PAUSE: Duration = Duration::seconds(30);
+
+/// Where v2's records are read from.
+#[derive(Clone, Default)]
+pub struct V2Sources {
+    /// Deployments, which can be read again at any time.
+    pub live: Vec<ConvexReader>,
+    /// Exports, with the deployment that each shows.
+    pub files: Vec<(PathBuf, crate::config::Deployment)>,
+}
+
+impl V2Sources {
+    /// Nothing tells what v2 records.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.files.is_empty()
+    }
+
+    /// Reads all of them: first the deployments, then the exports, each in the order given.
+    ///
+    /// # Errors
+    /// [`ExportError`] of the first that cannot be read; there is no partial result.
+    pub async fn read(&self) -> Result<Vec<V2Export>, ExportError> {
+        let mut exports = Vec::new();
+        for reader in &self.live {
+            exports.push(read_live(reader).await?);
+        }
+        let files = self.files.clone();
+        let read = tokio::task::spawn_blocking(move || read_exports(&files, None));
+        // It ends early only where the program itself does.
+        let read = read.await.unwrap_or_else(|_| Ok(Vec::new()))?;
+        if read.len() < self.files.len() {
+            let (path, _) = self.files[read.len()].clone();
+            return Err(ExportError::Read {
+                origin: super::Origin::File(path),
+                source: std::io::Error::other("reading it did not end"),
+            });
+        }
+        exports.extend(read);
+        Ok(exports)
+    }
+}
+
+async fn read_live(reader: &ConvexReader) -> Result<V2Export, ExportError> {
+    reader.read().await.map_err(|source| ExportError::Live {
+        deployment: reader.deployment(),
+        source: Box::new(source),
+    })
+}
+
+/// One source, as it was read last.
+struct Side {
+    /// How to read it again; none of a file.
+    reader: Option<ConvexReader>,
+    taken_at: DateTime<Utc>,
+    /// Changes since can be listed, at the cost of one request.
+    streams: bool,
+}
+
+struct State {
+    recorded: HashSet<String>,
+    sides: Vec<Side>,
+    /// When it could not be read again.
+    failed_at: Option<DateTime<Utc>>,
+}
+
+/// The ids that v2 records, at most so old.
+pub struct V2Watch {
+    max_age: Duration,
+    state: RwLock<State>,
+    /// Held while reading again, so that one does it for all.
+    renewing: Mutex<()>,
+}
+
+impl V2Watch {
+    /// Begins with `exports`, which were read from `sources` just now.
+    pub fn new(sources: &V2Sources, exports: &[V2Export], max_age: std::time::Duration) -> Self {
+        let readers = sources.live.iter().cloned().map(Some);
+        let readers = readers.chain(std::iter::repeat(None));
+        let sides = exports
+            .iter()
+            .zip(readers)
+            .map(|(export, reader)| Side {
+                reader,
+                taken_at: export.taken_at,
+                streams: export.taken_at_source == TakenAt::Stream,
+            })
+            .collect();
+        let mut recorded = HashSet::new();
+        for export in exports {
+            record(&mut recorded, &export.cases);
+        }
+        Self {
+            max_age: Duration::from_std(max_age).unwrap_or(Duration::MAX),
+            state: RwLock::new(State {
+                recorded,
+                sides,
+                failed_at: None,
+            }),
+            renewing: Mutex::new(()),
+        }
+    }
+
+    /// Whether v2 records this event.
+    pub async fn relies_on(&self, event: &str) -> bool {
+        self.state.read().await.recorded.contains(event)
+    }
+
+    /// When the oldest of what is known is too old to act on; never where there is no source at all.
+    pub async fn stale_at(&self) -> DateTime<Utc> {
+        let state = self.state.read().await;
+        let oldest = state.sides.iter().map(|side| side.taken_at).min();
+        oldest
+            .and_then(|oldest| oldest.checked_add_signed(self.max_age))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Looks what v2 has recorded meanwhile, before the first deletion at an account: the changes where they can be listed, else the
+    /// whole where more than half of the allowed age is over.
+    ///
+    /// # Errors
+    /// [`ExportError`]. What was known before stays known, and may be acted on until [`V2Watch::stale_at`].
+    pub async fn renew(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+        let _one = self.renewing.lock().await;
+        let result = self.read_again(now).await;
+        self.state.write().await.failed_at = result.is_err().then_some(now);
+        result
+    }
+
+    async fn read_again(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+        let sides: Vec<(usize, ConvexReader, DateTime<Utc>, bool)> = {
+            let state = self.state.read().await;
+            let sides = state.sides.iter().enumerate();
+            sides
+                .filter_map(|(n, side)| {
+                    Some((n, side.reader.clone()?, side.taken_at, side.streams))
+                })
+                .collect()
+        };
+        for (n, reader, taken_at, streams) in sides {
+            if streams && let Ok(changes) = reader.case_changes(taken_at).await {
+                self.learn(n, &changes.cases, changes.until).await;
+            } else if streams || now - taken_at > self.max_age / 2 {
+                let export = read_live(&reader).await?;
+                self.learn(n, &export.cases, export.taken_at).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// [`V2Watch::renew`], where the last look is some seconds old and the changes can be listed, or half of the allowed age is over.
+    ///
+    /// # Errors
+    /// As [`V2Watch::renew`].
+    pub async fn keep_fresh(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+        let due = {
+            let state = self.state.read().await;
+            let pause = PAUSE.min(self.max_age / 4);
+            if state.failed_at.is_some_and(|at| now - at < pause) {
+                return Ok(());
+            }
+            let mut live = state.sides.iter().filter(|side| side.reader.is_some());
+            live.any(|side| {
+                let age = now - side.taken_at;
+                age > self.max_age / 2 || (side.streams && age > LOOK_EVERY)
+            })
+        };
+        if due { self.renew(now).await } else { Ok(()) }
+    }
+
+    async fn learn(&self, side: usize, cases: &[V2Case], at: DateTime<Utc>) {
+        let mut state = self.state.write().await;
+        record(&mut state.recorded, cases);
+        if let Some(side) = state.sides.get_mut(side) {
+            side.taken_at = side.taken_at.max(at);
+        }
+    }
+}
+
+fn record(recorded: &mut HashSet<String>, cases: &[V2Case]) {
+    let ids = cases.iter().flat_map(|case| &case.calendar_event_ids);
+    recorded.extend(ids.map(|(_, id)| id.clone()));
+}

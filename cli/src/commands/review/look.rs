@@ -1,0 +1,161 @@
+//! Looking again, live, at the items of a spot check: reads and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, KIND};
+use cleanup_worker::executors::{Executor, Found, Place, PlannedUser};
+use ledger::domain::custody::State;
+use ledger::projections::deletions::ItemLine;
+use ledger::store::Clock;
+use serde::Serialize;
+
+use super::Common;
+use crate::args::{CalendarSources, Pace};
+use crate::commands::cleanup::{calendar, engine_failure};
+use crate::exit::{Exit, Failure};
+
+/// What was seen of one item.
+#[derive(Debug, Serialize)]
+pub(super) struct Look {
+    pub(super) subject: String,
+    /// `there`, `gone`, or `unknown` where it could not be asked.
+    pub(super) seen: &'static str,
+    /// What the log lets expect; none where either would do.
+    pub(super) expected: Option<&'static str>,
+    /// Why it could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
+impl Look {
+    pub(super) fn is_as_expected(&self) -> bool {
+        self.expected.is_none_or(|expected| expected == self.seen)
+    }
+}
+
+/// What the log lets expect of an item.
+fn expected(state: State) -> Option<&'static str> {
+    match state {
+        State::Deleted | State::BackupErased | State::Missing | State::GoneBefore => Some("gone"),
+        State::Protected | State::Held | State::Excluded | State::Planned | State::Restored => {
+            Some("there")
+        }
+        _ => None,
+    }
+}
+
+/// The executor of a kind of item, ready to read.
+///
+/// # Errors
+/// There is none in this program, or its services cannot be reached.
+pub(super) async fn executor(
+    common: &Common<'_>,
+    kinds: &BTreeSet<String>,
+    users_table: Option<String>,
+    clock: Clock,
+) -> Result<Box<dyn Executor>, Failure> {
+    if kinds.iter().any(|kind| kind != KIND) {
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        let what = format!(
+            "this program can look again at {KIND} only, and these are {}",
+            kinds.join(", ")
+        );
+        return Err(Failure::usage(what).hint("leave --live out, and look by other means"));
+    }
+    let sources = CalendarSources {
+        v2_exports: Vec::new(),
+        v2_dev_exports: Vec::new(),
+        v2_max_age: Duration::ZERO,
+        go_live: None,
+        freeze: None,
+        users_table,
+    };
+    let pace = Pace {
+        user_interval: Duration::ZERO,
+        users_at_once: 1,
+        log_dir: PathBuf::new(),
+        log_emails: false,
+    };
+    let (reader, told) = calendar(common, &sources, &pace)?;
+    let executor = CalendarExecutor::open(reader, told, clock).await;
+    let executor = executor.map_err(engine_failure)?;
+    executor.prepare().await.map_err(engine_failure)?;
+    Ok(Box::new(executor))
+}
+
+/// Looks at items, place by place.
+pub(super) async fn look(executor: &dyn Executor, items: &[ItemLine]) -> Vec<Look> {
+    let mut places: BTreeMap<&str, Vec<&ItemLine>> = BTreeMap::new();
+    for item in items {
+        let place = item.calendar.as_deref().unwrap_or_default();
+        places.entry(place).or_default().push(item);
+    }
+    let mut looks = Vec::new();
+    for (place, items) in places {
+        let ids: BTreeSet<&str> = items
+            .iter()
+            .flat_map(|item| &item.users)
+            .filter_map(|user| user.id.as_deref())
+            .collect();
+        // Without the digest of the credential of then the executor finds out which place this one leads to.
+        let users = ids.into_iter().map(|id| PlannedUser {
+            id: Some(id.to_owned()),
+            credential: None,
+        });
+        let users: Vec<PlannedUser> = users.collect();
+        let opened = executor.open(place, &users).await;
+        for item in items {
+            looks.push(match &opened {
+                Ok(place) => at(place.as_ref(), item).await,
+                Err(why) => unknown(item, why.reason.clone()),
+            });
+        }
+    }
+    looks
+}
+
+async fn at(place: &dyn Place, item: &ItemLine) -> Look {
+    let Some(id) = item.event_id.as_deref() else {
+        return unknown(item, "its id is not known".to_owned());
+    };
+    match place.read(id).await {
+        Ok(found) => Look {
+            subject: item.subject.clone(),
+            seen: match found {
+                Found::There { .. } => "there",
+                Found::Deleted { .. } | Found::Absent => "gone",
+            },
+            expected: expected(item.state),
+            why: None,
+        },
+        Err(error) => unknown(item, cleanup_worker::engine::with_causes(&error)),
+    }
+}
+
+fn unknown(item: &ItemLine, why: String) -> Look {
+    Look {
+        subject: item.subject.clone(),
+        seen: "unknown",
+        expected: expected(item.state),
+        why: Some(why),
+    }
+}
+
+/// The status of a spot check: one item that is not as the log says is a no.
+pub(super) fn exit(looks: &[Look]) -> Exit {
+    if looks
+        .iter()
+        .any(|look| look.seen != "unknown" && !look.is_as_expected())
+    {
+        Exit::No
+    } else if looks
+        .iter()
+        .any(|look| look.seen == "unknown" && look.expected.is_some())
+    {
+        Exit::Unknown
+    } else {
+        Exit::Yes
+    }
+}

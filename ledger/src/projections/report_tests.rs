@@ -1,0 +1,154 @@
+use proptest::prelude::*;
+
+use super::super::custody::CustodyFold;
+use super::super::deletions::{DeletionsFold, Part};
+use super::super::testing::{Log, item, run};
+use super::*;
+use crate::domain::event::{Event, GoneHow, UserFound};
+use crate::domain::id::Subject;
+use crate::domain::identify::Disposition;
+
+fn user(n: u128) -> Subject {
+    Subject::new("user", uuid::Uuid::from_u128(n)).unwrap()
+}
+
+fn known(log: &mut Log, n: u128, email: &str, access: &str) {
+    let found = Event::UserFound(UserFound {
+        email: Some(email.to_owned()),
+        access: access.to_owned(),
+        reason: String::new(),
+        soft_deleted: false,
+        recorded: 0,
+        token_fingerprint: None,
+        account: None,
+    });
+    log.add(found, user(n), "person:maker", Some(run(0)));
+}
+
+fn review(log: &Log) -> Review {
+    let fold: DeletionsFold = log.fold();
+    fold.review(&log.fold::<CustodyFold>(), &Part::default())
+}
+
+#[test]
+fn every_state_is_counted_in_one_column() {
+    for state in State::ALL {
+        assert!(Column::ALL.contains(&Column::of(state)));
+    }
+    let names: BTreeSet<_> = Column::ALL.map(Column::name).into();
+    assert_eq!(names.len(), Column::ALL.len());
+}
+
+#[test]
+fn users_items_and_totals_are_told_with_their_proof() {
+    use Disposition::{Delete, Hold, OutOfReach, Protect};
+    let mut log = Log::default();
+    known(&mut log, 5, "kim@example.com", "reachable");
+    known(&mut log, 6, "lee@example.com", "revoked");
+    let items = [
+        (1, Delete),
+        (2, Delete),
+        (3, Hold),
+        (4, Protect),
+        (5, OutOfReach),
+    ];
+    let plan = log.plan(run(0), &items);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let size = log.0.len() as u64;
+    let report = Report::of(review(&log), Some(size - 1)).unwrap();
+    assert_eq!(report.totals.found, 5);
+    for (column, count) in [
+        (Column::Deleted, 1),
+        (Column::Failed, 1),
+        (Column::Held, 1),
+        (Column::Protected, 1),
+        (Column::OutOfReach, 1),
+        (Column::Lost, 0),
+    ] {
+        assert_eq!(report.totals.get(column), count, "{column:?}");
+    }
+    let emails: Vec<_> = report
+        .users
+        .iter()
+        .map(|user| user.email.as_deref())
+        .collect();
+    assert_eq!(emails, [Some("kim@example.com"), Some("lee@example.com")]);
+    assert_eq!(report.users[1].unreachable.as_deref(), Some("revoked"));
+    assert_eq!(report.users[1].counts.found, 0);
+    let row = |n: u32| {
+        let mut rows = report.items.iter();
+        rows.find(|row| row.item.subject == item(n).to_string())
+            .unwrap()
+    };
+    let proof = row(1).proof.as_ref().unwrap();
+    assert_eq!(
+        (proof.entry.seq, proof.checkpoint),
+        (size, None),
+        "not covered yet"
+    );
+    let proof = row(2).proof.as_ref().unwrap();
+    assert_eq!(proof.checkpoint, Some(size - 1));
+    assert!(report.entries().contains(&size));
+}
+
+#[test]
+fn a_report_whose_sums_differ_is_none() {
+    let mut log = Log::default();
+    log.plan(run(0), &[(1, Disposition::Delete), (2, Disposition::Hold)]);
+    let good = Report::of(review(&log), None).unwrap();
+    assert_eq!(good.check(2), Ok(()));
+    let what = |report: &Report, items| report.check(items).unwrap_err().what;
+    assert_eq!(what(&good, 3), "the users and the custody sum");
+    let mut bad = good.clone();
+    bad.users[0].counts.found += 1;
+    assert_eq!(what(&bad, 2), "a user's row");
+    let mut bad = good.clone();
+    bad.totals.found += 1;
+    assert_eq!(what(&bad, 2), "the totals");
+    let mut bad = good.clone();
+    bad.users.pop();
+    assert_eq!(what(&bad, 2), "the users and the totals");
+    let mut bad = good.clone();
+    bad.items.pop();
+    assert_eq!(what(&bad, 2), "a column and its items");
+}
+
+#[test]
+fn what_a_seal_counts_and_the_log_lacks_is_a_row_of_its_own() {
+    let mut log = Log::default();
+    let items = [(1, Disposition::Protect)];
+    log.found(1, Disposition::Protect, run(0));
+    log.seal(run(0), &items, 3);
+    let report = Report::of(review(&log), None).unwrap();
+    assert_eq!(report.totals.found, 3);
+    assert_eq!(report.totals.get(Column::Unknown), 2);
+    assert_eq!(report.users.last().unwrap().subject, None);
+}
+
+proptest! {
+    #[test]
+    fn it_adds_up_whatever_was_found_and_done(
+        found in proptest::collection::vec((0_usize..5, any::<bool>(), any::<bool>()), 0..20),
+    ) {
+        let items: Vec<_> = (1..)
+            .zip(&found)
+            .map(|(n, (which, ..))| (n, Disposition::ALL[*which]))
+            .collect();
+        let mut log = Log::default();
+        let plan = log.plan(run(0), &items);
+        let approval = log.approve(plan, "person:checker", 3_600);
+        for ((n, _), (_, begun, ended)) in items.iter().zip(&found) {
+            if *begun {
+                let intent = log.intend(*n, plan, approval);
+                if *ended {
+                    log.deleted(*n, intent, GoneHow::Deleted);
+                }
+            }
+        }
+        let report = Report::of(review(&log), None).unwrap();
+        prop_assert_eq!(report.totals.found, items.len() as u64);
+        prop_assert_eq!(report.items.len(), items.len());
+    }
+}

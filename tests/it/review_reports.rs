@@ -1,0 +1,423 @@
+//! What goes out to people: the report of deletions in each form, letters, and the sample for a spot check.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+use ledger_sim::WorldSpec;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::migration::{APPROVER, Migration, Plan};
+use crate::world::Output;
+
+fn by(migration: &Migration, arguments: &[&str]) -> Output {
+    migration
+        .world
+        .ledger([&["--as", APPROVER], arguments].concat())
+}
+
+/// A plan that was executed.
+async fn executed() -> (Migration, Plan) {
+    let migration = Migration::start(WorldSpec::seeded(3)).await;
+    let plan = migration.approved_plan();
+    migration.live_run(&plan.hash).ok();
+    (migration, plan)
+}
+
+/// The records of a CSV text by RFC 4180, each by the names in the first: an own reader, so that ours is not its own judge.
+fn records(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut records: Vec<Vec<String>> = vec![Vec::new()];
+    let (mut field, mut quoted) = (String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => records.last_mut().unwrap().push(std::mem::take(&mut field)),
+            '\r' if !quoted => {
+                assert_eq!(chars.next(), Some('\n'), "records end in CRLF");
+                records.last_mut().unwrap().push(std::mem::take(&mut field));
+                records.push(Vec::new());
+            }
+            c => field.push(c),
+        }
+    }
+    assert_eq!(records.pop(), Some(Vec::new()), "the last record ends too");
+    let head = records.remove(0);
+    records
+        .into_iter()
+        .map(|fields| {
+            assert_eq!(fields.len(), head.len(), "{fields:?}");
+            head.iter().cloned().zip(fields).collect()
+        })
+        .collect()
+}
+
+const COLUMNS: [&str; 11] = [
+    "deleted",
+    "restored",
+    "protected",
+    "kept",
+    "held",
+    "failed",
+    "out_of_reach",
+    "gone_before",
+    "changed_since",
+    "lost",
+    "unknown",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_adds_up_in_each_form_and_is_itself_recorded() {
+    let (migration, plan) = executed().await;
+    by(&migration, &["checkpoint"]).ok();
+    let file = migration.folder.path().join("report.csv");
+    let path = file.to_str().unwrap();
+    let written = by(&migration, &["report", "deletions", "--out", path]).ok();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let made = migration.log(&["export.made"]).pop().unwrap()["payload"].clone();
+    assert_eq!(
+        (&made["what"], &made["selection"]["format"]),
+        (&json!("report"), &json!("csv"))
+    );
+    let sha256 = hex::encode(Sha256::digest(text.as_bytes()));
+    assert_eq!(made["sha256"], sha256.as_str());
+    assert!(written.stdout.contains(&sha256), "{written:?}");
+    assert!(
+        made["payloads"].as_u64().unwrap() > 0,
+        "an erasure has to recall it"
+    );
+    let again = by(&migration, &["report", "deletions", "--out", path]);
+    assert!(
+        again.exit == 2 && again.stderr.contains("is not overwritten"),
+        "{again:?}"
+    );
+
+    let rows = records(&text);
+    let of = |row: &'static str| rows.iter().filter(move |found| found["row"] == row);
+    let number = |row: &BTreeMap<String, String>, name: &str| row[name].parse::<u64>().unwrap();
+    let total = of("total").next().unwrap();
+    assert_eq!(of("item").count() as u64, number(total, "found"));
+    for column in COLUMNS {
+        let users: u64 = of("user").map(|row| number(row, column)).sum();
+        let items: u64 = of("item").map(|row| number(row, column)).sum();
+        assert_eq!(
+            (users, items),
+            (number(total, column), number(total, column)),
+            "{column}"
+        );
+    }
+    for row in of("user").chain([total]) {
+        let sum: u64 = COLUMNS.iter().map(|column| number(row, column)).sum();
+        assert_eq!(sum, number(row, "found"), "{row:?}");
+    }
+    assert_eq!(number(total, "deleted"), plan.deletes.len() as u64);
+    let loss = migration.loss()["scopes"]["calendar"]["sum"].clone();
+    for (state, column) in [
+        ("held", "held"),
+        ("protected", "protected"),
+        ("gone_before", "gone_before"),
+    ] {
+        assert_eq!(loss[state], number(total, column), "{state}");
+    }
+    // Each deletion names its approver, its copy and an entry that is there and covered.
+    let log = migration.log(&[]);
+    for row in of("item").filter(|row| row["state"] == "deleted") {
+        assert_eq!(row["approved_by"], "person:approver");
+        let entry = |name: &str| &log[usize::try_from(number(row, name)).unwrap() - 1];
+        assert_eq!(
+            entry("backup_seq")["payload"]["backup"]["sha256"],
+            row["backup_sha256"].as_str()
+        );
+        assert_eq!(entry("proof_seq")["hash"], row["proof_hash"].as_str());
+        assert_eq!(entry("proof_seq")["type"], "item.deleted");
+        assert!(number(row, "proof_checkpoint") >= number(row, "proof_seq"));
+        let seen = &row["evidence"];
+        assert!(
+            ["v1_recorded", "case_link"]
+                .iter()
+                .any(|name| seen.contains(name)),
+            "{row:?}"
+        );
+    }
+    let one = of("item").find(|row| row["state"] == "deleted").unwrap();
+    by(&migration, &["prove", &one["proof_seq"]]).ok();
+
+    // The same numbers as JSON, and of a plan or a run alone.
+    let json = by(&migration, &["report", "deletions", "--format", "json"])
+        .ok()
+        .json();
+    for column in COLUMNS {
+        assert_eq!(json["totals"][column], number(total, column), "{column}");
+    }
+    let seq = usize::try_from(json["as_of"]["seq"].as_u64().unwrap()).unwrap();
+    assert_eq!(json["as_of"]["hash"], migration.log(&[])[seq - 1]["hash"]);
+    let of_plan = [
+        "report",
+        "deletions",
+        "--format",
+        "json",
+        "--plan",
+        &plan.hash,
+    ];
+    assert_eq!(
+        by(&migration, &of_plan).ok().json()["totals"],
+        json["totals"]
+    );
+    let run = migration.log(&["run.finished"]).pop().unwrap();
+    let run = run["entry"]["run"].as_str().unwrap();
+    let of_run = by(
+        &migration,
+        &["report", "deletions", "--format", "json", "--run", run],
+    );
+    let of_run = of_run.ok().json();
+    assert_eq!(of_run["totals"]["found"], plan.deletes.len());
+    assert_eq!(of_run["totals"]["deleted"], plan.deletes.len());
+
+    // A page holds every text as text, loads nothing and runs nothing.
+    for (format, breaks) in [("html", false), ("print", true)] {
+        let page = by(&migration, &["report", "deletions", "--format", format])
+            .ok()
+            .stdout;
+        assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+        assert!(page.contains("default-src 'none'"));
+        assert_eq!(page.contains("break-before:page"), breaks);
+        for forbidden in ["<script", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(forbidden), "{format}: {forbidden}");
+        }
+        assert!(page.contains(&one["proof_hash"]) && page.contains(&plan.hash));
+        assert!(page.contains(&one["email"]));
+    }
+    migration.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_tells_one_user_what_went_and_how_to_get_it_back() {
+    let (migration, plan) = executed().await;
+    let review = by(&migration, &["review", "deletions", "--json"])
+        .ok()
+        .json();
+    let items = review["items"].as_array().unwrap();
+    let email = |item: &Value| item["users"][0]["email"].as_str().unwrap().to_owned();
+    let deleted: Vec<&Value> = items
+        .iter()
+        .filter(|item| item["state"] == "deleted")
+        .collect();
+    assert_eq!(deleted.len(), plan.deletes.len());
+    let user = email(deleted[0]);
+    // Two users may have one address; a letter goes to one of them.
+    let subject = deleted[0]["users"][0]["subject"].as_str().unwrap();
+    let of_user = |item: &&&Value| {
+        let users = item["users"].as_array().unwrap();
+        users.iter().any(|found| found["subject"] == subject)
+    };
+    let gone: Vec<&&Value> = deleted.iter().filter(of_user).collect();
+
+    let letter = [
+        "report",
+        "letter",
+        "--user",
+        subject,
+        "--contact",
+        "Ann <b>of</b> support",
+    ];
+    let text = by(&migration, &letter).ok().stdout;
+    assert!(text.starts_with(&format!("To {user}\n")), "{text}");
+    assert!(
+        text.contains(&format!("What we removed ({})", gone.len())),
+        "{text}"
+    );
+    for item in &gone {
+        let date = item["date"].as_str().unwrap();
+        let label = item["evidence"]["title"]
+            .as_str()
+            .unwrap_or("calendar event");
+        assert!(
+            text.contains(&format!("  - {date}  {label}\n")),
+            "{date} {label}: {text}"
+        );
+    }
+    assert!(text.contains("No last day was set") && text.contains("Ask Ann <b>of</b> support"));
+    for jargon in [
+        "V1_",
+        "entry_",
+        "sha256",
+        "subject",
+        "policy",
+        "disposition",
+        "custody",
+    ] {
+        assert!(!text.contains(jargon), "{jargon}: {text}");
+    }
+    // Nobody else's address stands in it.
+    let others = items
+        .iter()
+        .map(email)
+        .filter(|other| !other.eq_ignore_ascii_case(&user));
+    for other in others {
+        assert!(!text.contains(&other), "{other}");
+    }
+    let keep = [
+        "retention",
+        "set",
+        "calendar-event",
+        "--until",
+        "2999-01-01",
+        "--reason",
+        "undo window",
+    ];
+    by(&migration, &keep).ok();
+    let page = by(&migration, &[&letter[..], &["--format", "html"]].concat())
+        .ok()
+        .stdout;
+    assert!(
+        page.contains("Until 2999-01-01 everything that we removed can be put back"),
+        "{page}"
+    );
+    assert!(page.contains("Ann &lt;b&gt;of&lt;/b&gt; support"), "{page}");
+
+    // One for each, in files of nobody's address, each recorded as a copy about its user.
+    let folder = migration.folder.path().join("letters");
+    let all = [
+        "report",
+        "letter",
+        "--all",
+        "--json",
+        "--out",
+        folder.to_str().unwrap(),
+    ];
+    let written = by(&migration, &all).ok().json();
+    let written = written.as_array().unwrap();
+    assert!(written.len() > 5, "{written:?}");
+    let mut uncovered = 0;
+    for letter in written {
+        let path = letter["path"].as_str().unwrap();
+        assert!(!path.contains('@'), "{path}");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            letter["sha256"],
+            hex::encode(Sha256::digest(text.as_bytes()))
+        );
+        uncovered += u64::from(text.contains("Please check ("));
+    }
+    let expected = items.iter().filter(|item| item["covered"] == false);
+    assert!(uncovered > 0 && uncovered <= expected.count() as u64);
+    let made = migration.log(&["export.made"]);
+    let letters: Vec<_> = made
+        .iter()
+        .filter(|line| line["payload"]["what"] == "letter")
+        .collect();
+    assert_eq!(letters.len(), written.len() + 2);
+    assert!(
+        letters
+            .iter()
+            .all(|line| !line["bytes"].as_str().unwrap().contains('@'))
+    );
+    assert!(letters.iter().all(|line| {
+        let user = line["payload"]["selection"]["user"].as_str().unwrap();
+        user.starts_with("user:")
+    }));
+    for (arguments, exit) in [
+        (&["report", "letter", "--user", "nobody@example.com"][..], 1),
+        (&["report", "letter"], 2),
+        (&["report", "letter", "--all"], 2),
+    ] {
+        assert_eq!(by(&migration, arguments).exit, exit, "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sample_is_picked_as_anybody_can_pick_it() {
+    let (migration, plan) = executed().await;
+    let sample = |arguments: &[&str]| {
+        let all = [
+            &["review", "sample", "--seed", "audit 7", "--json"],
+            arguments,
+        ]
+        .concat();
+        by(&migration, &all).ok().json()
+    };
+    let answer = sample(&["--users", "3"]);
+    let picked = answer["picked"].as_array().unwrap();
+    assert_eq!(picked.len(), 3);
+    // As its documentation says, by other means.
+    let mut ranked: Vec<(String, String)> = answer["candidates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|subject| {
+            let subject = subject.as_str().unwrap().to_owned();
+            let input = format!("ledger-sample-v1\0audit 7\0{subject}");
+            (hex::encode(Sha256::digest(input)), subject)
+        })
+        .collect();
+    ranked.sort();
+    for (picked, (rank, subject)) in picked.iter().zip(&ranked) {
+        assert_eq!(picked["rank"], rank.as_str());
+        assert_eq!(picked["user"]["subject"], subject.as_str());
+        assert!(picked["states"]["deleted"].as_u64().unwrap() > 0);
+    }
+    assert_eq!(sample(&["--users", "3"])["picked"], answer["picked"]);
+    assert_eq!(sample(&["--plan", &plan.hash])["picked"], answer["picked"]);
+    let other = by(&migration, &["review", "sample", "--seed", "b", "--json"])
+        .ok()
+        .json();
+    assert_ne!(other["picked"], answer["picked"]);
+    assert_eq!(
+        sample(&["--users", "9999"])["picked"]
+            .as_array()
+            .unwrap()
+            .len(),
+        ranked.len()
+    );
+    let text = by(&migration, &["review", "sample", "--seed", "audit 7"])
+        .ok()
+        .stdout;
+    assert!(text.contains(ranked[0].1.as_str()), "{text}");
+
+    // Live: each is as the log says, by reads alone, until one is put back behind the log's back.
+    let look = |json: bool| {
+        let arguments = ["review", "sample", "--seed", "audit 7", "--live"];
+        let mut command = migration.world.command(arguments);
+        command
+            .envs(migration.sim.env())
+            .args(json.then_some("--json"));
+        crate::world::output(&mut command)
+    };
+    let writes = migration.sim.calendar_writes().len();
+    let seen = look(true).ok().json();
+    let mut looks = Vec::new();
+    for picked in seen["picked"].as_array().unwrap() {
+        looks.extend(picked["looks"].as_array().unwrap());
+    }
+    for word in ["gone", "there"] {
+        assert!(looks.iter().any(|look| look["seen"] == word), "{seen}");
+    }
+    for look in looks {
+        let expected = &look["expected"];
+        assert!(expected.is_null() || *expected == look["seen"], "{look}");
+    }
+    assert_eq!(migration.sim.calendar_writes().len(), writes);
+    let items = seen["picked"][0]["items"].as_array().unwrap();
+    let one = items.iter().find(|item| item["state"] == "deleted");
+    let text = |name: &str| one.unwrap()[name].as_str().unwrap();
+    let back = json!({"status": "confirmed"});
+    assert!(
+        migration
+            .sim
+            .edit_event(text("calendar"), text("event_id"), &back)
+    );
+    let other = look(false);
+    assert_eq!(other.exit, 1, "{other:?}");
+    assert!(
+        other.stdout.contains("now there, NOT AS THE LOG SAYS"),
+        "{other:?}"
+    );
+}
