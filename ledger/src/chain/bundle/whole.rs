@@ -29,7 +29,7 @@ pub struct Bundle {
     pub entries: Vec<Vec<u8>>,
     /// Salt ‖ payload of the entries whose payload may be seen, by their number.
     pub payloads: BTreeMap<u64, Vec<u8>>,
-    /// See [`multiproof`].
+    /// See [`crate::chain::multiproof`].
     pub proof: Vec<Hash>,
     /// README and programs: those of the program that wrote it.
     pub(super) guides: Files,
