@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<Exit, F
         Command::Key(args) => key::run(&common, args).await,
         Command::Prove(args) => prove::run(&common, &args).await,
         Command::Export(args) => export::run(&common, args).await,
-        Command::Cleanup(args) => cleanup::run(&common, args).await,
+        Command::Cleanup(args) => Box::pin(cleanup::run(&common, args)).await,
         Command::Restore(args) => restore::run(&common, args).await,
         Command::Worker(args) => worker::run(&common, args).await,
         Command::Demo(args) => demo::run(&common, &args).await,

@@ -186,7 +186,6 @@ pub(crate) fn options(
         retry,
         http,
         lease,
-        ..usual
     })
 }
 
