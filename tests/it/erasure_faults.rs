@@ -334,7 +334,13 @@ async fn a_backup_from_before_reveals_nothing_once_the_old_key_is_gone() {
     dump_into(&world, &new, &[]);
     std::fs::copy(kek(&world), kek(&new)).unwrap();
     assert!(!log(&new).contains("secret of ann") && log(&new).contains("bob.ray@example.com"));
-    assert_eq!(new.assert_intact(), world.assert_intact());
+    let sound = [&new, &world].map(|world| {
+        let mut report = world.assert_intact();
+        // How long the last entry has waited for a checkpoint goes on.
+        report.as_object_mut().unwrap().remove("lag");
+        report
+    });
+    assert_eq!(sound[0], sound[1]);
 }
 
 #[tokio::test]

@@ -191,14 +191,37 @@ impl Store {
         next: &Kek,
         looked_at: Option<u64>,
     ) -> Result<Erased, EraseError> {
-        let id = self.id();
-        let keys_failed = |source| EraseError::Key { ledger: id, source };
         let mut transaction = self
             .pool()
             .begin_with(BEGIN)
             .await
             .map_err(failed("begin the erasure"))?;
-        let doomed = erasable(&mut transaction, id, owner)
+        let erased = self
+            .erase_within(&mut transaction, (owner, actor), said, next, looked_at)
+            .await;
+        if erased.is_ok() {
+            transaction
+                .commit()
+                .await
+                .map_err(EraseError::CommitUnknown)?;
+        } else {
+            // At once: the lock on the head would last until somebody takes the connection up again.
+            drop(transaction.rollback().await);
+        }
+        erased
+    }
+
+    async fn erase_within(
+        &self,
+        connection: &mut PgConnection,
+        (owner, actor): (&Subject, &Actor),
+        said: &SubjectErased,
+        next: &Kek,
+        looked_at: Option<u64>,
+    ) -> Result<Erased, EraseError> {
+        let id = self.id();
+        let keys_failed = |source| EraseError::Key { ledger: id, source };
+        let doomed = erasable(connection, id, owner)
             .await?
             .ok_or_else(|| EraseError::Nothing(owner.clone()))?;
         if !doomed.altered.is_empty() && said.overridden.is_none() {
@@ -206,13 +229,13 @@ impl Store {
                 altered: doomed.altered,
             });
         }
-        let kek_before = kek_in_force(&mut *transaction, id).await?;
+        let kek_before = kek_in_force(&mut *connection, id).await?;
         if kek_before == next.id() {
             return Err(EraseError::SameKek);
         }
         let ring = KeyRing::new(id, self.keys().keks());
         let index_owner = Subject::of_ledger(id);
-        let rows = wrapped_keys(&mut transaction, id).await?;
+        let rows = wrapped_keys(connection, id).await?;
         let kept = rows
             .iter()
             .filter(|row| row.owner != *owner && row.owner != index_owner);
@@ -220,8 +243,7 @@ impl Store {
         let (index_row, index_key) = ring
             .generate_under(next, &index_owner)
             .map_err(keys_failed)?;
-        let (subjects, blinds) =
-            reindexed(&mut transaction, id, owner, &opened, &index_key).await?;
+        let (subjects, blinds) = reindexed(connection, id, owner, &opened, &index_key).await?;
 
         let mut concerned: Vec<String> = doomed.subjects.iter().map(Subject::to_string).collect();
         concerned.push(owner.to_string());
@@ -245,12 +267,12 @@ impl Store {
             cause: Some(said.request),
         };
         let event = Event::SubjectErased(said.clone());
-        let announced = announce(&mut transaction, self.clock(), about, &event).await?;
+        let announced = announce(connection, self.clock(), about, &event).await?;
         let entry = announced.ok_or(EraseError::Done(said.request))?;
         // The head is locked from here on: nothing comes in between any more.
         if let Some(looked_at) = looked_at {
             let between = (looked_at, entry.seq);
-            if let Some(seq) = changed(&mut transaction, id, between, &concerned).await? {
+            if let Some(seq) = changed(connection, id, between, &concerned).await? {
                 return Err(EraseError::Changed { seq });
             }
         }
@@ -260,7 +282,7 @@ impl Store {
             .bind(&index_row.wrapped)
             .bind(subjects)
             .bind(blinds)
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await
             .map_err(|source| {
                 if has_code(&source, &["55000"]) {
@@ -269,16 +291,12 @@ impl Store {
                     failed("destroy what the owner's key seals")(source)
                 }
             })?;
-        call_rewrap(&mut transaction, id, &rewrapped).await?;
-        let wrapped = wrapped_by(&mut transaction, &kek_before).await?;
+        call_rewrap(connection, id, &rewrapped).await?;
+        let wrapped = wrapped_by(connection, &kek_before).await?;
         for other in wrapped.into_iter().filter(|other| *other != id) {
-            self.rewrap_other(&mut transaction, other, actor, &kek_before, next)
+            self.rewrap_other(connection, other, actor, &kek_before, next)
                 .await?;
         }
-        transaction
-            .commit()
-            .await
-            .map_err(EraseError::CommitUnknown)?;
         Ok(Erased {
             hash: entry.hash(),
             entry,
