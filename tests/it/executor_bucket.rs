@@ -31,7 +31,10 @@ print(url, flush=True)
 def state(bucket):
     found = {}
     for one in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-        got = s3.get_object(Bucket=bucket, Key=one["Key"])
+        try:
+            got = s3.get_object(Bucket=bucket, Key=one["Key"])
+        except s3.exceptions.NoSuchKey:
+            continue  # deleted since it was listed, by the run that is looked at
         found[one["Key"]] = [got["Body"].read().decode(), got["ContentType"], got["Metadata"]]
     return found
 for line in sys.stdin:
