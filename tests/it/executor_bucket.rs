@@ -34,7 +34,7 @@ def state(bucket):
         try:
             got = s3.get_object(Bucket=bucket, Key=one["Key"])
         except s3.exceptions.NoSuchKey:
-            continue  # deleted since it was listed, while a run is at work
+            continue  # deleted since it was listed, by the run that is looked at
         found[one["Key"]] = [got["Body"].read().decode(), got["ContentType"], got["Metadata"]]
     return found
 for line in sys.stdin:
