@@ -67,7 +67,8 @@ impl RunLog {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         // A full disk must not stop a deletion half-way; the ledger has the same and more.
-        if let Err(error) = writeln!(file, "{line}") {
+        // In one piece: another worker of the same run may write to the same file.
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
             tracing::warn!(%error, "the run's log file could not be written");
         }
     }
