@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use ledger::domain::event::{Event, PlanApproved};
+use ledger::domain::id::Subject;
+use ledger::store::Draft;
 use ledger_sim::{Call, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
 use serde_json::Value;
 
@@ -208,6 +211,95 @@ async fn after_a_canary_somebody_else_lets_the_rest_begin() {
         "{}",
         nothing.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_canary_does_the_next_users() {
+    let migration = Migration::start(world(39)).await;
+    let plan = migration.approved_plan();
+    let places = || -> std::collections::BTreeSet<String> {
+        let gone = migration.sim.deleted().into_iter();
+        gone.map(|(place, _)| place).collect()
+    };
+    let canary = ["--canary", "2"];
+    output(migration.live_command(&plan.hash).args(canary));
+    let first = places();
+    assert_eq!(first.len(), 2);
+    let release = ["approve", &plan.hash, "--canary", "--as", APPROVER];
+    migration.world.ledger(release).ok();
+    output(migration.live_command(&plan.hash).args(canary));
+    let second = places();
+    assert_eq!(second.len(), 4, "{second:?}");
+    assert!(second.is_superset(&first));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stops_a_run_reaches_a_worker_in_the_middle_of_a_place() {
+    let migration = Migration::start(WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(40).users(6).events_per_user(14)
+    })
+    .await;
+    let plan = migration.approved_plan();
+    let hold = migration.sim.hold(Call::EventsDelete, 2, HoldPoint::Before);
+    let one = ["--users-at-once", "1"];
+    let running = Running::start(migration.live_command(&plan.hash).args(one));
+    hold.reached().await;
+    let begun = migration.log(&["item.delete_intended"]).len();
+    let mut writer = migration.world.writer().await;
+    sqlx::query("update ledger_work.runs set stopped = 'another worker says so'")
+        .execute(&mut writer)
+        .await
+        .unwrap();
+    hold.release();
+    let report = running.output().await.json();
+    assert_eq!(report["status"], "stopped", "{report:#}");
+    assert_eq!(report["notes"][0], "another worker says so");
+    assert_eq!(migration.log(&["item.delete_intended"]).len(), begun);
+    migration.live_run(&plan.hash).ok();
+    migration.sim.assert_only_deleted(&plan.deletes);
+    migration.assert_ledger_accounts_for_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_goes_by_nobodys_approval_who_began_the_run() {
+    let migration = Migration::start(world(41)).await;
+    let plan = migration.approved_plan();
+    // Who runs it has approved it too, as if the first approval had lapsed by then: for this run that counts for nothing.
+    let (sealed, approved) = (
+        &migration.log(&["plan.sealed"])[0],
+        &migration.log(&["plan.approved"])[0],
+    );
+    let subject: Subject = sealed["entry"]["subject"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let own: PlanApproved = serde_json::from_value(approved["payload"].clone()).unwrap();
+    let actor = format!("person:{RUNNER}").parse().unwrap();
+    let own = Draft::of(&Event::PlanApproved(own), subject.clone(), actor, subject).unwrap();
+    let store = migration.world.store().await;
+    store.append(own).await.unwrap();
+    store.close().await;
+    let hold = migration.sim.hold(Call::EventsDelete, 2, HoldPoint::After);
+    let one = ["--users-at-once", "1"];
+    let began = Running::start(migration.live_command(&plan.hash).args(one));
+    hold.reached().await;
+    began.kill();
+    hold.release();
+    Running::start(&mut migration.worker_command("two"))
+        .output()
+        .await
+        .ok();
+    let approvals = migration.log(&["plan.approved"]);
+    assert_eq!(approvals.len(), 2, "{approvals:#?}");
+    assert!(actors(&migration).contains("worker:two"));
+    let others = &approvals[0]["entry"];
+    assert_eq!(others["actor"], format!("person:{APPROVER}"));
+    for intent in migration.log(&["item.delete_intended"]) {
+        assert_eq!(intent["payload"]["approval"], others["id"], "{intent}");
+    }
+    assert_done(&migration, &plan);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,10 @@ async fn help(
         return Ok(None);
     }
     hands.executor.accepts(&sealed.sealed.header)?;
-    let approval = approval_of(&sealed, actor, store.clock().now())?;
+    let begun = run_of(store, open.plan).await?;
+    let begun = begun.filter(|(run, _)| *run == open.run);
+    let starter = begun.as_ref().map_or(actor, |(_, starter)| starter);
+    let approval = approval_of(&sealed, starter, actor, store.clock().now())?;
     hands.executor.prepare().await?;
     let told: Told = serde_json::from_str(&open.told)
         .map_err(|error| EngineError::Internal(format!("read what a run was told: {error}")))?;

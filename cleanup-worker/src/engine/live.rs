@@ -29,14 +29,14 @@ use super::permission::{Permission, gate, not_approved, too_early};
 pub use super::place::UserOutcome;
 use super::place::{Known, Place};
 use super::runlog::RunLog;
-use super::step::Live;
+use super::step::{Live, ended};
 use super::work::{Work, holder};
 use super::{EngineError, Progress as Done, Recorder, RunOptions};
 use crate::clients::retry::Timing;
 use crate::executors::{Executor, PlannedUser};
 
 /// How often it is looked whether others have come to their end.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// What a live run is told.
 #[derive(Debug)]
@@ -348,11 +348,16 @@ async fn execute(
     finish(live, &work.places).await
 }
 
-/// One command for each place, in an order of their own that everybody can repeat.
+/// One command for each place, in an order that everybody can repeat: what earlier runs have ended comes last, so that a canary
+/// takes the next ones.
 fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> {
-    let mut order: Vec<(&str, &Subject)> = places
+    let is_ended = |place: &Place| {
+        let mut items = place.items.iter();
+        items.all(|item| known.get(&item.subject).and_then(ended).is_some())
+    };
+    let mut order: Vec<(bool, &str, &Subject)> = places
         .iter()
-        .map(|(owner, place)| (place.id.as_str(), owner))
+        .map(|(owner, place)| (is_ended(place), place.id.as_str(), owner))
         .collect();
     order.sort_unstable();
     let is_open = |place: &Place| {
@@ -364,7 +369,7 @@ fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> 
     };
     let numbered = (0_u64..).zip(order);
     numbered
-        .map(|(position, (_, owner))| NewCommand {
+        .map(|(position, (.., owner))| NewCommand {
             subject: owner.clone(),
             position,
             settles: places.get(owner).is_some_and(is_open),
@@ -566,18 +571,23 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
     })
 }
 
-/// What is left of a plan's approval for a worker that joins: the one that the run was started under.
+/// The approval that a worker goes by who joins a run: neither the worker's own nor that of whoever began it.
 pub(super) fn approval_of(
     plan: &SealedPlan,
-    runner: &Actor,
+    starter: &Actor,
+    worker: &Actor,
     now: Timestamp,
 ) -> Result<Approval, EngineError> {
     let may = Permission {
         plan,
-        runner,
+        runner: starter,
         go_live: None,
         override_reason: None,
         fresh: None,
     };
-    may.approval(now)
+    let approval = may.approval(now)?;
+    if approval.person == *worker {
+        return Err(not_approved(plan, worker));
+    }
+    Ok(approval)
 }

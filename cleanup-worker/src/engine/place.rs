@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::EngineError;
 use super::limits::Spread;
 use super::step::{ItemEnd, Live, Stopped, ended};
+use super::work::patiently;
 use crate::executors::{Place as OpenPlace, PlannedUser};
 
 /// So many items of a user may fail one after another before the user is left for later.
@@ -189,7 +190,7 @@ pub(super) async fn one_place(
         },
         ends: Ends::default(),
         spread: Spread::default(),
-        standing,
+        standing: standing.clone(),
         run_stops: None,
         over: false,
         in_a_row: 0,
@@ -237,7 +238,8 @@ struct Visit<'a> {
     outcome: UserOutcome,
     ends: Ends<'a>,
     spread: Spread,
-    standing: &'a Standing,
+    /// How the run stands over all its workers, asked anew before each item.
+    standing: Standing,
     run_stops: Option<String>,
     /// After this nothing more is begun here; what earlier runs have ended is still counted.
     over: bool,
@@ -269,24 +271,41 @@ impl<'a> Visit<'a> {
                     "what became of an earlier deletion could not be asked: run it again"
                         .to_owned(),
                 ),
-                None => {
-                    let end = self
-                        .live
-                        .execute(self.opened, &self.place.owner, item, progress)
-                        .await?;
-                    self.spread.add(&end);
-                    end
-                }
+                None => self.bring_to_its_end(item, progress).await?,
             };
             self.take(&item.subject, end).await?;
             if !self.over
-                && let Some(reason) = self.live.limits.exceeded(self.standing, self.spread)
+                && let Some(reason) = self.live.limits.exceeded(&self.standing, self.spread)
             {
                 self.run_stops = Some(reason);
                 self.over = true;
             }
         }
         Ok(interrupted)
+    }
+
+    /// Begins an item, if nothing has stopped the run meanwhile, here or in another worker.
+    async fn bring_to_its_end(
+        &mut self,
+        item: &PlannedItem,
+        progress: &Progress,
+    ) -> Result<ItemEnd, EngineError> {
+        let recorder = &self.live.recorder;
+        let standing = patiently(|| recorder.store.standing(recorder.run)).await?;
+        self.standing = standing.unwrap_or_else(|| Standing {
+            stopped: Some("the run was ended meanwhile".to_owned()),
+            ..self.standing.clone()
+        });
+        if let Some(reason) = &self.standing.stopped {
+            return Ok(ItemEnd::RunStopped(reason.clone()));
+        }
+        let owner = &self.place.owner;
+        let end = self
+            .live
+            .execute(self.opened, owner, item, progress)
+            .await?;
+        self.spread.add(&end);
+        Ok(end)
     }
 
     async fn take(&mut self, subject: &'a Subject, end: ItemEnd) -> Result<(), EngineError> {

@@ -34,6 +34,24 @@ pub(super) struct Work<'a> {
     pub(super) done: std::sync::atomic::AtomicU64,
 }
 
+/// Asks a database that is away for a moment again, as long as an append is.
+pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, EngineError>
+where
+    F: Future<Output = Result<T, CommandError>>,
+{
+    let mut tries = 1;
+    loop {
+        match ask().await {
+            Err(error @ CommandError::Database { .. }) if tries < DATABASE_TRIES => {
+                tracing::warn!(%error, "the database gave no answer; trying again");
+                tokio::time::sleep(DATABASE_WAIT).await;
+                tries += 1;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// A name for this process that no other has: one person may have started several.
 pub(super) fn holder(live: &Live) -> String {
     let recorder = &live.recorder;
@@ -85,19 +103,8 @@ impl Work<'_> {
 
     async fn claim(&self) -> Result<Claim, EngineError> {
         let recorder = &self.live.recorder;
-        let mut tries = 1;
-        loop {
-            let length = self.times.length();
-            let run = recorder.run;
-            match recorder.store.claim(run, &self.holder, length).await {
-                Err(error @ CommandError::Database { .. }) if tries < DATABASE_TRIES => {
-                    tracing::warn!(%error, "no command was taken; trying again");
-                    tokio::time::sleep(DATABASE_WAIT).await;
-                    tries += 1;
-                }
-                other => return Ok(other?),
-            }
-        }
+        let (run, length) = (recorder.run, self.times.length());
+        patiently(|| recorder.store.claim(run, &self.holder, length)).await
     }
 
     async fn command(

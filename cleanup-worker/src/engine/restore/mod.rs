@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::choice::{Choice, choose};
 pub use self::report::{ItemBack, RestoreReport, UserBack};
 use super::lease::{Lease, LeaseTimes};
-use super::live::Hands;
+use super::live::{Hands, POLL};
 use super::pace::Pace;
 use super::runlog::RunLog;
 use super::{EngineError, Progress, Recorder, RunOptions};
@@ -117,7 +117,11 @@ pub async fn restore(
     }
     hands.executor.prepare().await?;
     let leases = take_leases(store, actor, &choice, told.options.lease).await?;
-    stop_workers(store, &choice).await?;
+    let kept: Vec<Lease> = leases.iter().map(|(_, lease)| lease.clone()).collect();
+    tokio::select! {
+        stopped = stop_workers(store, &choice, told.options.lease) => stopped?,
+        lost = any_lost(&kept) => return Err(lost.into()),
+    }
     // What was done between choosing and taking the leases is known from here on.
     let choice = choose(store, &choice.selection).await?;
     let open = open_run(store, choice.digest).await?;
@@ -140,16 +144,11 @@ pub async fn restore(
         retry: told.options.retry,
         twice: told.override_reason.is_some(),
     };
-    let leases: Vec<Lease> = restorer
-        .leases
-        .iter()
-        .map(|(_, lease)| lease.clone())
-        .collect();
     let result = tokio::select! {
         result = restorer.execute(choice, told, resumed, hands.progress) => result,
-        lost = any_lost(&leases) => return Err(lost.into()),
+        lost = any_lost(&kept) => return Err(lost.into()),
     };
-    for lease in leases {
+    for lease in kept {
         lease.release().await;
     }
     result
@@ -187,12 +186,19 @@ async fn take_leases(
     Ok(leases)
 }
 
-/// A cleanup of these plans that was interrupted may still have workers: they begin nothing more.
-async fn stop_workers(store: &Store, choice: &Choice) -> Result<(), EngineError> {
+/// A cleanup of these plans that was interrupted may still have workers: they begin nothing more, and what they have begun is waited for.
+async fn stop_workers(
+    store: &Store,
+    choice: &Choice,
+    times: LeaseTimes,
+) -> Result<(), EngineError> {
     for open in store.open_runs().await? {
         if choice.together.contains(&open.plan) {
             let reason = "what this plan deleted is being put back";
             store.stop_run(open.run, reason).await?;
+            while store.is_worked_on(open.run, times.write_limit()).await? {
+                tokio::time::sleep(POLL).await;
+            }
         }
     }
     Ok(())
