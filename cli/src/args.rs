@@ -18,7 +18,9 @@ pub(crate) use self::export::Export;
 pub(crate) use self::observe::CleanupObserve;
 pub(crate) use self::proof::{Checkpoint, CheckpointCommand, Key, Prove};
 pub(crate) use self::report::{Format, LetterFormat, Report, ReportDeletions, ReportLetter};
-pub(crate) use self::restore::{ExportFormat, Restore, RestoreCalendar, RestoreExport};
+pub(crate) use self::restore::{
+    ExportFormat, Meant, Restore, RestoreCalendar, RestoreCommand, RestoreExport,
+};
 pub(crate) use self::review::{
     Review, ReviewDecide, ReviewDeletions, ReviewExplain, ReviewList, ReviewSample, ReviewSignOff,
 };

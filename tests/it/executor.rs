@@ -99,6 +99,25 @@ impl Folder {
         command
     }
 
+    /// `ledger restore command` with these files.
+    pub(crate) fn restore_command(&self, arguments: &[&str]) -> Command {
+        let exec = self.exec("");
+        let mut command = self.world.command(["restore", "command", "--json"]);
+        command
+            .args(["--as", RUNNER, "--user-interval", "1ms", "--exec", &exec])
+            .arg("--log-dir")
+            .arg(self.path("logs"))
+            .args(arguments)
+            .env("FAULT", self.path("fault"))
+            .env("LEDGER_LEASE_MS", "6000")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn restore(&self, arguments: &[&str]) -> Output {
+        output(&mut self.restore_command(arguments))
+    }
+
     pub(crate) fn dry(&self, exec: &str, arguments: &[&str]) -> Command {
         let mut command = self.cleanup(MAKER, exec, arguments);
         command.args(["--dry-run", "--policy"]);
@@ -380,6 +399,38 @@ async fn after_a_kill_the_program_is_asked_what_became_of_it() {
         assert_eq!(started, 2, "the dry run, and one run that was gone on with");
         folder.world.assert_intact();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_run_is_put_back_by_command() {
+    let folder = start().await;
+    let before = folder.files();
+    let plan = folder.approved_plan();
+    let run = folder.live_run(&plan).ok().json();
+    let gone = folder.files();
+    assert_ne!(gone, before);
+    let run = run["run"].as_str().unwrap();
+    let seen = folder.restore(&["--run", run, "--dry-run"]).ok().json();
+    assert_eq!(seen["status"], "preview", "{seen:#}");
+    assert_eq!(folder.files(), gone);
+    let why = ["--run", run, "--reason", "case 17"];
+    // Killed while it puts the first one back: the same again goes on, and nothing comes twice.
+    folder.fault(&json!([{"verb": "restore", "how": "hang"}]));
+    let killed = Running::start(&mut folder.restore_command(&why));
+    let mut waited = 0;
+    while folder.log(&["item.restore_intended"]).is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waited += 1;
+        assert!(waited < 600, "no intent");
+    }
+    killed.kill();
+    folder.fault(&json!([]));
+    let back = folder.restore(&why).ok().json();
+    assert_eq!(back["status"], "complete", "{back:#}");
+    assert_eq!(folder.files(), before);
+    folder.restore(&why).ok();
+    assert_eq!(folder.files(), before);
+    folder.world.assert_intact();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -266,6 +266,8 @@ pub struct WayBack {
     pub way: Cow<'static, str>,
     /// The id that the item has then.
     pub becomes: String,
+    /// It un-does the deletion, so something has to be left that still says what was deleted.
+    pub undeletes: bool,
     /// Names of the item's fields that cannot be brought back this way.
     pub loses: Vec<String>,
 }

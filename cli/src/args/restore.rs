@@ -2,31 +2,52 @@
 
 use clap::{ArgGroup, Args as ClapArgs, Subcommand, ValueEnum};
 
-use super::Pace;
+use super::{CommandProgram, Pace};
 
 /// `ledger restore`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
     /// Events that a cleanup deleted from users' Google calendars
     Calendar(Box<RestoreCalendar>),
+    /// Items that a program of yours deleted
+    Command(Box<RestoreCommand>),
     /// What came back, old id and new id, for those who recorded the old ones
     Export(RestoreExport),
 }
 
 /// `ledger restore calendar`
 #[derive(Debug, ClapArgs)]
-#[command(group = ArgGroup::new("meant").required(true).multiple(true).args(["event", "user", "run", "plan"]))]
 pub(crate) struct RestoreCalendar {
-    /// Only this event: its id when it was deleted, or its subject
+    #[command(flatten)]
+    pub(crate) meant: Meant,
+    /// v1's table of users, where both exist: perm_users or users
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) users_table: Option<String>,
+}
+
+/// `ledger restore command`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RestoreCommand {
+    #[command(flatten)]
+    pub(crate) program: CommandProgram,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
+}
+
+/// What is to be put back, why, and how fast.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("meant").required(true).multiple(true).args(["event", "user", "run", "plan"]))]
+pub(crate) struct Meant {
+    /// Only this item: its id when it was deleted, or its subject
     #[arg(long, value_name = "ID")]
     pub(crate) event: Option<String>,
-    /// Only events of this user: e-mail, id in the retired system, or subject
+    /// Only items of this user: e-mail, id in the retired system, or subject
     #[arg(long, value_name = "EMAIL|UUID")]
     pub(crate) user: Option<String>,
-    /// Only events that this run deleted
+    /// Only items that this run deleted
     #[arg(long, value_name = "UUID")]
     pub(crate) run: Option<String>,
-    /// Only events that this plan named: its hash, or at least its first 8 digits
+    /// Only items that this plan named: its hash, or at least its first 8 digits
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
     /// Look at everything, change and record nothing, and say what would come back, by which way, and what would not come back with it
@@ -35,12 +56,9 @@ pub(crate) struct RestoreCalendar {
     /// Why; it stays in the log for ever, so name a case and no person
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     pub(crate) reason: Option<String>,
-    /// Put back also what another live event stands for, for this reason; it is recorded
+    /// Put back also what another live item stands for, for this reason; it is recorded
     #[arg(long, value_name = "REASON")]
     pub(crate) r#override: Option<String>,
-    /// v1's table of users, where both exist: perm_users or users
-    #[arg(long, value_name = "TABLE")]
-    pub(crate) users_table: Option<String>,
     #[command(flatten)]
     pub(crate) pace: Pace,
 }

@@ -69,17 +69,22 @@ pub(super) struct ChosenPlace {
     pub(super) position: usize,
 }
 
-/// Reads what a selection means from the log.
+/// Reads what a selection means from the log, of this kind of item.
 ///
 /// # Errors
 /// The ledger could not be read.
-pub async fn choose(store: &Store, selection: &Selection) -> Result<Choice, EngineError> {
+pub async fn choose(
+    store: &Store,
+    selection: &Selection,
+    kind: &str,
+) -> Result<Choice, EngineError> {
     let mut deletions = RestoreFold::default();
     fold::run(store, At::Head, &mut [&mut deletions]).await?;
     let mut places: BTreeMap<String, ChosenPlace> = BTreeMap::new();
     let mut plans = BTreeMap::new();
     let mut digested = String::new();
-    for deletion in deletions.select(selection) {
+    let meant = deletions.select(selection).into_iter();
+    for deletion in meant.filter(|deletion| deletion.subject.kind() == kind) {
         if let Some(subject) = deletions.root(deletion.plan) {
             plans.insert(deletion.plan, subject.clone());
         }

@@ -106,7 +106,7 @@ async fn preview_of(
                 possible.get_or_insert(way);
             }
             // What is gone without a trace can only be made anew.
-            Look::Absent if way.becomes != deletion.item => {
+            Look::Absent if !way.undeletes => {
                 possible.get_or_insert(way);
             }
             Look::Absent | Look::Deleted(_) => {}

@@ -123,7 +123,8 @@ pub async fn restore(
         lost = any_lost(&kept) => return Err(lost.into()),
     }
     // What was done between choosing and taking the leases is known from here on.
-    let choice = choose(store, &choice.selection).await?;
+    let kind = hands.executor.kinds().item;
+    let choice = choose(store, &choice.selection, &kind).await?;
     let open = open_run(store, choice.digest).await?;
     let resumed = open.is_some();
     let run = open.unwrap_or_else(|| store.clock().run_id());

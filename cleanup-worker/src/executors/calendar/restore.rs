@@ -83,11 +83,13 @@ pub fn ways_back(item: &str, backup: &[u8], token: &str) -> Option<Vec<WayBack>>
         WayBack {
             way: UNCANCEL.into(),
             becomes: item.to_owned(),
+            undeletes: true,
             loses: there(&CHANGES),
         },
         WayBack {
             way: INSERT.into(),
             becomes: new_id(token),
+            undeletes: false,
             loses: made_anew,
         },
     ])

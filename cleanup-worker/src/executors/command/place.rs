@@ -229,6 +229,7 @@ impl Place for CommandPlace {
         let way = || WayBack {
             way: WAY.into(),
             becomes: item.to_owned(),
+            undeletes: false,
             loses: Vec::new(),
         };
         Ok(self.declaration.limits.undo.then(way).into_iter().collect())

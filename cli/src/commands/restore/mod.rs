@@ -5,14 +5,17 @@ mod export;
 use std::sync::Arc;
 
 use cleanup_worker::clients::retry::Timing;
+use cleanup_worker::engine::RunOptions;
 use cleanup_worker::engine::live::Hands;
 use cleanup_worker::engine::restore::{
     Choice, RestoreReport, RestoreTold, choose, preview, restore,
 };
 use cleanup_worker::engine::runlog::RunLog;
+use cleanup_worker::executors::Executor;
 use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
 use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::restore::WAYS_IN_WORDS;
+use cleanup_worker::executors::command::CommandExecutor;
 use ledger::domain::id::RunId;
 use ledger::projections::approve::may_act;
 use ledger::projections::fold::{self, At};
@@ -20,10 +23,12 @@ use ledger::projections::plan;
 use ledger::projections::restore::{RestoreFold, Selection};
 use ledger::store::Store;
 
+use super::cleanup::command;
 use super::cleanup::stop::on_signal;
 use super::cleanup::{config, counts, engine_failure, options, users_table};
 use super::{Common, read_failure};
-use crate::args::{Restore, RestoreCalendar};
+use crate::args::{Meant, Restore, RestoreCalendar, RestoreCommand};
+use crate::database::Session;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -33,36 +38,86 @@ const ITEMS_SHOWN_MAX: usize = 50;
 pub(crate) async fn run(common: &Common<'_>, args: Restore) -> Result<Exit, Failure> {
     match args {
         Restore::Calendar(args) => calendar(common, &args).await,
+        Restore::Command(args) => program(common, &args).await,
         Restore::Export(args) => export::run(common, &args).await,
     }
 }
 
 async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, Failure> {
-    let actor = common.actor()?;
+    common.actor()?;
     let told = CalendarTold {
         v2_exports: Vec::new(),
         v2_max_age: std::time::Duration::ZERO,
         users_table: users_table(args.users_table.as_deref())?,
-        options: options(common, &args.pace, None)?,
+        options: options(common, &args.meant.pace, None)?,
     };
-    let restoring = RestoreTold {
-        options: told.options.clone(),
-        reason: args.reason.clone().unwrap_or_default(),
-        override_reason: args.r#override.clone(),
-    };
+    let options = told.options.clone();
     let mut config = config(common)?;
     // What v2 has is seen in the calendar; it need not answer for something to be put back.
     config.convex.clear();
     let reader = Reader::open(config, &told.options)
         .map_err(crate::exit::environment("set up the HTTP client"))?;
     let session = common.open().await?;
+    let timing: Arc<dyn Timing> = reader.timing.clone();
+    let clock = session.store.clock().clone();
+    let executor = CalendarExecutor::open(reader, told, clock)
+        .await
+        .map_err(engine_failure)?;
+    let by = By {
+        executor: Arc::new(executor),
+        timing,
+        options,
+        ways: &WAYS_IN_WORDS,
+    };
+    put_back(common, session, by, &args.meant).await
+}
+
+async fn program(common: &Common<'_>, args: &RestoreCommand) -> Result<Exit, Failure> {
+    common.actor()?;
+    let (told, options) = command::told(common, &args.program, &args.meant.pace)?;
+    let timing: Arc<dyn Timing> = told.timing.clone();
+    let session = common.open().await?;
+    let executor = CommandExecutor::for_live_run(told)
+        .await
+        .map_err(engine_failure)?;
+    let by = By {
+        executor: Arc::new(executor),
+        timing,
+        options,
+        ways: &["by the program, under the old id, and only where nothing is by now"],
+    };
+    put_back(common, session, by, &args.meant).await
+}
+
+/// By whom, and how, it is put back.
+struct By {
+    executor: Arc<dyn Executor>,
+    timing: Arc<dyn Timing>,
+    options: RunOptions,
+    /// The ways back, in words.
+    ways: &'static [&'static str],
+}
+
+async fn put_back(
+    common: &Common<'_>,
+    session: Session,
+    by: By,
+    args: &Meant,
+) -> Result<Exit, Failure> {
+    let actor = common.actor()?;
+    let restoring = RestoreTold {
+        options: by.options,
+        reason: args.reason.clone().unwrap_or_default(),
+        override_reason: args.r#override.clone(),
+    };
     if !args.dry_run {
         may_act(&session.store, &actor)
             .await
             .map_err(super::approve::approve_failure)?;
     }
     let selection = selection(&session.store, args).await?;
-    let choice = choose(&session.store, &selection)
+    let kind = by.executor.kinds().item;
+    let choice = choose(&session.store, &selection, &kind)
         .await
         .map_err(engine_failure)?;
     if choice.items() == 0 {
@@ -70,16 +125,11 @@ async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, F
         return Err(Failure::new(Exit::No, nothing)
             .hint("`ledger review deletions` lists what was deleted; what was erased with its owner cannot be put back"));
     }
-    confirm(&choice, args);
-    let timing: Arc<dyn Timing> = reader.timing.clone();
-    let clock = session.store.clock().clone();
-    let executor = CalendarExecutor::open(reader, told, clock)
-        .await
-        .map_err(engine_failure)?;
+    confirm(&choice, args, by.ways);
     let bar = output::bar("users");
     let hands = Hands {
-        executor: Arc::new(executor),
-        timing,
+        executor: by.executor,
+        timing: by.timing,
         store: &session.store,
         actor: &actor,
         open_log: &|run| RunLog::open(&args.pace.log_dir, run, args.pace.log_emails),
@@ -111,7 +161,7 @@ async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, F
     })
 }
 
-async fn selection(store: &Store, args: &RestoreCalendar) -> Result<Selection, Failure> {
+async fn selection(store: &Store, args: &Meant) -> Result<Selection, Failure> {
     let plan = match &args.plan {
         Some(name) => Some(
             plan::find(store, name)
@@ -145,19 +195,19 @@ async fn selection(store: &Store, args: &RestoreCalendar) -> Result<Selection, F
 }
 
 /// Says what is about to be done, before it is.
-fn confirm(choice: &Choice, args: &RestoreCalendar) {
+fn confirm(choice: &Choice, args: &Meant, ways: &[&str]) {
     let what = if args.dry_run {
         "would be put back"
     } else {
         "to be put back"
     };
     output::note(format_args!(
-        "{what}: {} events in {} calendars, of these {} are back already",
+        "{what}: {} items in {} places, of these {} are back already",
         choice.items(),
         choice.places(),
         choice.back()
     ));
-    for line in WAYS_IN_WORDS {
+    for line in ways {
         output::note(line);
     }
     if choice.unreadable > 0 {
