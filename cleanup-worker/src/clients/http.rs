@@ -16,7 +16,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
 use url::Url;
 
-use super::Effect;
+use super::{Effect, ErrorClass};
 use crate::config::{Deployment, WorkerConfig};
 use crate::secrets::Secret;
 
@@ -123,6 +123,14 @@ impl TransportError {
             | Self::TimedOut { .. }
             | Self::Truncated { .. }
             | Self::TooLarge { .. } => Effect::Unknown,
+        }
+    }
+
+    /// The class of the error, as entries name it.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotAllowed { .. } | Self::Unsendable { .. } => ErrorClass::Refused,
+            _ => ErrorClass::Network,
         }
     }
 

@@ -163,27 +163,7 @@ impl Log {
                 "2026-01-15T00:00:00Z".to_owned(),
             ),
         ]);
-        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines(items)).unwrap();
-        let mut dispositions = BTreeMap::new();
-        for (_, disposition) in items {
-            *dispositions
-                .entry(disposition.name().to_owned())
-                .or_default() += 1;
-        }
-        let event = Event::PlanSealed(PlanSealed {
-            plan,
-            header,
-            items: counted,
-            classes: BTreeMap::from([("V1_RECORDED".to_owned(), counted)]),
-            dispositions,
-            users: BTreeMap::new(),
-            incumbent_would_delete: 0,
-            incumbent_not_ours: 0,
-            uncovered: 0,
-            remote_date: None,
-        });
-        self.add(event, plan_subject(of), "person:maker", Some(of));
-        plan
+        self.seal_counting(of, header, items, (counted, "person:maker"))
     }
 
     /// A review that decides about items of a plan over `items`, and seals what that makes of it.
@@ -248,7 +228,16 @@ impl Log {
         items: &[(u32, Disposition)],
         by: &str,
     ) -> Hash {
-        let counted = items.len() as u64;
+        self.seal_counting(of, header, items, (items.len() as u64, by))
+    }
+
+    fn seal_counting(
+        &mut self,
+        of: RunId,
+        header: BTreeMap<String, String>,
+        items: &[(u32, Disposition)],
+        (counted, by): (u64, &str),
+    ) -> Hash {
         let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines(items)).unwrap();
         let mut dispositions = BTreeMap::new();
         for (_, disposition) in items {

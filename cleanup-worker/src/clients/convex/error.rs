@@ -151,12 +151,7 @@ impl ConvexError {
     }
 
     pub(super) fn transport(operation: &'static str, attempt: u32, source: TransportError) -> Self {
-        let class = match source {
-            TransportError::NotAllowed { .. } | TransportError::Unsendable { .. } => {
-                ErrorClass::Refused
-            }
-            _ => ErrorClass::Network,
-        };
+        let class = source.class();
         let status = source.status();
         let kind = ConvexErrorKind::Transport(Box::new(source));
         let mut error = Self::new(operation, attempt, class, kind);

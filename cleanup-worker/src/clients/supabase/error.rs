@@ -191,12 +191,7 @@ impl SupabaseError {
     }
 
     pub(super) fn transport(attempt: u32, source: TransportError) -> Self {
-        let class = match source {
-            TransportError::NotAllowed { .. } | TransportError::Unsendable { .. } => {
-                ErrorClass::Refused
-            }
-            _ => ErrorClass::Network,
-        };
+        let class = source.class();
         let status = source.status();
         let mut error = Self::new(
             attempt,
