@@ -556,3 +556,47 @@ async fn a_log_file_names_each_item_and_an_address_only_if_asked() {
         .verify(&["--receipts", receipts.to_str().unwrap()]);
     assert_eq!(exit, 0, "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_text_of_a_run_says_what_to_do_next() {
+    let migration = Migration::start(WorldSpec::seeded(9).users(24).events_per_user(6)).await;
+    let plan = migration.approved_plan();
+    let (account, changed) = plan.deletes.first().unwrap();
+    let moved = json!({"summary": "Moved by hand"});
+    assert!(migration.sim.edit_event(account, changed, &moved));
+    let other = &plan.deletes.iter().find(|key| key.0 != *account).unwrap().0;
+    let dead = FaultKind::reason(400, "invalid_grant");
+    let dead = Fault::once(Call::Token, dead).when(Occurrence::Always);
+    migration.sim.add_fault(dead.for_account(other));
+    let run = [
+        "cleanup",
+        "calendar",
+        "--as",
+        "runner",
+        "--user-interval",
+        "1ms",
+        "--plan",
+        &plan.hash,
+    ];
+    let run = output(&mut migration.with_services(&run));
+    assert_eq!(run.exit, 1, "{}", run.stderr);
+    for said in [
+        "the user has to connect again",
+        ": partial",
+        "next: the same command again",
+        "next: held for a person: ledger review list --state held",
+        "next: was any data lost? ledger loss",
+    ] {
+        assert!(run.stdout.contains(said), "{said}: {}", run.stdout);
+    }
+    let held = migration
+        .world
+        .ledger(["review", "list", "--state", "held", "--json"]);
+    let held = held.ok().json();
+    let is_there =
+        |item: &Value| item["event_id"] == changed.as_str() || item["item"] == changed.as_str();
+    assert!(
+        held["items"].as_array().unwrap().iter().any(is_there),
+        "{held:#}"
+    );
+}

@@ -415,5 +415,15 @@ pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     for note in &report.notes {
         output::line(format_args!("stopped: {note}"))?;
     }
+    let left = report.totals.get("failed").copied().unwrap_or_default();
+    let held = report.totals.get("held").copied().unwrap_or_default();
+    if left > 0 && report.notes.is_empty() {
+        output::line(
+            "next: the same command again does what failed, once what stands beside it is mended",
+        )?;
+    }
+    if held > 0 {
+        output::line("next: held for a person: ledger review list --state held")?;
+    }
     output::line("next: was any data lost? ledger loss")
 }
