@@ -23,6 +23,8 @@ use crate::chain::verify::{
 };
 use crate::domain::id::{Subject, Timestamp};
 
+/// Entries from one call of the progress to the next.
+const PROGRESS_EVERY: u64 = 1_000;
 /// Keys kept unwrapped during a pass.
 const KEYS_MAX: usize = 4_096;
 
@@ -340,8 +342,10 @@ impl<'a> Pass<'a> {
             self.entry(snapshot, &mut verifier, (&entry, read), own)
                 .await?;
             rows += 1;
-            if rows.is_multiple_of(SETTLE_EVERY) {
+            if rows.is_multiple_of(PROGRESS_EVERY) {
                 progress(rows, head.size);
+            }
+            if rows.is_multiple_of(SETTLE_EVERY) {
                 self.tree.settle(snapshot).await?;
                 gone.extend(self.without_identity(snapshot).await?);
             }

@@ -23,8 +23,8 @@ use crate::chain::verify::{Findings, Head, How, LISTED_MAX, StoredEntry};
 use crate::domain::event::Event;
 use crate::domain::id::LedgerId;
 
-/// Most entries between two calls of [`TreeCheck::settle`].
-pub(super) const SETTLE_EVERY: u64 = 1_000;
+/// Most entries between two calls of [`TreeCheck::settle`]. Each call waits for the server, which is busy with the rows.
+pub(super) const SETTLE_EVERY: u64 = 8_192;
 /// Height of a stored node's subtree, for each level.
 const TILE_HEIGHT: u32 = 8;
 
