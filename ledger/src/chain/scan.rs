@@ -45,9 +45,8 @@ impl Rest<'_> {
     /// first quote is the closing one.
     fn text<T: FromStr>(&mut self, literal: &str) -> Option<T> {
         self.skip(literal)?;
-        let end = self.0.bytes().position(|byte| byte == b'"')?;
-        let (text, rest) = self.0.split_at(end);
-        self.0 = &rest[1..];
+        let (text, rest) = self.0.split_once('"')?;
+        self.0 = rest;
         text.parse().ok()
     }
 

@@ -75,7 +75,7 @@ impl<const N: usize> CopyReader<N> {
             return Err(CopyError("a row has another number of fields"));
         }
         let mut at = 2;
-        let mut fields = [None; N];
+        let mut fields = [NULL; N];
         for field in &mut fields {
             let Some(length) = self.buffer.get(at..).and_then(int32) else {
                 return Ok(None);
@@ -85,7 +85,8 @@ impl<const N: usize> CopyReader<N> {
                 if self.buffer.len() < at + length {
                     return Ok(None);
                 }
-                *field = Some((at, at + length));
+                // Both are of a message, whose length is an i32.
+                *field = (offset(at)?, offset(at + length)?);
                 at += length;
             }
         }
@@ -101,17 +102,25 @@ impl<const N: usize> CopyReader<N> {
     }
 }
 
+/// Offsets of a field that is NULL.
+const NULL: (u32, u32) = (u32::MAX, 0);
+
+fn offset(at: usize) -> Result<u32, CopyError> {
+    u32::try_from(at).map_err(|_| CopyError("a row is longer than 4 GiB"))
+}
+
 fn int32(bytes: &[u8]) -> Option<i32> {
     bytes
         .first_chunk::<4>()
         .map(|bytes| i32::from_be_bytes(*bytes))
 }
 
-/// One row.
+/// One row. It is handed from task to task, and kept small for that.
 #[derive(Debug)]
 pub(super) struct Row<const N: usize> {
     bytes: Bytes,
-    fields: [Option<(usize, usize)>; N],
+    /// Where each field begins and ends.
+    fields: [(u32, u32); N],
 }
 
 impl<const N: usize> Row<N> {
@@ -122,8 +131,9 @@ impl<const N: usize> Row<N> {
 
     /// A field's bytes; none for NULL.
     pub(super) fn bytes(&self, field: usize) -> Option<&[u8]> {
-        let (from, to) = (*self.fields.get(field)?)?;
-        Some(&self.bytes[from..to])
+        let (from, to) = *self.fields.get(field)?;
+        // Of NULL the beginning lies behind every end.
+        self.bytes.get(from as usize..to as usize)
     }
 
     /// A text field.

@@ -203,7 +203,10 @@ async fn send_rows<T, const N: usize>(
             bytes += length;
             if bytes >= BATCH_BYTES {
                 bytes = 0;
-                if sender.send(Ok(std::mem::take(&mut batch))).await.is_err() {
+                // The next one will be about as long.
+                let next = Vec::with_capacity(batch.len());
+                let full = std::mem::replace(&mut batch, next);
+                if sender.send(Ok(full)).await.is_err() {
                     return Ok(false);
                 }
             }
