@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
+use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -145,7 +146,7 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(CompactString);
 
         impl $name {
             /// The text as it stands in the entry.
@@ -163,7 +164,7 @@ macro_rules! text_id {
             fn from_str(text: &str) -> Result<Self, NameError> {
                 checked($what, $max, text)?;
                 $name::check_shape(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
         text_serde!($name);
@@ -222,7 +223,7 @@ impl EventType {
 impl Actor {
     /// The program itself, where no person and no worker acts.
     pub fn system() -> Self {
-        Self("system".to_owned())
+        Self("system".into())
     }
 
     /// The person of this name, lower-cased.
@@ -254,7 +255,7 @@ impl Actor {
 /// What an entry is about: `<kind>:<uuid>`. The UUID is random; the natural id behind it stands in an erasable row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
-    kind: String,
+    kind: CompactString,
     uuid: Uuid,
 }
 
@@ -263,7 +264,7 @@ impl Subject {
     pub fn new(kind: &str, uuid: Uuid) -> Result<Self, NameError> {
         check_kind(kind)?;
         Ok(Self {
-            kind: kind.to_owned(),
+            kind: kind.into(),
             uuid,
         })
     }
@@ -271,7 +272,7 @@ impl Subject {
     /// The ledger itself: subject of its first entry, and owner of its index key.
     pub fn of_ledger(ledger: LedgerId) -> Self {
         Self {
-            kind: "ledger".to_owned(),
+            kind: "ledger".into(),
             uuid: ledger.uuid(),
         }
     }

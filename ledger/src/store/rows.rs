@@ -43,6 +43,11 @@ impl EntryRow {
         Ok((row.len(), (Self(row), read)))
     }
 
+    /// Its number.
+    pub(super) fn seq(&self) -> Result<i64, ReadError> {
+        self.0.int8(0).map_err(malformed)
+    }
+
     /// Takes the row apart.
     pub(super) fn stored(&self) -> Result<StoredEntry<'_>, ReadError> {
         stored_entry(&self.0).map_err(malformed)

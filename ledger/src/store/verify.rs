@@ -330,7 +330,7 @@ impl<'a> Pass<'a> {
         let mut rows = 0_u64;
         let mut payload = payloads.next().await?;
         while let Some((entry, read)) = entries.next().await? {
-            let seq = entry.stored()?.seq;
+            let seq = entry.seq()?;
             while let Some(orphan) = payload.take_if(|payload| payload.seq < seq) {
                 self.orphan(orphan.seq);
                 payload = payloads.next().await?;
