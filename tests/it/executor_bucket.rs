@@ -259,6 +259,41 @@ async fn a_bucket_is_emptied_of_exactly_what_was_approved() {
         );
     }
     bucket.world.assert_intact();
+    accounted_for(&bucket);
+}
+
+/// The answers over the log know objects as they know events.
+#[track_caller]
+fn accounted_for(bucket: &Bucket) {
+    let loss = bucket
+        .world
+        .ledger(["loss", "--json", "--scope", "files"])
+        .ok();
+    let loss = loss.json();
+    assert_eq!(loss["verdict"], "none", "{loss:#}");
+    let sum = &loss["scopes"]["files"]["sum"];
+    assert_eq!((&sum["deleted"], &sum["held"]), (&json!(2), &json!(3)));
+    let review = bucket.world.ledger(["review", "deletions"]);
+    insta::with_settings!({filters => texts()}, {
+        insta::assert_snapshot!("bucket_review", review.stdout);
+    });
+    let explained = bucket.world.ledger(["review", "explain", "c"]);
+    insta::with_settings!({filters => texts()}, {
+        insta::assert_snapshot!("bucket_explain", explained.ok().stdout);
+    });
+}
+
+/// What differs from run to run.
+fn texts() -> Vec<(&'static str, &'static str)> {
+    vec![
+        (
+            r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            "UUID",
+        ),
+        (r"\b[0-9a-f]{64}\b", "DIGEST"),
+        (r"\b[0-9a-f]{16}\b", "DIGEST"),
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

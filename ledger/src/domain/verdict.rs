@@ -43,6 +43,14 @@ pub enum Scope {
 impl Scope {
     /// All of them. An answer speaks of each, also of one that was never looked at.
     pub const ALL: [Self; 3] = [Self::Calendar, Self::Records, Self::Files];
+
+    /// Where items of a kind belong. What a program of somebody's own deletes is stored somewhere: it counts as files.
+    pub fn of_kind(kind: &str) -> Self {
+        match kind {
+            "calendar-event" => Self::Calendar,
+            _ => Self::Files,
+        }
+    }
 }
 
 /// Why it cannot be told.

@@ -7,21 +7,25 @@ use crate::domain::id::Timestamp;
 use crate::domain::verdict::{AsOf, Inputs, LossAnswer, UnknownReason, Verdict, judge};
 
 fn judged(log: &Log) -> LossAnswer {
+    judged_in(log, Scope::Calendar)
+}
+
+fn judged_in(log: &Log, scope: Scope) -> LossAnswer {
     let custody: CustodyFold = log.fold();
-    let scopes = custody.facts().map(|facts| (Scope::Calendar, facts));
+
     judge(Inputs {
         as_of: AsOf {
             seq: log.0.len() as u64,
             recorded_at: log.now().instant(),
         },
         anchored: None,
-        scopes: scopes.into_iter().collect(),
+        scopes: custody.facts(),
         lost: custody.lost(),
         guards_on: true,
         log_intact: true,
         evidence: custody.evidence(),
     })
-    .only(&[Scope::Calendar])
+    .only(&[scope])
 }
 
 fn reasons(answer: &LossAnswer) -> Vec<UnknownReason> {
@@ -101,7 +105,7 @@ fn a_clean_run_that_was_looked_at_afterwards_lost_nothing() {
 
 #[test]
 fn without_a_sealed_plan_nothing_is_known() {
-    assert!(Log::default().fold::<CustodyFold>().facts().is_none());
+    assert!(Log::default().fold::<CustodyFold>().facts().is_empty());
     let mut log = Log::default();
     log.started("dry_run", None, "person:maker", run(0));
     log.found(1, Disposition::Protect, run(0));
@@ -465,7 +469,8 @@ fn what_was_erased_stands_where_its_erasure_says_and_casts_no_doubt() {
     let deleted = deleted.count() as u64;
     assert!(deleted > 0);
 
-    let (mut log, ..) = executed();
+    let (mut log, plan, _) = executed();
+    log.started("cleanup", Some(plan), "worker:cleanup", run(9));
     log.listed("after");
     for seq in 1..=log.0.len() {
         let kind = log.0[seq - 1].entry.event_type.to_string();
@@ -489,4 +494,43 @@ fn what_was_erased_stands_where_its_erasure_says_and_casts_no_doubt() {
         .map(|subject| (subject.clone(), State::Missing));
     log.erased(lost.collect());
     assert_eq!(judged(&log).verdict, Verdict::Lost);
+}
+
+#[test]
+fn items_of_any_kind_are_accounted_for_in_their_own_scope() {
+    let mut log = Log(Vec::new(), Some("s3-object"));
+    let items = [(1, Disposition::Delete), (2, Disposition::Protect)];
+    let plan = log.plan(run(0), &items);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    log.started("cleanup", Some(plan), "worker:cleanup", run(9));
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let unseen = judged_in(&log, Scope::Files);
+    assert_eq!(reasons(&unseen), [UnknownReason::NeverObserved]);
+    assert_eq!(unseen.unknown[0].side.as_deref(), Some("s3-object"));
+
+    log.listed("after");
+    let answer = judged_in(&log, Scope::Files);
+    assert_eq!(answer.verdict, Verdict::None, "{:?}", reasons(&answer));
+    assert!(answer.complete);
+    assert_eq!(answer.scopes[&Scope::Files].sealed, Some(2));
+    assert_eq!(answer.sum.get(State::Deleted), 1);
+    assert_eq!(answer.sum.get(State::Protected), 1);
+    // Nobody looked at calendars for that.
+    assert_eq!(
+        reasons(&judged(&log)),
+        [UnknownReason::NeverLookedAt],
+        "another scope"
+    );
+
+    // Of calendar events in the same log one is lost, and none of these.
+    log.1 = None;
+    let other = log.plan(run(1), &[(7, Disposition::Delete)]);
+    let approval = log.approve(other, "person:checker", 3_600);
+    let mut untrue = body("whole");
+    untrue.sha256 = Hash::ZERO;
+    let intent = log.intend_with(7, other, approval, untrue);
+    log.deleted(7, intent, GoneHow::Deleted);
+    assert_eq!(judged(&log).verdict, Verdict::Lost);
+    assert_eq!(judged_in(&log, Scope::Files).verdict, Verdict::None);
 }

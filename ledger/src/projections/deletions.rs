@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::custody::{CALENDAR_KIND, CustodyFold};
+use super::custody::CustodyFold;
 use super::fold::{Decoded, Projection};
 use super::overlay::{Decided, base_of};
 use super::plan::is_true;
@@ -85,7 +85,8 @@ struct Item {
 impl Projection for DeletionsFold {
     fn apply(&mut self, decoded: &Decoded) {
         let entry = &decoded.entry;
-        if entry.subject.kind() == "user"
+        // Whatever kind of subject its executor makes of a user.
+        if entry.event_type.as_str().starts_with("user.")
             && let Some(id) = &decoded.natural_id
         {
             self.user(&entry.subject).id = Some(id.clone());
@@ -154,7 +155,7 @@ impl Projection for DeletionsFold {
                     });
                 }
             }
-            _ if entry.subject.kind() == CALENDAR_KIND => self.of_item(decoded, event),
+            _ if entry.event_type.as_str().starts_with("item.") => self.of_item(decoded, event),
             _ => {}
         }
     }

@@ -17,6 +17,8 @@ use crate::domain::identify::Disposition;
 
 /// Conditions stand among the evidence under this prefix; what stands there without it is a signal.
 pub const CONDITION: &str = "condition.";
+/// What a signal means stands in the header of a dry run under this prefix, and what a condition means under [`CONDITION`].
+pub const SIGNAL: &str = "signal.";
 
 /// That an item was looked at and judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,6 +44,9 @@ pub struct FindLine {
     pub copy_sha256: Option<Hash>,
     /// Everything that was looked at.
     pub evidence: BTreeMap<String, Evidence>,
+    /// What its signals and conditions mean, under [`SIGNAL`] and [`CONDITION`], where the run that found it says so.
+    #[serde(skip)]
+    pub meanings: BTreeMap<String, String>,
     /// The plan that was sealed with it; `None`: it never counted.
     pub plan: Option<PlanOf>,
 }
@@ -149,6 +154,8 @@ pub struct HistoryFold {
     history: History,
     /// Finds and decisions that wait for the seal of their run, by their place in the history.
     waiting: BTreeMap<RunId, (Vec<usize>, Vec<usize>)>,
+    /// What signals and conditions mean, as the last dry run said that did.
+    meanings: BTreeMap<String, String>,
 }
 
 impl HistoryFold {
@@ -158,6 +165,7 @@ impl HistoryFold {
             subject,
             history: History::default(),
             waiting: BTreeMap::new(),
+            meanings: BTreeMap::new(),
         }
     }
 
@@ -217,6 +225,7 @@ impl HistoryFold {
             version: found.version.clone(),
             copy_sha256: copy.map(|body| body.sha256),
             evidence: found.evidence.clone(),
+            meanings: self.meanings.clone(),
             plan: None,
         });
     }
@@ -286,6 +295,18 @@ impl Projection for HistoryFold {
         let is_about = decoded.entry.subject == self.subject;
         match &decoded.event {
             Ok(Event::PlanSealed(sealed)) => self.sealed(decoded, sealed.plan),
+            Ok(Event::RunStarted(started)) => {
+                let said = started.options.get("kind").map(String::as_str);
+                if said == Some(self.subject.kind()) {
+                    let options = started.options.iter();
+                    let of_names = options.filter(|(name, _)| {
+                        name.starts_with(SIGNAL) || name.starts_with(CONDITION)
+                    });
+                    self.meanings = of_names
+                        .map(|(name, is)| (name.clone(), is.clone()))
+                        .collect();
+                }
+            }
             Ok(Event::SubjectErased(said)) if said.items.contains_key(&self.subject) => {
                 self.history.erased = Some(ErasedLine {
                     by: said.approved_by.clone(),

@@ -2,7 +2,7 @@
 
 use super::custody::CustodyFold;
 use super::fold::{At, run};
-use crate::domain::verdict::{Anchor, AsOf, Inputs, LossAnswer, Scope, judge};
+use crate::domain::verdict::{Anchor, AsOf, Inputs, LossAnswer, judge};
 use crate::store::Store;
 use crate::store::read::ReadError;
 use crate::store::verify::Report;
@@ -46,7 +46,6 @@ pub async fn loss(
     let Some((seq, recorded_at)) = pass.last else {
         return Ok(None);
     };
-    let scopes = custody.facts().map(|facts| (Scope::Calendar, facts));
     Ok(Some(judge(Inputs {
         as_of: AsOf {
             seq,
@@ -56,7 +55,7 @@ pub async fn loss(
             seq: anchor.seq.min(seq),
             ..anchor
         }),
-        scopes: scopes.into_iter().collect(),
+        scopes: custody.facts(),
         lost: custody.lost(),
         guards_on: integrity.guards_on,
         log_intact: integrity.log_intact && pass.damaged == 0,

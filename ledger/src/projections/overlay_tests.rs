@@ -12,6 +12,7 @@ use super::*;
 use crate::domain::custody::State;
 use crate::domain::event::{Event, GoneHow, NotGone};
 use crate::domain::identify::Disposition::{self, Delete, Hold, Protect};
+use crate::domain::verdict::Scope;
 
 const ITEMS: [(u32, Disposition); 5] = [(1, Delete), (2, Hold), (3, Hold), (4, Protect), (5, Hold)];
 const REVIEWER: &str = "person:reviewer";
@@ -36,6 +37,7 @@ fn states(log: &Log) -> Vec<(u32, State)> {
 fn unsound(log: &Log) -> u64 {
     log.fold::<CustodyFold>()
         .facts()
+        .remove(&Scope::Calendar)
         .unwrap()
         .plans_not_as_sealed
 }
@@ -53,7 +55,7 @@ fn a_decision_moves_the_item_and_nothing_else() {
     ];
     assert_eq!(states(&log), expected);
     let custody: CustodyFold = log.fold();
-    let facts = custody.facts().unwrap();
+    let facts = custody.facts().remove(&Scope::Calendar).unwrap();
     assert_eq!((facts.sealed, facts.plans_not_as_sealed), (Some(5), 0));
     assert_eq!(custody.sums().total(), 5, "the same items, not more");
     // Nobody has looked at the outside: the sides are as old as the inventory.
@@ -147,7 +149,7 @@ fn decisions_can_follow_one_another_also_by_one_person() {
     let deletions: DeletionsFold = log.fold();
     assert_eq!(deletions.newest(plan), newer);
     for n in [1, 2, 5] {
-        let mut log = Log(log.0.clone());
+        let mut log = Log(log.0.clone(), None);
         let approval = log.approve(newer, "person:checker", 3_600);
         let intent = log.intend(n, newer, approval);
         log.deleted(n, intent, GoneHow::Deleted);
@@ -316,7 +318,7 @@ fn a_decision_that_cannot_be_read_is_never_clean() {
             continue;
         }
         for why in [Unreadable::Sealed, Unreadable::Damaged, Unreadable::Gone] {
-            let mut log = Log(log.0.clone());
+            let mut log = Log(log.0.clone(), None);
             let subject = log.0[seq - 1].entry.subject.clone();
             log.spoil(seq, why);
             let custody: CustodyFold = log.fold();
@@ -475,7 +477,7 @@ proptest! {
             prop_assert_eq!(custody.state(&item(*n)), Some(*state), "{}", n);
         }
         prop_assert_eq!(custody.sums().total(), items.len() as u64);
-        prop_assert_eq!(custody.facts().unwrap().sealed, Some(items.len() as u64));
+        prop_assert_eq!(custody.facts().remove(&Scope::Calendar).unwrap().sealed, Some(items.len() as u64));
         prop_assert_eq!(unsound(&log), 0);
     }
 }

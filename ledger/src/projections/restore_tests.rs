@@ -6,6 +6,7 @@ use crate::domain::custody::State;
 use crate::domain::event::{ContainerListed, LateItem, LateWritten, RunStarted};
 use crate::domain::identify::Disposition::{Delete, Protect};
 use crate::domain::observation::Grade;
+use crate::domain::verdict::Scope;
 
 /// A plan of three items of which two were deleted; the intents.
 fn deleted() -> (Log, [EntryId; 2]) {
@@ -72,7 +73,11 @@ fn an_item_is_in_flight_until_its_restoration_has_an_outcome_and_then_restored()
     let (mut log, [one, _]) = deleted();
     let first = log.intend_restore(1, one, 1);
     assert_eq!(state(&log, 1), Some(State::InFlight));
-    let facts = log.fold::<CustodyFold>().facts().unwrap();
+    let facts = log
+        .fold::<CustodyFold>()
+        .facts()
+        .remove(&Scope::Calendar)
+        .unwrap();
     assert_eq!(facts.sums.get(State::InFlight), 1);
     let evidence = log.fold::<CustodyFold>().evidence();
     let is_open = |entry: &crate::domain::verdict::Evidence| entry.kind == "item.restore_intended";
@@ -123,7 +128,7 @@ fn a_restoration_is_a_change_that_has_to_be_looked_at_afterwards() {
     let (mut log, [one, _]) = deleted();
     let stale = |log: &Log| {
         let custody: CustodyFold = log.fold();
-        let sides = custody.facts().unwrap().sides;
+        let sides = custody.facts().remove(&Scope::Calendar).unwrap().sides;
         let google = sides
             .into_iter()
             .find(|side| side.name == "google")
@@ -190,7 +195,12 @@ fn who_ran_it_is_not_independent_of_it_whatever_the_entry_says() {
     ] {
         let (mut log, _) = deleted();
         let said = |log: &Log| {
-            let sides = log.fold::<CustodyFold>().facts().unwrap().sides;
+            let sides = log
+                .fold::<CustodyFold>()
+                .facts()
+                .remove(&Scope::Calendar)
+                .unwrap()
+                .sides;
             let google = sides.into_iter().find(|side| side.name == "google");
             google.and_then(|side| Some((side.observed_by?.to_string(), side.grade?)))
         };

@@ -44,9 +44,9 @@ pub(super) fn body(text: &str) -> Body {
     }
 }
 
-/// Entries one second apart; entry `n` was recorded `n` seconds after the start.
+/// Entries one second apart; entry `n` was recorded `n` seconds after the start. The items may be made of another kind.
 #[derive(Default)]
-pub(super) struct Log(pub(super) Vec<Decoded>);
+pub(super) struct Log(pub(super) Vec<Decoded>, pub(super) Option<&'static str>);
 
 impl Log {
     pub(super) fn add(
@@ -58,6 +58,7 @@ impl Log {
     ) -> EntryId {
         let seq = self.0.len() as u64 + 1;
         let id = EntryId::new(Uuid::from_u128(0x2000_0000 + u128::from(seq)));
+        let subject = self.named(subject);
         let time = Timestamp::from_micros(START + i64::try_from(seq).unwrap() * SECOND).unwrap();
         let entry = Entry {
             actor: actor(by),
@@ -84,6 +85,15 @@ impl Log {
             natural_id: None,
         });
         id
+    }
+
+    fn named(&self, subject: Subject) -> Subject {
+        match self.1 {
+            Some(kind) if subject.kind() == item(0).kind() => {
+                Subject::new(kind, subject.uuid()).unwrap()
+            }
+            _ => subject,
+        }
     }
 
     /// The owner of these items is erased.
@@ -157,6 +167,7 @@ impl Log {
     pub(super) fn seal(&mut self, of: RunId, items: &[(u32, Disposition)], counted: u64) -> Hash {
         let header = BTreeMap::from([
             ("run".to_owned(), of.to_string()),
+            ("kind".to_owned(), self.named(item(0)).kind().to_owned()),
             ("v2_export_0".to_owned(), "aa".to_owned()),
             (
                 "v2_export_0_taken_at".to_owned(),
@@ -238,7 +249,11 @@ impl Log {
         items: &[(u32, Disposition)],
         (counted, by): (u64, &str),
     ) -> Hash {
-        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines(items)).unwrap();
+        let mut lines = lines(items);
+        for line in &mut lines {
+            line.subject = self.named(line.subject.clone());
+        }
+        let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines).unwrap();
         let mut dispositions = BTreeMap::new();
         for (_, disposition) in items {
             *dispositions

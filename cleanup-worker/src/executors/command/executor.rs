@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ledger::domain::identify::{ExecutorLimits, Vocabulary};
 use ledger::domain::policy::Policy;
+use ledger::projections::explain::{CONDITION, SIGNAL};
 
 use super::declaration::Declaration;
 use super::error::{CommandError, Trouble};
@@ -125,6 +126,17 @@ impl Executor for CommandExecutor {
         ]);
         for (name, value) in &self.declaration.header {
             header.insert(format!("program.{name}"), value.clone());
+        }
+        // What a reviewer is told of them later, without the program.
+        let vocabulary = self.declaration.vocabulary();
+        for (names, prefix) in [
+            (vocabulary.signals, SIGNAL),
+            (vocabulary.conditions, CONDITION),
+        ] {
+            let meanings = names
+                .iter()
+                .map(|named| (format!("{prefix}{}", named.name), named.meaning.to_string()));
+            header.extend(meanings);
         }
         header
     }

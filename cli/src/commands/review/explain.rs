@@ -6,7 +6,9 @@ use ledger::domain::event::Evidence;
 use ledger::domain::id::{Subject, Timestamp};
 use ledger::domain::identify::{Disposition, Named};
 use ledger::projections::deletions::{ItemLine, Reference};
-use ledger::projections::explain::{AttemptLine, CONDITION, FindLine, History, HistoryFold};
+use ledger::projections::explain::{
+    AttemptLine, CONDITION, FindLine, History, HistoryFold, SIGNAL,
+};
 use ledger::projections::fold;
 use serde::Serialize;
 
@@ -38,8 +40,8 @@ struct Explanation {
 struct Signal {
     name: String,
     holds: bool,
-    /// What it means, where this program knows the kind of item.
-    meaning: Option<&'static str>,
+    /// What it means, where this program knows the kind of item or the one that found it said so.
+    meaning: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     /// The entry that says so.
@@ -176,7 +178,7 @@ fn named(heading: &str, signals: &[&Signal], lines: &mut Vec<String>) {
         let detail = detail
             .map(|detail| format!(": {detail}"))
             .unwrap_or_default();
-        lines.push(match signal.meaning {
+        lines.push(match &signal.meaning {
             Some(meaning) => format!("  - {meaning} [{}{detail}]", signal.name),
             None => format!("  - {}{detail}", signal.name),
         });
@@ -195,9 +197,12 @@ fn signals(kind: &str, find: &FindLine) -> (Vec<Signal>, Vec<Signal>) {
             .map(|(name, evidence)| {
                 let name = name.strip_prefix(CONDITION).unwrap_or(name);
                 let place = names.iter().position(|known| known.name == name);
+                let prefix = if conditions { CONDITION } else { SIGNAL };
+                let said = || find.meanings.get(&format!("{prefix}{name}")).cloned();
                 let meaning = place
                     .and_then(|n| names.get(n))
-                    .map(|known| known.meaning.as_ref());
+                    .map(|known| known.meaning.to_string())
+                    .or_else(said);
                 (
                     place.unwrap_or(usize::MAX),
                     signal(name, evidence, meaning, find),
@@ -213,12 +218,7 @@ fn signals(kind: &str, find: &FindLine) -> (Vec<Signal>, Vec<Signal>) {
     )
 }
 
-fn signal(
-    name: &str,
-    evidence: &Evidence,
-    meaning: Option<&'static str>,
-    find: &FindLine,
-) -> Signal {
+fn signal(name: &str, evidence: &Evidence, meaning: Option<String>, find: &FindLine) -> Signal {
     Signal {
         name: name.to_owned(),
         holds: evidence.holds,

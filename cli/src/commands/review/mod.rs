@@ -122,8 +122,14 @@ pub(crate) fn users_named(
 }
 
 /// The e-mail where the keys open it, else the subject.
+/// The user's address; without one the kind and id, as the system has it that is cleaned up.
 pub(crate) fn user_words(user: &UserLine) -> String {
-    user.email.clone().unwrap_or_else(|| user.subject.clone())
+    let named = || {
+        let kind = user.subject.split(':').next()?;
+        Some(format!("{kind} {}", user.id.as_ref()?))
+    };
+    let known = user.email.clone().or_else(named);
+    known.unwrap_or_else(|| user.subject.clone())
 }
 
 pub(crate) fn short(hash: Hash) -> String {
