@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::guards::{guards_off, who_runs_this};
 use super::identity::wrapped_key;
@@ -97,14 +99,30 @@ impl Store {
         outside: Outside,
         progress: impl Fn(u64, u64),
     ) -> Result<Report, ReadError> {
-        // Behind a reference, so that the pass is compiled once, here, and as this crate is.
-        self.verify_telling(outside, &progress).await
+        let (told, mut heard) = watch::channel((0, 0));
+        let store = self.clone();
+        // A task among those that read the rows, and not on the caller's thread, which may be one more than there are cores.
+        let pass = tokio::spawn(async move { store.verify_telling(outside, told).await });
+        let mut pass = AbortOnDropHandle::new(pass);
+        loop {
+            tokio::select! {
+                ended = &mut pass => return match ended {
+                    Ok(report) => report,
+                    // Nobody aborts it before it is dropped.
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
+                Ok(()) = heard.changed() => {
+                    let (done, all) = *heard.borrow_and_update();
+                    progress(done, all);
+                }
+            }
+        }
     }
 
     async fn verify_telling(
         &self,
         outside: Outside,
-        progress: &dyn Fn(u64, u64),
+        progress: watch::Sender<(u64, u64)>,
     ) -> Result<Report, ReadError> {
         let mut connection = self.pool().acquire().await.map_err(failed("connect"))?;
         let mut snapshot = connection
@@ -136,7 +154,7 @@ impl Store {
         let mut pass = Pass::new(self, anchors, tree);
         pass.behind = start.last;
         pass.announced = start.announced;
-        let mut findings = pass.entries(&mut snapshot, head, progress).await?;
+        let mut findings = pass.entries(&mut snapshot, head, &progress).await?;
         let (erased, kept) = pass.erasures(&mut snapshot, &mut findings).await?;
         if begun == 0 && findings.entries == 0 && strayed(&mut snapshot, head).await? {
             let why = "its entries stand under another ledger".to_owned();
@@ -310,7 +328,7 @@ impl<'a> Pass<'a> {
         &mut self,
         snapshot: &mut PgConnection,
         head: Head,
-        progress: &dyn Fn(u64, u64),
+        progress: &watch::Sender<(u64, u64)>,
     ) -> Result<Findings, ReadError> {
         let name: String = query("select pg_export_snapshot() as name")
             .fetch_one(&mut *snapshot)
@@ -343,7 +361,7 @@ impl<'a> Pass<'a> {
                 .await?;
             rows += 1;
             if rows.is_multiple_of(PROGRESS_EVERY) {
-                progress(rows, head.size);
+                progress.send_replace((rows, head.size));
             }
             if rows.is_multiple_of(SETTLE_EVERY) {
                 self.tree.settle(snapshot).await?;
