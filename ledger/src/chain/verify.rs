@@ -385,7 +385,7 @@ impl Verifier {
         &mut self,
         row: &StoredEntry<'_>,
         read: ReadBytes,
-        payload: Option<ReadPayload<'_>>,
+        payload: Option<&ReadPayload<'_>>,
     ) -> Option<Entry> {
         let ReadBytes {
             parsed,
@@ -573,7 +573,7 @@ impl Verifier {
         reversed.then_some(How::TimeReversed)
     }
 
-    fn payload_fault(&mut self, entry: &Entry, payload: Option<ReadPayload<'_>>) -> Option<How> {
+    fn payload_fault(&mut self, entry: &Entry, payload: Option<&ReadPayload<'_>>) -> Option<How> {
         let Some(ReadPayload {
             row,
             digest,
@@ -583,13 +583,13 @@ impl Verifier {
             self.findings.missing.push(entry.seq);
             return None;
         };
-        if digest != entry.stored {
+        if *digest != entry.stored {
             return Some(How::PayloadAltered);
         }
         if row.algorithm != PLAIN && is_plain(&entry.event_type) {
             return Some(How::NotInPlain);
         }
-        let committed = match &opened {
+        let committed = match opened {
             _ if row.algorithm == PLAIN => commitment_of_salted(row.bytes),
             Opened::Salted(salted) => commitment_of_salted(salted),
             Opened::NoKey => {

@@ -115,7 +115,7 @@ fn verify(mut rows: Vec<Row>, head: Head) -> Vec<Broken> {
                 bytes: &row.bytes,
             },
             ReadBytes::of(&row.bytes),
-            payload,
+            payload.as_ref(),
         );
     }
     let mut findings = verifier.finish();

@@ -32,8 +32,20 @@ pub(super) fn open(
     aad: &[u8],
     bytes: &[u8],
 ) -> Option<Vec<u8>> {
+    open_in(Vec::new(), key, nonce, aad, bytes)
+}
+
+/// As [`open`], in the room of a vector that is no longer needed.
+pub(super) fn open_in(
+    mut message: Vec<u8>,
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8],
+    aad: &[u8],
+    bytes: &[u8],
+) -> Option<Vec<u8>> {
     let (key, nonce) = derived(key, nonce.try_into().ok()?)?;
-    let mut message = bytes.to_vec();
+    message.clear();
+    message.extend_from_slice(bytes);
     let length = key
         .open_in_place(nonce, Aad::from(aad), &mut message)
         .ok()?

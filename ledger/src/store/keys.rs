@@ -137,7 +137,18 @@ impl DataKey {
 
     /// Opens what [`DataKey::seal`] made with the same associated data.
     pub fn open(&self, aad: &[u8], nonce: &[u8], bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
-        aead::open(&self.key, nonce, aad, bytes).ok_or_else(|| KeyError::Open {
+        self.open_in(Vec::new(), aad, nonce, bytes)
+    }
+
+    /// As [`DataKey::open`], in the room of a vector that is no longer needed.
+    pub(super) fn open_in(
+        &self,
+        room: Vec<u8>,
+        aad: &[u8],
+        nonce: &[u8],
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        aead::open_in(room, &self.key, nonce, aad, bytes).ok_or_else(|| KeyError::Open {
             key_id: self.id.to_string(),
         })
     }

@@ -298,6 +298,8 @@ struct Pass<'a> {
     announced: Announced,
     /// Numbers of payload rows without an entry.
     orphans: Vec<u64>,
+    /// Where the next payload is opened.
+    room: Vec<u8>,
 }
 
 impl<'a> Pass<'a> {
@@ -321,6 +323,7 @@ impl<'a> Pass<'a> {
             identities_gone: 0,
             announced: Announced::default(),
             orphans: Vec::new(),
+            room: Vec::new(),
         }
     }
 
@@ -451,7 +454,7 @@ impl<'a> Pass<'a> {
                 });
             }
         }
-        let entry = verifier.row(&stored, read, payload);
+        let entry = verifier.row(&stored, read, payload.as_ref());
         if let (Some(entry), Some(PayloadText::Open { json, natural_id })) = (&entry, text) {
             if entry.seq == 1 {
                 self.created = serde_json::from_str(&json).ok();
@@ -459,6 +462,9 @@ impl<'a> Pass<'a> {
             if natural_id.is_some() {
                 self.introduced.push((entry.subject.clone(), entry.seq));
             }
+        }
+        if let Some(Opened::Salted(salted)) = payload.map(|payload| payload.opened) {
+            self.room = salted;
         }
         Ok(())
     }
@@ -490,10 +496,12 @@ impl<'a> Pass<'a> {
         };
         let aad = payload_aad(self.store.id(), entry.id, &entry.event_type);
         Ok(match key {
-            KeyState::Open(key) => match key.open(&aad, row.nonce, row.bytes) {
-                Ok(salted) => Opened::Salted(salted),
-                Err(error) => Opened::Refused(error.to_string()),
-            },
+            KeyState::Open(key) => {
+                match key.open_in(std::mem::take(&mut self.room), &aad, row.nonce, row.bytes) {
+                    Ok(salted) => Opened::Salted(salted),
+                    Err(error) => Opened::Refused(error.to_string()),
+                }
+            }
             KeyState::Absent => Opened::NoKey,
             KeyState::Damaged(why) if why.is_empty() => {
                 self.unreadable += 1;
