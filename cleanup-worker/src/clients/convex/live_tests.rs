@@ -378,3 +378,32 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
         assert!(watch.stale_at().await < far);
     }
 }
+
+/// Else each place of a run would wait for a request of each that came before it.
+#[tokio::test]
+async fn one_look_serves_all_who_asked_before_it_began() {
+    let sim = sim(ConvexConfig::default()).await;
+    let sources = V2Sources {
+        live: readers(&sim).0,
+        files: Vec::new(),
+    };
+    let exports = sources.read().await.expect("exports");
+    let watch = V2Watch::new(&sources, &exports, Duration::from_mins(30));
+    let asked = calls(&sim).len();
+    let case = a_case(&sim);
+    let soon = exports[0].taken_at + chrono::Duration::minutes(1);
+    let all = (0..64).map(|n| {
+        let (watch, sim, case) = (&watch, &sim, &case);
+        async move {
+            // The last of them asks when v2 has just taken an event over.
+            if n == 63 {
+                assert!(sim.record_in_v2(case, "rfi_due", "adopted0"));
+            }
+            watch.renew(soon).await.expect("renewed");
+            assert!(n < 63 || watch.relies_on("adopted0").await);
+        }
+    });
+    futures_util::future::join_all(all).await;
+    // One that the first began, and one for those who came while it was under way.
+    assert_eq!(calls(&sim).len() - asked, 2 * sources.live.len());
+}

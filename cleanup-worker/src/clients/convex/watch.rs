@@ -6,8 +6,10 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Duration, Utc};
+use futures_util::future::join_all;
 use tokio::sync::{Mutex, RwLock};
 
 use super::{ConvexReader, ExportError, TakenAt, V2Case, V2Export, read_exports};
@@ -84,8 +86,10 @@ struct State {
 pub struct V2Watch {
     max_age: Duration,
     state: RwLock<State>,
-    /// Held while reading again, so that one does it for all.
-    renewing: Mutex<()>,
+    /// How many times it was begun to read again.
+    begun: AtomicU64,
+    /// Held while reading again; which time it was that ended last.
+    ended: Mutex<u64>,
 }
 
 impl V2Watch {
@@ -113,7 +117,8 @@ impl V2Watch {
                 sides,
                 failed_at: None,
             }),
-            renewing: Mutex::new(()),
+            begun: AtomicU64::new(0),
+            ended: Mutex::new(0),
         }
     }
 
@@ -132,14 +137,21 @@ impl V2Watch {
     }
 
     /// Looks what v2 has recorded meanwhile, before the first deletion at an account: the changes where they can be listed, else the
-    /// whole where more than half of the allowed age is over.
+    /// whole where more than half of the allowed age is over. One look serves all who asked before it began.
     ///
     /// # Errors
-    /// [`ExportError`]. What was known before stays known, and may be acted on until [`V2Watch::stale_at`].
+    /// [`ExportError`], to the one whose look it was. What was known before stays known, and may be acted on until
+    /// [`V2Watch::stale_at`].
     pub async fn renew(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
-        let _one = self.renewing.lock().await;
+        let begun = self.begun.load(Ordering::Acquire);
+        let mut ended = self.ended.lock().await;
+        if *ended > begun {
+            return Ok(());
+        }
+        let this = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let result = self.read_again(now).await;
         self.state.write().await.failed_at = result.is_err().then_some(now);
+        *ended = this;
         result
     }
 
@@ -153,15 +165,19 @@ impl V2Watch {
                 })
                 .collect()
         };
-        for (n, reader, taken_at, streams) in sides {
-            if streams && let Ok(changes) = reader.case_changes(taken_at).await {
-                self.learn(n, &changes.cases, changes.until).await;
-            } else if streams || now - taken_at > self.max_age / 2 {
-                let export = read_live(&reader).await?;
-                self.learn(n, &export.cases, export.taken_at).await;
-            }
-        }
-        Ok(())
+        let looks = sides
+            .into_iter()
+            .map(|(n, reader, taken_at, streams)| async move {
+                if streams && let Ok(changes) = reader.case_changes(taken_at).await {
+                    self.learn(n, &changes.cases, changes.until).await;
+                } else if streams || now - taken_at > self.max_age / 2 {
+                    let export = read_live(&reader).await?;
+                    self.learn(n, &export.cases, export.taken_at).await;
+                }
+                Ok(())
+            });
+        // What one of them says is learned also where another gives no answer.
+        join_all(looks).await.into_iter().collect()
     }
 
     /// [`V2Watch::renew`], where the last look is some seconds old and the changes can be listed, or half of the allowed age is over.
