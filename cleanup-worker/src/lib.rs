@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clients;
+mod coalesce;
 pub mod config;
 pub mod engine;
 pub mod executors;

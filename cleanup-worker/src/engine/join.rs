@@ -94,7 +94,7 @@ async fn help(
     let live = live_of(hands, &told, open.run, sealed, approval, nobody).await?;
     let work = Work {
         live: &live,
-        known: std::sync::Arc::new(plan::progress(store, open.plan).await?),
+        known: live.known_now().await?,
         places: places(&live).await?,
         times: options.lease,
         holder: holder(&live),

@@ -239,6 +239,7 @@ pub(super) async fn live_of(
             actor: hands.actor.clone(),
             run,
         },
+        reached: Arc::default(),
         by_place: Arc::new(by_place(&plan)),
         plan: Arc::new(plan),
         approval,
@@ -303,7 +304,7 @@ async fn execute(
 ) -> Result<LiveReport, EngineError> {
     let store = &live.recorder.store;
     let run = live.recorder.run;
-    let known: Known = Arc::new(plan::progress(store, live.plan.hash).await?);
+    let known = live.known_now().await?;
     let places = places(live).await?;
     let commands = commands(&places, &known);
     if refusal.is_none() {
@@ -520,7 +521,7 @@ pub(super) async fn finish(
 async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveReport, EngineError> {
     let store = &live.recorder.store;
     let run = live.recorder.run;
-    let known = plan::progress(store, live.plan.hash).await?;
+    let known = live.known_now().await?;
     let standing = store.standing(run).await?.unwrap_or_default();
     let mut users = Vec::new();
     let mut not_taken = 0;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ledger::domain::id::Subject;
-use ledger::projections::plan::{self, PlannedItem, Progress};
+use ledger::projections::plan::{PlannedItem, Progress};
 use ledger::store::commands::Standing;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -225,8 +225,7 @@ async fn settle(
         }
     }
     if asked {
-        let plan = live.plan.hash;
-        return Ok(Arc::new(plan::progress(&live.recorder.store, plan).await?));
+        return live.known_now().await;
     }
     Ok(known.clone())
 }

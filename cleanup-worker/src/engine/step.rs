@@ -11,16 +11,18 @@ use ledger::domain::event::{
     Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemHeld, NotGone, UserFailed,
 };
 use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
-use ledger::projections::plan::{Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
+use ledger::projections::plan::{self, Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
 use ledger::store::{Appended, Draft};
 
 use super::dry_run::body_of;
 use super::lease::Lease;
 use super::limits::Limits;
+use super::place::Known;
 use super::runlog::{RunLog, etag_digest};
 use super::{EngineError, Recorder};
 use crate::clients::retry::{RetryPolicy, Timing};
 use crate::clients::{Effect, ErrorClass};
+use crate::coalesce::Coalesced;
 use crate::executors::{Executor, Found, Freshness, ItemError, Place, Unreachable};
 
 /// Attempts at one item in one run.
@@ -44,6 +46,8 @@ pub(super) struct Live {
     pub(super) executor: Arc<dyn Executor>,
     /// Waits where an error can pass.
     pub(super) retry: RetryPolicy,
+    /// How far the plan has been executed, as the log says.
+    pub(super) reached: Arc<Coalesced<Known>>,
     /// Positions in the plan's items by place.
     pub(super) by_place: Arc<HashMap<String, Vec<usize>>>,
     /// What makes the run stop by itself.
@@ -144,6 +148,13 @@ enum Trace {
 }
 
 impl Live {
+    /// How far the plan has been executed by now. Of all places that ask at a time one reads the log.
+    pub(super) async fn known_now(&self) -> Result<Known, EngineError> {
+        let (store, plan) = (&self.recorder.store, self.plan.hash);
+        let read = async { Ok(Arc::new(plan::progress(store, plan).await?)) };
+        self.reached.ask(read).await
+    }
+
     /// Appends an entry of this run under its fence.
     pub(super) async fn record(
         &self,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use ledger::domain::id::Subject;
-use ledger::projections::plan;
 use ledger::store::commands::{Claim, Claimed, CommandError, Ended};
 use ledger::store::lease::LeaseError;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +134,7 @@ impl Work<'_> {
                 tokio::time::sleep(self.times.write_limit()).await;
             }
             let known = if claimed.again {
-                std::sync::Arc::new(plan::progress(store, live.plan.hash).await?)
+                live.known_now().await?
             } else {
                 self.known.clone()
             };

@@ -5,14 +5,15 @@
 //! events that it leaves in the calendar.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Duration, Utc};
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::RwLock;
 
 use super::{ConvexReader, ExportError, TakenAt, V2Case, V2Export, read_exports};
+use crate::coalesce::Coalesced;
 
 /// So often the changes are listed while events are being deleted.
 const LOOK_EVERY: Duration = Duration::seconds(5);
@@ -86,10 +87,8 @@ struct State {
 pub struct V2Watch {
     max_age: Duration,
     state: RwLock<State>,
-    /// How many times it was begun to read again.
-    begun: AtomicU64,
-    /// Held while reading again; which time it was that ended last.
-    ended: Mutex<u64>,
+    /// Reading again, which one does for all who wait for it.
+    looks: Coalesced<()>,
 }
 
 impl V2Watch {
@@ -117,8 +116,7 @@ impl V2Watch {
                 sides,
                 failed_at: None,
             }),
-            begun: AtomicU64::new(0),
-            ended: Mutex::new(0),
+            looks: Coalesced::default(),
         }
     }
 
@@ -143,15 +141,14 @@ impl V2Watch {
     /// [`ExportError`], to the one whose look it was. What was known before stays known, and may be acted on until
     /// [`V2Watch::stale_at`].
     pub async fn renew(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
-        let begun = self.begun.load(Ordering::Acquire);
-        let mut ended = self.ended.lock().await;
-        if *ended > begun {
-            return Ok(());
-        }
-        let this = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        let result = self.read_again(now).await;
-        self.state.write().await.failed_at = result.is_err().then_some(now);
-        *ended = this;
+        let mut result = Ok(());
+        let look = async {
+            result = self.read_again(now).await;
+            self.state.write().await.failed_at = result.is_err().then_some(now);
+            // A deployment that gives no answer is not waited for by one place after the other.
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = self.looks.ask(look).await;
         result
     }
 
