@@ -151,7 +151,7 @@ impl Live {
     /// How far the plan has been executed by now. Of all places that ask at a time one reads the log.
     pub(super) async fn known_now(&self) -> Result<Known, EngineError> {
         let (store, plan) = (&self.recorder.store, self.plan.hash);
-        let read = async { Ok(Arc::new(plan::progress(store, plan).await?)) };
+        let read = Box::pin(async { Ok(Arc::new(plan::progress(store, plan).await?)) });
         self.reached.ask(read).await
     }
 

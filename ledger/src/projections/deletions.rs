@@ -430,11 +430,12 @@ impl DeletionsFold {
     }
 }
 
-/// By state, then by user, calendar and date, as a person reads it.
-fn order(item: &ItemLine) -> (State, Option<&str>, Option<&str>, Option<&str>, &str) {
+/// By state, then by user, place, date and id, as a person reads it.
+fn order(item: &ItemLine) -> (State, [Option<&str>; 4], &str) {
     let email = item.users.first().and_then(|user| user.email.as_deref());
-    let (calendar, date) = (item.calendar.as_deref(), item.date.as_deref());
-    (item.state, email, calendar, date, &item.subject)
+    let (place, date) = (item.calendar.as_deref(), item.date.as_deref());
+    let id = item.event_id.as_deref();
+    (item.state, [email, place, date, id], &item.subject)
 }
 
 impl Found {
