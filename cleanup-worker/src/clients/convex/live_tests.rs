@@ -379,6 +379,30 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
     }
 }
 
+/// A place that waited for another's look, which failed, would go by what was known before.
+#[tokio::test]
+async fn a_look_that_failed_serves_nobody_else() {
+    let sim = sim(ConvexConfig::default()).await;
+    let sources = V2Sources {
+        live: vec![production(&sim)],
+        files: Vec::new(),
+    };
+    let exports = sources.read().await.expect("exports");
+    let watch = V2Watch::new(&sources, &exports, Duration::from_mins(30));
+    let soon = exports[0].taken_at + chrono::Duration::minutes(1);
+    // The second look fails, both as changes and as a whole.
+    let refused = |call| Fault::once(call, FaultKind::status(401));
+    sim.add_fault(refused(Call::ConvexDeltas).when(Occurrence::Nth(2)));
+    sim.add_fault(refused(Call::ConvexSchemas));
+    let all = (0..3).map(|_| watch.renew(soon));
+    let told = futures_util::future::join_all(all).await;
+    let told: Vec<bool> = told.iter().map(Result::is_ok).collect();
+    assert_eq!(told, [true, false, true]);
+    let deltas = calls(&sim);
+    let deltas = deltas.iter().filter(|call| **call == Call::ConvexDeltas);
+    assert_eq!(deltas.count(), 3, "the third looked himself");
+}
+
 /// Else each place of a run would wait for a request of each that came before it.
 #[tokio::test]
 async fn one_look_serves_all_who_asked_before_it_began() {

@@ -5,7 +5,6 @@
 //! events that it leaves in the calendar.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Duration, Utc};
@@ -135,21 +134,17 @@ impl V2Watch {
     }
 
     /// Looks what v2 has recorded meanwhile, before the first deletion at an account: the changes where they can be listed, else the
-    /// whole where more than half of the allowed age is over. One look serves all who asked before it began.
+    /// whole where more than half of the allowed age is over. A look that ends well serves all who asked before it began.
     ///
     /// # Errors
-    /// [`ExportError`], to the one whose look it was. What was known before stays known, and may be acted on until
-    /// [`V2Watch::stale_at`].
+    /// [`ExportError`]. What was known before stays known, and may be acted on until [`V2Watch::stale_at`].
     pub async fn renew(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
-        let mut result = Ok(());
         let look = async {
-            result = self.read_again(now).await;
+            let result = self.read_again(now).await;
             self.state.write().await.failed_at = result.is_err().then_some(now);
-            // A deployment that gives no answer is not waited for by one place after the other.
-            Ok::<_, Infallible>(())
+            result
         };
-        let Ok(()) = self.looks.ask(look).await;
-        result
+        self.looks.ask(look).await
     }
 
     async fn read_again(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
