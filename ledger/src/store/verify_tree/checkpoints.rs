@@ -15,7 +15,7 @@ use crate::store::read::ReadError;
 
 /// Most rows that are read of the sizes between two calls of [`TreeCheck::settle`]. Of one size there is one, unless some are
 /// made up.
-const WINDOW_ROWS_MAX: i64 = 4 * 8_192;
+const WINDOW_ROWS_MAX: i64 = 4 * SETTLE_EVERY.cast_signed();
 /// Rows read at once when no more entries come.
 const PAGE: i64 = 1_000;
 
