@@ -18,6 +18,7 @@ use ledger::domain::event::{
 use ledger::domain::id::Subject;
 use ledger::domain::identify::{Classification, Disposition, Facts, Vocabulary};
 use ledger::domain::policy::Policy;
+use ledger::projections::explain::CONDITION;
 use ledger::store::identity::Natural;
 use ledger::store::{Appended, Draft};
 use serde::Serialize;
@@ -559,7 +560,7 @@ fn evidence(
         .collect();
     for condition in vocabulary.conditions {
         let known = of(conditions, &condition.name);
-        evidence.insert(format!("condition.{}", condition.name), known);
+        evidence.insert(format!("{CONDITION}{}", condition.name), known);
     }
     evidence
 }

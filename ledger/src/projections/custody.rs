@@ -91,7 +91,7 @@ impl OpenIntent {
 
 impl Projection for CustodyFold {
     fn apply(&mut self, decoded: &Decoded) {
-        if is_item(decoded) {
+        if decoded.is_of_item() {
             self.kind(decoded.entry.subject.kind());
         }
         let event = match &decoded.event {
@@ -128,9 +128,7 @@ impl Projection for CustodyFold {
                         .insert(decoded.entry.id, (approved.plan, approval));
                 }
             }
-            Event::ItemDeleteIntended(intent) => {
-                self.intended(decoded, intent);
-            }
+            Event::ItemDeleteIntended(intent) => self.intended(decoded, intent),
             Event::ItemDeleted(deleted) => {
                 let outcome = match deleted.outcome {
                     GoneHow::Deleted => DeleteOutcome::Deleted {
@@ -146,9 +144,7 @@ impl Projection for CustodyFold {
                 self.ended(decoded, failed.intent, failed.outcome.into(), changed);
             }
             Event::ItemHeld(held) => self.held(decoded, held),
-            Event::ItemRestoreIntended(intent) => {
-                self.restore_intended(decoded, intent);
-            }
+            Event::ItemRestoreIntended(intent) => self.restore_intended(decoded, intent),
             Event::ItemRestored(restored) => {
                 let changed = restored.outcome == BackHow::Restored;
                 let fact = Fact::RestoreEnded(RestoreOutcome::Restored);
@@ -158,9 +154,7 @@ impl Projection for CustodyFold {
                 let fact = Fact::RestoreEnded(RestoreOutcome::Failed);
                 self.settled(decoded, failed.intent, fact, false);
             }
-            Event::ItemObserved(seen) => {
-                self.fact(decoded, Fact::Observed(seen.observation));
-            }
+            Event::ItemObserved(seen) => self.fact(decoded, Fact::Observed(seen.observation)),
             Event::SubjectErased(erased) => {
                 for (subject, state) in &erased.items {
                     self.kind(subject.kind());
@@ -173,7 +167,7 @@ impl Projection for CustodyFold {
                 }
             }
             // A newer program did something to an item, and this one does not know what.
-            Event::Unknown(_) if is_item(decoded) => {
+            Event::Unknown(_) if decoded.is_of_item() => {
                 self.kind(decoded.entry.subject.kind()).newer_types += 1;
                 self.trace(decoded).unread = true;
             }
@@ -187,11 +181,6 @@ fn evidence(decoded: &Decoded) -> Evidence {
         seq: decoded.entry.seq,
         kind: decoded.entry.event_type.to_string(),
     }
-}
-
-/// Whether an entry says something of an item, of whatever kind.
-fn is_item(decoded: &Decoded) -> bool {
-    decoded.entry.event_type.as_str().starts_with("item.")
 }
 
 impl CustodyFold {
@@ -223,7 +212,7 @@ impl CustodyFold {
     fn cannot_read(&mut self, decoded: &Decoded, why: Unreadable) {
         let entry = &decoded.entry;
         let name = entry.event_type.as_str();
-        if is_item(decoded) {
+        if decoded.is_of_item() {
             *self.unreadable.entry(why).or_default() += 1;
             let of = self.kind(entry.subject.kind());
             of.unreadable += 1;
@@ -253,7 +242,7 @@ impl CustodyFold {
     /// What it said stands in the entry of the erasure, which is still to come.
     fn erased_entry(&mut self, decoded: &Decoded) {
         let entry = &decoded.entry;
-        if !is_item(decoded) {
+        if !decoded.is_of_item() {
             return;
         }
         self.kind(entry.subject.kind()).looked_at = true;

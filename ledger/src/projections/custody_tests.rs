@@ -12,7 +12,6 @@ fn judged(log: &Log) -> LossAnswer {
 
 fn judged_in(log: &Log, scope: Scope) -> LossAnswer {
     let custody: CustodyFold = log.fold();
-
     judge(Inputs {
         as_of: AsOf {
             seq: log.0.len() as u64,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::approve::{ApproveError, may_act};
 use super::custody::CustodyFold;
 use super::deletions::DeletionsFold;
+use super::explain::CONDITION;
 use super::fold::{At, Unreadable, run as pass};
 use super::overlay::{BASE, DECISIONS, Decided, digest};
 use super::plan::{PlannedItem, SealedPlan, is_true};
@@ -468,7 +469,7 @@ impl Writer<'_> {
 /// `None` where its day was over by then, or it has none.
 fn covered(found: &ItemFound) -> Option<bool> {
     let holds = |name: &str| {
-        let evidence = found.evidence.get(&format!("condition.{name}"));
+        let evidence = found.evidence.get(&format!("{CONDITION}{name}"));
         evidence.map(|evidence| evidence.holds)
     };
     found.date.as_ref()?;

@@ -85,8 +85,7 @@ struct Item {
 impl Projection for DeletionsFold {
     fn apply(&mut self, decoded: &Decoded) {
         let entry = &decoded.entry;
-        // Whatever kind of subject its executor makes of a user.
-        if entry.event_type.as_str().starts_with("user.")
+        if decoded.is_of_user()
             && let Some(id) = &decoded.natural_id
         {
             self.user(&entry.subject).id = Some(id.clone());
@@ -155,7 +154,7 @@ impl Projection for DeletionsFold {
                     });
                 }
             }
-            _ if entry.event_type.as_str().starts_with("item.") => self.of_item(decoded, event),
+            _ if decoded.is_of_item() => self.of_item(decoded, event),
             _ => {}
         }
     }

@@ -94,6 +94,18 @@ impl From<Recorded> for Decoded {
     }
 }
 
+impl Decoded {
+    /// Whether it says something of an item, of whatever kind.
+    pub(super) fn is_of_item(&self) -> bool {
+        self.entry.event_type.as_str().starts_with("item.")
+    }
+
+    /// Whether it says something of a user, whatever kind of subject its executor makes of one.
+    pub(super) fn is_of_user(&self) -> bool {
+        self.entry.event_type.as_str().starts_with("user.")
+    }
+}
+
 /// Something that is known from the log alone.
 pub trait Projection: Send {
     /// Takes in the next entry. Pure: the same entries give the same state.

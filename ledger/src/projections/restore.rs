@@ -184,8 +184,7 @@ impl Projection for RestoreFold {
     fn apply(&mut self, decoded: &Decoded) {
         let entry = &decoded.entry;
         let subject = &entry.subject;
-        // Whatever kind of subject its executor makes of a user.
-        if entry.event_type.as_str().starts_with("user.")
+        if decoded.is_of_user()
             && let Some(id) = &decoded.natural_id
         {
             self.users.entry(subject.clone()).or_default().id = Some(id.clone());

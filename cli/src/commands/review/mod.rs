@@ -121,8 +121,7 @@ pub(crate) fn users_named(
     Ok(users)
 }
 
-/// The e-mail where the keys open it, else the subject.
-/// The user's address; without one the kind and id, as the system has it that is cleaned up.
+/// The e-mail where the keys open it; else the kind and the id in the system that is cleaned up, else the subject.
 pub(crate) fn user_words(user: &UserLine) -> String {
     let named = || {
         let kind = user.subject.split(':').next()?;

@@ -48,6 +48,7 @@ pub(super) struct Place {
 }
 
 /// What the facts of a scope are made of, one kind after the other.
+#[derive(Default)]
 struct Part {
     sealed: Option<u64>,
     sums: Sums,
@@ -65,10 +66,7 @@ impl CustodyFold {
             parts.insert(kind, Part { sealed, sums });
         }
         for subject in self.subjects() {
-            let sealed = None;
-            let sums = Sums::new();
-            let part = parts.entry(subject.kind());
-            let part = part.or_insert(Part { sealed, sums });
+            let part = parts.entry(subject.kind()).or_default();
             let state = self.state(subject).unwrap_or(State::Unaccounted);
             part.sums.add(state, 1);
             if self.inventory.contains(subject) {
@@ -112,7 +110,7 @@ impl CustodyFold {
         let unnamed = unnamed.filter(|(place, _)| of.found_at.contains(*place));
         let mut places: BTreeMap<&str, Place> = BTreeMap::new();
         let known = of.places.iter();
-        for (name, place) in known.chain(unnamed.filter(|_| !kind.is_empty())) {
+        for (name, place) in known.chain(unnamed) {
             let all = places.entry(name).or_default();
             all.changed_at = all.changed_at.max(place.changed_at);
             let newest = |look: &Look| all.observed.as_ref().is_none_or(|known| known.at < look.at);
