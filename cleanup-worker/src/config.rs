@@ -125,13 +125,13 @@ impl WorkerConfig {
         Self::from_env(&|name| std::env::var(name).ok())
     }
 
-    /// The configuration of somebody who looks at calendars with credentials of their own: what only the retired system is asked with need not
+    /// The configuration of somebody who reaches calendars with credentials of their own: what only the retired system is asked with need not
     /// be set, and nothing reaches it. `GOOGLE_CLIENT_ID` and `GOOGLE_CLIENT_SECRET` are those of whoever got the refresh tokens, and need not be
     /// set where access tokens are given.
     ///
     /// # Errors
     /// As [`WorkerConfig::from_env`].
-    pub fn of_an_observer(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn of_own_credentials(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         const UNUSED: [(&str, &str); 5] = [
             // Reserved: it resolves nowhere (RFC 2606).
             ("SUPABASE_URL", "https://unused.invalid"),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod calendars;
 mod command;
 mod export;
 mod observe;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::calendars::CalendarAccess;
 pub(crate) use self::command::{CleanupCommand, CommandProgram, WorkerCommand};
 pub(crate) use self::export::Export;
 pub(crate) use self::observe::CleanupObserve;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use cleanup_worker::clients::retry::{RetryPolicy, SystemTiming};
 use cleanup_worker::clients::{Effect, ErrorClass};
 use cleanup_worker::executors::command::{CommandExecutor, CommandTold, Program};
-use cleanup_worker::executors::{Executor as _, Found, PlannedUser, PutBack};
+use cleanup_worker::executors::{Found, Places as _, PlannedUser, PutBack};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

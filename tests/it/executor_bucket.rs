@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cleanup_worker::clients::retry::{RetryPolicy, SystemTiming};
 use cleanup_worker::executors::command::{CommandExecutor, CommandTold, Program};
-use cleanup_worker::executors::{Executor as _, Found, PlannedUser, PutBack};
+use cleanup_worker::executors::{Found, Places as _, PlannedUser, PutBack};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

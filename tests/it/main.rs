@@ -28,6 +28,7 @@ mod cleanup_bad_input;
 mod cleanup_faults;
 mod cleanup_v2;
 mod cli;
+mod credentials;
 mod documents;
 mod epochs;
 mod erasure;

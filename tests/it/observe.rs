@@ -1,22 +1,19 @@
 //! Looking once more at what a run left behind: by whom it is done, what is seen, and what the answers make of it.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use chrono::Duration;
-use ledger_sim::google_oauth::{Grant, Scope};
+use ledger_sim::google_oauth::Scope;
 use ledger_sim::http::Service;
 use ledger_sim::{Class, World as SimWorld, WorldSpec};
 use serde_json::{Value, json};
 
+use crate::credentials::{file, with_grants, without_v1};
 use crate::migration::{APPROVER, MAKER, Migration, RUNNER, now, total};
 use crate::world::{Output, output};
 
 impl Migration {
-    fn observe_command(&self, run: &str, person: &str) -> Command {
+    pub(crate) fn observe_command(&self, run: &str, person: &str) -> Command {
         let mut command = self.world.command(["cleanup", "observe", run, "--json"]);
         command
             .args(["--as", person, "--user-interval", "1ms"])
@@ -48,46 +45,6 @@ fn world(seed: u64) -> SimWorld {
         ..WorldSpec::seeded(seed).users(6).events_per_user(8)
     };
     spec.as_of(now()).generate()
-}
-
-/// The accounts of a world get a second grant, good for reading alone: a refresh token, or, for the first, an access token.
-fn with_readers(mut world: SimWorld) -> (SimWorld, Vec<Value>) {
-    let accounts: BTreeSet<String> = world
-        .grants
-        .iter()
-        .map(|grant| grant.account.clone())
-        .collect();
-    let mut lines = Vec::new();
-    for (n, account) in accounts.into_iter().enumerate() {
-        let (refresh, access) = (format!("1//0reader{n}"), format!("ya29.reader{n}"));
-        lines.push(if n == 0 {
-            json!({"account": account, "access_token": access})
-        } else {
-            json!({"account": account, "refresh_token": refresh})
-        });
-        world.grants.push(Grant {
-            refresh_token: refresh,
-            account,
-            client_id: world.keys.client_id.clone(),
-            scopes: BTreeSet::from([Scope::EventsReadonly]),
-            revoked: false,
-            access_token: Some((access, now() + Duration::hours(1))),
-        });
-    }
-    (world, lines)
-}
-
-fn credentials(migration: &Migration, lines: &[Value], mode: u32) -> PathBuf {
-    let path = migration
-        .folder
-        .path()
-        .join(format!("credentials-{mode:o}"));
-    let mut file = std::fs::File::create(&path).unwrap();
-    for line in lines {
-        writeln!(file, "{line}").unwrap();
-    }
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-    path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,17 +81,14 @@ async fn deleted_observed_restored_observed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_person_with_credentials_of_their_own_is_independent() {
-    let (world, lines) = with_readers(world(82));
+    let (world, lines) = with_grants(world(82), Scope::EventsReadonly);
     let migration = Migration::of(world).await;
     let (_, run) = migration.cleaned_up();
-    let file = credentials(&migration, &lines, 0o600);
+    let own_file = file(&migration, "own", &lines, 0o600);
     let begun = migration.sim.journal().len();
     let with = |person: &str| {
         let mut command = migration.observe_command(&run, person);
-        for name in ["SUPABASE_URL", "SUPABASE_KEY", "ENCRYPTION_KEY"] {
-            command.env_remove(name);
-        }
-        output(command.arg("--credentials").arg(&file))
+        output(without_v1(&mut command).arg("--credentials").arg(&own_file))
     };
     let own = with(RUNNER).ok().json();
     assert_eq!(
@@ -162,18 +116,23 @@ async fn another_person_with_credentials_of_their_own_is_independent() {
     assert!(text.contains("by person:approver (independent)"), "{text}");
 
     // A user for whom there is no credential is not seen, and that is said.
-    let fewer = credentials(&migration, &lines[1..], 0o600);
+    let without: Vec<Value> = lines
+        .iter()
+        .filter(|line| line["account"] != lines[0]["account"])
+        .cloned()
+        .collect();
+    let fewer = file(&migration, "fewer", &without, 0o600);
     let mut command = migration.observe_command(&run, APPROVER);
     let seen = output(command.arg("--credentials").arg(&fewer));
     assert_eq!(seen.exit, 3, "{}", seen.stdout);
     assert_eq!(seen.json()["status"], "not_whole");
     assert_eq!(total(&seen.json(), "unreached"), 1);
     // A file that others may read is refused.
-    let open = credentials(&migration, &lines, 0o644);
+    let open = file(&migration, "open", &lines, 0o644);
     let mut command = migration.observe_command(&run, APPROVER);
     let refused = output(command.arg("--credentials").arg(&open));
     assert_eq!(refused.exit, 2, "{}", refused.stderr);
-    for token in ["ya29.reader", "1//0reader"] {
+    for token in ["ya29.own", "1//0own"] {
         let logs = std::fs::read_dir(migration.logs()).unwrap();
         for log in logs {
             let text = std::fs::read_to_string(log.unwrap().path()).unwrap();

@@ -87,9 +87,9 @@ impl From<PlanError> for EngineError {
 }
 
 /// What a run needs of its process.
-pub struct Hands<'a> {
-    /// The kind of item.
-    pub executor: Arc<dyn Executor>,
+pub struct Hands<'a, E: ?Sized = dyn Executor> {
+    /// The kind of item: a whole executor, or as much of one as the run needs.
+    pub executor: Arc<E>,
     /// Sleeping and jitter.
     pub timing: Arc<dyn Timing>,
     /// The ledger.

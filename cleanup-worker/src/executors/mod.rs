@@ -39,12 +39,44 @@ pub struct Kinds {
     pub user: Cow<'static, str>,
 }
 
-/// One kind of item: how its candidates are found and how its places are reached.
+/// The places where items of one kind lie: all that looking at them again and putting back what was deleted there need.
 #[async_trait]
-pub trait Executor: Send + Sync {
-    /// Kinds of its subjects.
+pub trait Places: Send + Sync {
+    /// Kinds of the subjects.
     fn kinds(&self) -> Kinds;
 
+    /// Before the first place: reads what opening places needs.
+    ///
+    /// # Errors
+    /// What concerns the whole run: wrong credentials, a clock that is off. Nothing was begun then.
+    async fn prepare(&self) -> Result<(), EngineError>;
+
+    /// The address of a user of the retired system, for the terminal of who may see it, once [`Places::prepare`] has read it.
+    fn address(&self, user: &str) -> Option<String>;
+
+    /// Opens a place of a plan through one of the users through whom it was found.
+    ///
+    /// # Errors
+    /// [`Unreachable`]: nothing can be done there, for a reason that is reported and recorded.
+    async fn open(&self, place: &str, users: &[PlannedUser])
+    -> Result<Box<dyn Place>, Unreachable>;
+
+    /// The same for looking alone. Where that is possible, what it gives is unable to change anything.
+    ///
+    /// # Errors
+    /// As [`Places::open`].
+    async fn look(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        self.open(place, users).await
+    }
+}
+
+/// One kind of item: how its candidates are found, and what its deletions rely on.
+#[async_trait]
+pub trait Executor: Places {
     /// Everything that a policy for it may speak of.
     fn vocabulary(&self) -> Vocabulary<'_>;
 
@@ -64,12 +96,6 @@ pub trait Executor: Send + Sync {
         to: &mut dyn Inventory,
     ) -> Result<Summary, EngineError>;
 
-    /// Before a live run: reads what opening places needs.
-    ///
-    /// # Errors
-    /// What concerns the whole run: wrong credentials, a clock that is off. Nothing was begun then.
-    async fn prepare(&self) -> Result<(), EngineError>;
-
     /// Until when what the deletions rely on is fresh enough to act upon; `None` where nothing grows old. Asked again before each
     /// deletion, so an executor that can look again does so behind this.
     async fn fresh_until(&self) -> Option<Freshness>;
@@ -87,30 +113,8 @@ pub trait Executor: Send + Sync {
     /// Why the new system relies on this item by now, if it does: then it is held.
     async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>>;
 
-    /// The address of a user of the retired system, for the terminal of who may see it, once [`Executor::prepare`] has read it.
-    fn address(&self, user: &str) -> Option<String>;
-
     /// So many processes work on the run now: what all of them may send together is shared among them.
     fn share(&self, _processes: u64) {}
-
-    /// Opens a place of a plan through one of the users through whom it was found.
-    ///
-    /// # Errors
-    /// [`Unreachable`]: nothing can be done there, for a reason that is reported and recorded.
-    async fn open(&self, place: &str, users: &[PlannedUser])
-    -> Result<Box<dyn Place>, Unreachable>;
-
-    /// The same for looking alone. Where an executor can, what it gives is unable to change anything.
-    ///
-    /// # Errors
-    /// As [`Executor::open`].
-    async fn look(
-        &self,
-        place: &str,
-        users: &[PlannedUser],
-    ) -> Result<Box<dyn Place>, Unreachable> {
-        self.open(place, users).await
-    }
 }
 
 /// Until when something may be relied on, and what to do when that is over.

@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args as ClapArgs, Subcommand, ValueEnum};
 
-use super::{CommandProgram, Pace};
+use super::{CalendarAccess, CommandProgram, Pace};
 
 /// `ledger restore`
 #[derive(Debug, Subcommand)]
@@ -20,9 +20,8 @@ pub(crate) enum Restore {
 pub(crate) struct RestoreCalendar {
     #[command(flatten)]
     pub(crate) meant: Meant,
-    /// v1's table of users, where both exist: perm_users or users
-    #[arg(long, value_name = "TABLE")]
-    pub(crate) users_table: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: CalendarAccess,
 }
 
 /// `ledger restore command`

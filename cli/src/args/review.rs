@@ -5,6 +5,8 @@ use ledger::domain::custody::State;
 use ledger::domain::identify::Disposition;
 use ledger::domain::review::Decision;
 
+use super::CalendarAccess;
+
 /// `ledger review`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Review {
@@ -130,12 +132,11 @@ pub(crate) struct ReviewSample {
     /// Only items of this plan: its hash, or at least its first 8 digits
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
-    /// Read the picked users' items again, now and where they lie; with the environment of a cleanup
+    /// Read the picked users' items again, now and where they lie; with the environment of a cleanup, or with --credentials
     #[arg(long)]
     pub(crate) live: bool,
-    /// v1's table of users, where both exist: perm_users or users
-    #[arg(long, value_name = "TABLE", requires = "live")]
-    pub(crate) users_table: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: CalendarAccess,
 }
 
 fn disposition(text: &str) -> Result<Disposition, String> {

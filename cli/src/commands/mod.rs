@@ -3,6 +3,7 @@
 mod append;
 mod approve;
 mod bench;
+mod calendars;
 mod checkpoint;
 mod cleanup;
 mod demo;

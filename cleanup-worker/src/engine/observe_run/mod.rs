@@ -6,7 +6,6 @@ mod report;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use ledger::domain::event::{Event, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
@@ -21,49 +20,7 @@ use super::pace::Pace;
 use super::runlog::RunLog;
 use super::{EngineError, Progress, Recorder, RunOptions};
 use crate::clients::retry::Timing;
-use crate::executors::{Executor, Kinds, Place, PlannedUser, Unreachable};
-
-/// What looking needs: less than an executor, so that whoever has credentials of their own can look without the rest.
-#[async_trait]
-pub trait Looking: Send + Sync {
-    /// Kinds of the subjects.
-    fn kinds(&self) -> Kinds;
-
-    /// Before the first place.
-    ///
-    /// # Errors
-    /// What concerns all places.
-    async fn prepare(&self) -> Result<(), EngineError>;
-
-    /// Opens a place for looking alone.
-    ///
-    /// # Errors
-    /// [`Unreachable`]: nothing can be seen there.
-    async fn look(&self, place: &str, users: &[PlannedUser])
-    -> Result<Box<dyn Place>, Unreachable>;
-}
-
-/// Every executor can look.
-pub struct ThroughExecutor(pub Arc<dyn Executor>);
-
-#[async_trait]
-impl Looking for ThroughExecutor {
-    fn kinds(&self) -> Kinds {
-        self.0.kinds()
-    }
-
-    async fn prepare(&self) -> Result<(), EngineError> {
-        self.0.prepare().await
-    }
-
-    async fn look(
-        &self,
-        place: &str,
-        users: &[PlannedUser],
-    ) -> Result<Box<dyn Place>, Unreachable> {
-        self.0.look(place, users).await
-    }
-}
+use crate::executors::Places;
 
 /// What an observation is told.
 #[derive(Debug, Clone)]
@@ -90,7 +47,7 @@ struct Observed {
 /// # Errors
 /// What concerns the whole observation; places that cannot be reached are entries.
 pub async fn observe_run(
-    looking: &dyn Looking,
+    places: &dyn Places,
     timing: Arc<dyn Timing>,
     store: &Store,
     actor: &Actor,
@@ -99,8 +56,8 @@ pub async fn observe_run(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<ObserveReport, EngineError> {
     let of = find(store, told.of).await?;
-    let expected = Expected::read(store, &of, &looking.kinds()).await?;
-    looking.prepare().await?;
+    let expected = Expected::read(store, &of, &places.kinds()).await?;
+    places.prepare().await?;
     let grade = if told.own_credentials && of.starter != *actor {
         Grade::Independent
     } else {
@@ -138,7 +95,7 @@ pub async fn observe_run(
     let pace = Pace::new(timing, told.options.user_interval);
     let work = |place| {
         let (pace, observer, expected) = (pace.clone(), &observer, &expected);
-        async move { observer.one_place(looking, expected, place, &pace).await }
+        async move { observer.one_place(places, expected, place, &pace).await }
     };
     let mut results = stream::iter(&expected.places)
         .map(work)

@@ -16,10 +16,10 @@ use ledger::store::Store;
 use ledger::store::read::Filter;
 
 use super::report::{ItemSeen, PlaceSeenAgain, Unreached};
-use super::{Looking, Observed, Observer};
+use super::{Observed, Observer};
 use crate::engine::EngineError;
 use crate::engine::pace::Pace;
-use crate::executors::{Found, ItemError, Kinds, Place, PlannedUser, Seen, SeenItem};
+use crate::executors::{Found, ItemError, Kinds, Place, Places, PlannedUser, Seen, SeenItem};
 
 /// What the ledger says of the items of a plan.
 pub(super) struct Expected {
@@ -178,13 +178,13 @@ async fn cursors(
 impl Observer {
     pub(super) async fn one_place(
         &self,
-        looking: &dyn Looking,
+        places: &dyn Places,
         expected: &Expected,
         place: &ExpectedPlace,
         starts: &Pace,
     ) -> Result<PlaceSeenAgain, EngineError> {
         starts.start().await;
-        let opened = match looking.look(&place.id, &place.users).await {
+        let opened = match places.look(&place.id, &place.users).await {
             Ok(opened) => opened,
             Err(why) => {
                 let failed = UserFailed {

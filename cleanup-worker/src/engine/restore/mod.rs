@@ -31,7 +31,7 @@ use super::pace::Pace;
 use super::runlog::RunLog;
 use super::{EngineError, Progress, Recorder, RunOptions};
 use crate::clients::retry::{RetryPolicy, Timing};
-use crate::executors::Executor;
+use crate::executors::Places;
 
 /// The gate that an override passes.
 const GATE: &str = "double_deadline";
@@ -45,6 +45,8 @@ pub struct RestoreTold {
     pub reason: String,
     /// Why also items are put back for which another one stands.
     pub override_reason: Option<String>,
+    /// The credentials are those of who restores, not those that the retired system stored.
+    pub own_credentials: bool,
 }
 
 /// What all items of a restoration share.
@@ -54,7 +56,7 @@ struct Restorer {
     leases: Vec<(Hash, Lease)>,
     log: RunLog,
     timing: Arc<dyn Timing>,
-    executor: Arc<dyn Executor>,
+    places: Arc<dyn Places>,
     /// Told to stop: what is begun reaches its outcome, nothing new starts.
     stop: CancellationToken,
     retry: RetryPolicy,
@@ -68,19 +70,19 @@ struct Restorer {
 /// # Errors
 /// What concerns all places.
 pub async fn preview(
-    hands: &Hands<'_>,
+    hands: &Hands<'_, dyn Places>,
     choice: Choice,
     told: &RestoreTold,
 ) -> Result<RestoreReport, EngineError> {
-    let (executor, store) = (hands.executor.as_ref(), hands.store);
-    executor.prepare().await?;
+    let (places, store) = (hands.executor.as_ref(), hands.store);
+    places.prepare().await?;
     let twice = told.override_reason.is_some();
     let all = choice.places.len() as u64;
     let pace = Pace::new(hands.timing.clone(), told.options.user_interval);
     let mut report = RestoreReport::new(None, &choice);
     let work = |place| {
         let pace = pace.clone();
-        async move { place::preview(executor, store, place, twice, &pace).await }
+        async move { place::preview(places, store, place, twice, &pace).await }
     };
     let mut results = stream::iter(choice.places)
         .map(work)
@@ -102,7 +104,7 @@ pub async fn preview(
 /// # Errors
 /// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
 pub async fn restore(
-    hands: &Hands<'_>,
+    hands: &Hands<'_, dyn Places>,
     choice: Choice,
     told: &RestoreTold,
 ) -> Result<RestoreReport, EngineError> {
@@ -140,7 +142,7 @@ pub async fn restore(
         leases,
         log,
         timing: hands.timing.clone(),
-        executor: hands.executor.clone(),
+        places: hands.executor.clone(),
         stop: hands.stop.clone(),
         retry: told.options.retry,
         twice: told.override_reason.is_some(),
@@ -301,15 +303,22 @@ impl Restorer {
         choice: &Choice,
         told: &RestoreTold,
     ) -> Result<(), EngineError> {
+        let whose = if told.own_credentials {
+            "own"
+        } else {
+            "stored"
+        };
         let started = RunStarted {
             verb: "restore".to_owned(),
             // It executes none: a run that does is gone on with by its plan.
             plan: None,
             approval: None,
             options: [
-                ("reason".to_owned(), told.reason.clone()),
-                ("items".to_owned(), choice.digest.to_string()),
+                ("reason", told.reason.clone()),
+                ("items", choice.digest.to_string()),
+                ("credentials", whose.to_owned()),
             ]
+            .map(|(name, value)| (name.to_owned(), value))
             .into(),
         };
         let appended = self.about_run(&Event::RunStarted(started), subject).await?;

@@ -16,7 +16,7 @@ use super::report::{Ended, ItemBack, UserBack};
 use crate::engine::EngineError;
 use crate::engine::pace::Pace;
 use crate::engine::step::Stopped;
-use crate::executors::{Executor, Place, SeenItem};
+use crate::executors::{Place, Places, SeenItem};
 
 /// So many items of a place may fail one after another before it is left for later.
 const FAILURES_IN_A_ROW_MAX: u32 = 5;
@@ -77,7 +77,7 @@ pub(super) fn settled(place: &ChosenPlace) -> Option<UserBack> {
 
 /// Looks at a place and says what would become of each item.
 pub(super) async fn preview(
-    executor: &dyn Executor,
+    places: &dyn Places,
     store: &Store,
     place: ChosenPlace,
     twice: bool,
@@ -88,7 +88,7 @@ pub(super) async fn preview(
     }
     starts.start().await;
     let mut user = UserBack::new(&place);
-    let opened = match executor.look(&place.id, &place.users).await {
+    let opened = match places.look(&place.id, &place.users).await {
         Ok(opened) => opened,
         Err(why) => {
             unreached(&place, &mut user, &why.reason);
@@ -127,7 +127,7 @@ impl Restorer {
         }
         starts.start().await;
         let mut user = UserBack::new(&place);
-        let kind = self.executor.kinds().owner;
+        let kind = self.places.kinds().owner;
         let owner = self.recorder.store.subject_of(&kind, &place.id).await?;
         let Some(owner) = owner else {
             unreached(
@@ -137,7 +137,7 @@ impl Restorer {
             );
             return Ok(user);
         };
-        let opened = match self.executor.open(&place.id, &place.users).await {
+        let opened = match self.places.open(&place.id, &place.users).await {
             Ok(opened) => opened,
             Err(why) => {
                 unreached(&place, &mut user, &why.reason);
@@ -149,7 +149,7 @@ impl Restorer {
             }
         };
         user.user = opened.through();
-        user.email = self.executor.address(&user.user).or(user.email);
+        user.email = self.places.address(&user.user).or(user.email);
         let tried = self
             .each_item(opened.as_ref(), &owner, &place, &mut user)
             .await?;

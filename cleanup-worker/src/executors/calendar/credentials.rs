@@ -1,5 +1,6 @@
-//! Credentials that an observer brings along: a file of JSON lines, each with the user or the account that it is for and a token, which need be
-//! good for reading alone. With them calendars are looked at without the retired system's database, keys or OAuth client.
+//! Credentials that an operator brings along: a file of JSON lines, each with the user or the account that it is for and a token, which for
+//! looking need be good for reading alone. With them calendars are looked at, and events put back, without the retired system's database and
+//! keys: when that system is gone.
 
 use std::path::Path;
 
@@ -9,10 +10,11 @@ use serde::Deserialize;
 use super::executor::{ACCOUNT_KIND, KIND, USER_KIND};
 use super::place::CalendarPlace;
 use super::reader::Reader;
+use super::writing::Writing;
 use crate::clients::ErrorClass;
-use crate::engine::EngineError;
-use crate::engine::observe_run::Looking;
-use crate::executors::{Kinds, Place, PlannedUser, Unreachable};
+use crate::clients::http::WriteTransport;
+use crate::engine::{EngineError, RunOptions};
+use crate::executors::{Kinds, Place, Places, PlannedUser, Unreachable};
 use crate::secrets::Secret;
 
 /// The file cannot be used. No text holds anything out of it but the number of a line.
@@ -61,9 +63,10 @@ struct Credential {
     token: Token,
 }
 
-/// Calendars as whoever has these credentials sees them.
+/// Calendars as whoever has these credentials reaches them.
 pub struct CalendarCredentials {
     reader: Reader,
+    writing: Writing,
     credentials: Vec<Credential>,
 }
 
@@ -72,7 +75,11 @@ impl CalendarCredentials {
     ///
     /// # Errors
     /// [`CredentialsError`].
-    pub fn open(reader: Reader, path: &Path) -> Result<Self, CredentialsError> {
+    pub fn open(
+        reader: Reader,
+        options: &RunOptions,
+        path: &Path,
+    ) -> Result<Self, CredentialsError> {
         use std::os::unix::fs::PermissionsExt as _;
         let found = std::fs::metadata(path).map_err(CredentialsError::Read)?;
         let mode = found.permissions().mode() & 0o777;
@@ -81,9 +88,41 @@ impl CalendarCredentials {
         }
         let text = std::fs::read_to_string(path).map_err(CredentialsError::Read)?;
         Ok(Self {
+            writing: Writing::new(&reader, options),
             reader,
             credentials: parse(&text)?,
         })
+    }
+
+    async fn reach(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+        writing: Option<WriteTransport>,
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let is_for = |one: &&Credential| {
+            let account = one.account.as_deref();
+            account.is_some_and(|account| account.eq_ignore_ascii_case(place))
+                || users
+                    .iter()
+                    .any(|user| user.id.is_some() && user.id == one.user)
+        };
+        let credential = self.credentials.iter().find(is_for);
+        let credential = credential.ok_or_else(|| without(users))?;
+        let user = users.first().and_then(|user| user.id.clone());
+        let user = user.unwrap_or_else(|| place.to_owned());
+        let google = &self.reader.google;
+        let session = match &credential.token {
+            Token::Refresh(token) => google.session(&user, token.clone()),
+            Token::Access(token) => google.session_given(&user, token.clone()),
+        };
+        session
+            .token()
+            .await
+            .map_err(|error| Unreachable::token(&error))?;
+        // By the calendar's own id: an account that cannot see it gets no other one, and a cursor is the calendar's.
+        let opened = CalendarPlace::named(google, writing, place, session, user);
+        Ok(Box::new(opened))
     }
 }
 
@@ -112,7 +151,7 @@ fn parse(text: &str) -> Result<Vec<Credential>, CredentialsError> {
 }
 
 #[async_trait]
-impl Looking for CalendarCredentials {
+impl Places for CalendarCredentials {
     fn kinds(&self) -> Kinds {
         Kinds {
             item: KIND.into(),
@@ -125,34 +164,26 @@ impl Looking for CalendarCredentials {
         Ok(())
     }
 
+    /// No address but those in the ledger.
+    fn address(&self, _user: &str) -> Option<String> {
+        None
+    }
+
+    async fn open(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let writing = self.writing.transport().await?;
+        self.reach(place, users, Some(writing)).await
+    }
+
     async fn look(
         &self,
         place: &str,
         users: &[PlannedUser],
     ) -> Result<Box<dyn Place>, Unreachable> {
-        let is_for = |one: &&Credential| {
-            let account = one.account.as_deref();
-            account.is_some_and(|account| account.eq_ignore_ascii_case(place))
-                || users
-                    .iter()
-                    .any(|user| user.id.is_some() && user.id == one.user)
-        };
-        let credential = self.credentials.iter().find(is_for);
-        let credential = credential.ok_or_else(|| without(users))?;
-        let user = users.first().and_then(|user| user.id.clone());
-        let user = user.unwrap_or_else(|| place.to_owned());
-        let google = &self.reader.google;
-        let session = match &credential.token {
-            Token::Refresh(token) => google.session(&user, token.clone()),
-            Token::Access(token) => google.session_given(&user, token.clone()),
-        };
-        session
-            .token()
-            .await
-            .map_err(|error| Unreachable::token(&error))?;
-        // By the calendar's own id: an account that cannot see it gets no other one, and a cursor is the calendar's.
-        let opened = CalendarPlace::named(google, place, session, user);
-        Ok(Box::new(opened))
+        self.reach(place, users, None).await
     }
 }
 

@@ -97,6 +97,20 @@ impl From<CalendarError> for EngineError {
     }
 }
 
+/// For where it keeps a place from being opened.
+impl From<CalendarError> for Unreachable {
+    fn from(error: CalendarError) -> Self {
+        Self {
+            code: "failed".into(),
+            class: ErrorClass::Server,
+            status: None,
+            attempt: 1,
+            date: None,
+            reason: with_causes(&error),
+        }
+    }
+}
+
 impl From<&GoogleError> for ItemError {
     fn from(error: &GoogleError) -> Self {
         let class = error.class();

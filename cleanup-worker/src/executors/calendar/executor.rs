@@ -16,14 +16,15 @@ use super::place::CalendarPlace;
 use super::reader::Reader;
 use super::signals::VOCABULARY;
 use super::sources::{SourceUser, Sources, check_clock, read_sources};
+use super::writing::Writing;
 use crate::clients::convex::{V2Export, V2Sources, V2Watch};
-use crate::clients::http::{HttpLimits, WriteTransport};
+use crate::clients::http::WriteTransport;
 use crate::clients::supabase::UsersTable;
 use crate::config::Deployment;
 use crate::engine::{EngineError, RunOptions};
 use crate::executors::calendar::error::CalendarError;
 use crate::executors::{
-    Executor, Freshness, Inventory, Kinds, Place, PlannedUser, Summary, Unreachable,
+    Executor, Freshness, Inventory, Kinds, Place, Places, PlannedUser, Summary, Unreachable,
 };
 
 /// Kind of the items' subjects.
@@ -54,7 +55,7 @@ pub struct CalendarExecutor {
     pub(super) exports: Vec<V2Export>,
     v2: V2Watch,
     sources: OnceCell<Sources>,
-    writing: OnceCell<WriteTransport>,
+    writing: Writing,
 }
 
 impl CalendarExecutor {
@@ -73,6 +74,7 @@ impl CalendarExecutor {
         };
         let exports = sources.read().await.map_err(CalendarError::Export)?;
         let v2 = V2Watch::new(&sources, &exports, told.v2_max_age);
+        let writing = Writing::new(&reader, &told.options);
         Ok(Self {
             reader,
             told,
@@ -80,7 +82,7 @@ impl CalendarExecutor {
             exports,
             v2,
             sources: OnceCell::new(),
-            writing: OnceCell::new(),
+            writing,
         })
     }
 
@@ -99,16 +101,6 @@ impl CalendarExecutor {
             .await
     }
 
-    /// The one client that can change calendars; a dry run never asks for it.
-    async fn writing(&self) -> Result<WriteTransport, CalendarError> {
-        let limits = HttpLimits {
-            request: self.told.options.lease.write_limit(),
-            ..self.told.options.http
-        };
-        let open = || async { WriteTransport::open(&self.reader.config, limits) };
-        Ok(self.writing.get_or_try_init(open).await?.clone())
-    }
-
     /// v2 was read again, or was not and why; what is known counts until it is too old.
     fn note(result: Result<(), crate::clients::convex::ExportError>) {
         if let Err(error) = result {
@@ -119,7 +111,7 @@ impl CalendarExecutor {
 }
 
 #[async_trait]
-impl Executor for CalendarExecutor {
+impl Places for CalendarExecutor {
     fn kinds(&self) -> Kinds {
         Kinds {
             item: KIND.into(),
@@ -128,6 +120,35 @@ impl Executor for CalendarExecutor {
         }
     }
 
+    async fn prepare(&self) -> Result<(), EngineError> {
+        self.sources().await?;
+        Ok(())
+    }
+
+    fn address(&self, user: &str) -> Option<String> {
+        self.sources.get()?.user(user)?.email.clone()
+    }
+
+    async fn open(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let writing = self.writing.transport().await?;
+        self.reach(place, users, Some(&writing)).await
+    }
+
+    async fn look(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        self.reach(place, users, None).await
+    }
+}
+
+#[async_trait]
+impl Executor for CalendarExecutor {
     fn vocabulary(&self) -> Vocabulary<'_> {
         VOCABULARY
     }
@@ -167,11 +188,6 @@ impl Executor for CalendarExecutor {
         to: &mut dyn Inventory,
     ) -> Result<Summary, EngineError> {
         super::inventory::inventory(self, policy, to).await
-    }
-
-    async fn prepare(&self) -> Result<(), EngineError> {
-        self.sources().await?;
-        Ok(())
     }
 
     async fn fresh_until(&self) -> Option<Freshness> {
@@ -244,40 +260,8 @@ impl Executor for CalendarExecutor {
         relied_on.then_some("v2 records this event by now and relies on it".into())
     }
 
-    fn address(&self, user: &str) -> Option<String> {
-        self.sources.get()?.user(user)?.email.clone()
-    }
-
     fn share(&self, processes: u64) {
         self.reader.limiter.share(processes);
-    }
-
-    async fn open(
-        &self,
-        place: &str,
-        users: &[PlannedUser],
-    ) -> Result<Box<dyn Place>, Unreachable> {
-        let writing = self.writing().await.map_err(|error| failed(&error))?;
-        self.reach(place, users, Some(&writing)).await
-    }
-
-    async fn look(
-        &self,
-        place: &str,
-        users: &[PlannedUser],
-    ) -> Result<Box<dyn Place>, Unreachable> {
-        self.reach(place, users, None).await
-    }
-}
-
-fn failed(error: &CalendarError) -> Unreachable {
-    Unreachable {
-        code: "failed".into(),
-        class: crate::clients::ErrorClass::Server,
-        status: None,
-        attempt: 1,
-        date: None,
-        reason: crate::engine::with_causes(error),
     }
 }
 
@@ -307,7 +291,7 @@ impl CalendarExecutor {
         users: &[PlannedUser],
         writing: Option<&WriteTransport>,
     ) -> Result<Box<dyn Place>, Unreachable> {
-        let sources = self.sources().await.map_err(|error| failed(&error))?;
+        let sources = self.sources().await?;
         // Two users may lead to one account: the first whose token works.
         let mut last = Unreachable::without_token("disconnected");
         for planned in users {

@@ -27,3 +27,4 @@ pub mod sources;
 pub mod text;
 pub mod titles;
 pub mod v2_text;
+mod writing;

@@ -66,16 +66,17 @@ impl CalendarPlace {
         }
     }
 
-    /// A calendar by its own id, for looking alone: who cannot see that one sees no other in its place.
+    /// A calendar by its own id: who cannot see that one sees no other in its place.
     pub(super) fn named(
         google: &Google,
+        transport: Option<WriteTransport>,
         calendar: &str,
         session: Arc<Session>,
         through: String,
     ) -> Self {
         Self::new(
             google,
-            None,
+            transport,
             session,
             through,
             Some(calendar),

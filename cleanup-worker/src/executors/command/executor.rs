@@ -17,7 +17,7 @@ use super::process::{Program, Session, WritingProgram};
 use crate::clients::retry::{RetryPolicy, Timing};
 use crate::engine::EngineError;
 use crate::executors::{
-    Executor, Freshness, Inventory, Kinds, Place, PlannedUser, Summary, Unreachable,
+    Executor, Freshness, Inventory, Kinds, Place, Places, PlannedUser, Summary, Unreachable,
 };
 
 /// What the command executor is told.
@@ -99,11 +99,41 @@ impl CommandExecutor {
 }
 
 #[async_trait]
-impl Executor for CommandExecutor {
+impl Places for CommandExecutor {
     fn kinds(&self) -> Kinds {
         self.declaration.kinds.clone()
     }
 
+    async fn prepare(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn address(&self, _user: &str) -> Option<String> {
+        None
+    }
+
+    async fn open(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let Some(writing) = &self.writing else {
+            return Err(Trouble::Refused("this is a dry run".to_owned()).into());
+        };
+        let session = writing.start(&self.declaration).await?;
+        let users = users.iter().filter_map(|user| user.id.clone()).collect();
+        Ok(Box::new(CommandPlace::new(
+            writing.clone(),
+            self.declaration.clone(),
+            session,
+            (place.to_owned(), users),
+            (self.told.retry, self.told.timing.clone()),
+        )))
+    }
+}
+
+#[async_trait]
+impl Executor for CommandExecutor {
     fn vocabulary(&self) -> Vocabulary<'_> {
         self.declaration.vocabulary()
     }
@@ -149,10 +179,6 @@ impl Executor for CommandExecutor {
         inventory::inventory(self, policy, to).await
     }
 
-    async fn prepare(&self) -> Result<(), EngineError> {
-        Ok(())
-    }
-
     async fn fresh_until(&self) -> Option<Freshness> {
         None
     }
@@ -180,28 +206,5 @@ impl Executor for CommandExecutor {
 
     async fn relied_on(&self, _item: &str) -> Option<Cow<'static, str>> {
         None
-    }
-
-    fn address(&self, _user: &str) -> Option<String> {
-        None
-    }
-
-    async fn open(
-        &self,
-        place: &str,
-        users: &[PlannedUser],
-    ) -> Result<Box<dyn Place>, Unreachable> {
-        let Some(writing) = &self.writing else {
-            return Err(Trouble::Refused("this is a dry run".to_owned()).into());
-        };
-        let session = writing.start(&self.declaration).await?;
-        let users = users.iter().filter_map(|user| user.id.clone()).collect();
-        Ok(Box::new(CommandPlace::new(
-            writing.clone(),
-            self.declaration.clone(),
-            session,
-            (place.to_owned(), users),
-            (self.told.retry, self.told.timing.clone()),
-        )))
     }
 }

@@ -1,23 +1,14 @@
 //! `ledger cleanup observe`: what a run left behind, looked at once more.
 
-use std::sync::Arc;
-
-use cleanup_worker::clients::retry::Timing;
-use cleanup_worker::config::WorkerConfig;
-use cleanup_worker::engine::observe_run::{
-    ItemSeen, Looking, ObserveReport, ObserveTold, ThroughExecutor, observe_run,
-};
+use cleanup_worker::engine::observe_run::{ItemSeen, ObserveReport, ObserveTold, observe_run};
 use cleanup_worker::engine::runlog::RunLog;
-use cleanup_worker::executors::calendar::credentials::CalendarCredentials;
-use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
-use cleanup_worker::executors::calendar::reader::Reader;
 use ledger::domain::id::RunId;
 use ledger::projections::approve::may_act;
 
-use super::{config, counts, engine_failure, options, users_table};
+use super::{counts, engine_failure, options};
 use crate::args::CleanupObserve;
-use crate::commands::Common;
-use crate::exit::{Exit, Failure, environment};
+use crate::commands::{Common, calendars};
+use crate::exit::{Exit, Failure};
 use crate::output;
 
 pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Exit, Failure> {
@@ -26,45 +17,18 @@ pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Ex
     let pace = options(common, &args.pace, None)?;
     let told = ObserveTold {
         of,
-        own_credentials: args.credentials.is_some(),
+        own_credentials: args.access.credentials.is_some(),
         options: pace.clone(),
     };
-    let mut config = if args.credentials.is_none() {
-        config(common)?
-    } else {
-        let get = |name: &str| common.environment.get(name).map(str::to_owned);
-        WorkerConfig::of_an_observer(&get)
-            .map_err(|error| Failure::new(Exit::Usage, error).hint("nothing was read"))?
-    };
-    // v2 is not asked anything.
-    config.convex.clear();
-    let reader = Reader::open(config, &pace).map_err(environment("set up the HTTP client"))?;
-    let timing: Arc<dyn Timing> = reader.timing.clone();
     let session = common.open().await?;
     may_act(&session.store, &actor)
         .await
         .map_err(crate::commands::approve::approve_failure)?;
-    let looking: Box<dyn Looking> = if let Some(path) = &args.credentials {
-        Box::new(
-            CalendarCredentials::open(reader, path)
-                .map_err(|error| Failure::new(Exit::Usage, error).hint("nothing was read"))?,
-        )
-    } else {
-        let told = CalendarTold {
-            v2_exports: Vec::new(),
-            v2_max_age: std::time::Duration::ZERO,
-            users_table: users_table(args.users_table.as_deref())?,
-            options: pace,
-        };
-        let clock = session.store.clock().clone();
-        let executor = CalendarExecutor::open(reader, told, clock)
-            .await
-            .map_err(engine_failure)?;
-        Box::new(ThroughExecutor(Arc::new(executor)))
-    };
+    let clock = session.store.clock().clone();
+    let (places, timing) = calendars::reach(common, &args.access, pace, clock).await?;
     let bar = output::bar("users");
     let report = observe_run(
-        looking.as_ref(),
+        places.as_ref(),
         timing,
         &session.store,
         &actor,

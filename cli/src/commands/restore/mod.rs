@@ -11,9 +11,7 @@ use cleanup_worker::engine::restore::{
     Choice, RestoreReport, RestoreTold, choose, preview, restore,
 };
 use cleanup_worker::engine::runlog::RunLog;
-use cleanup_worker::executors::Executor;
-use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
-use cleanup_worker::executors::calendar::reader::Reader;
+use cleanup_worker::executors::Places;
 use cleanup_worker::executors::calendar::restore::WAYS_IN_WORDS;
 use cleanup_worker::executors::command::CommandExecutor;
 use ledger::domain::id::RunId;
@@ -25,8 +23,8 @@ use ledger::store::Store;
 
 use super::cleanup::command;
 use super::cleanup::stop::on_signal;
-use super::cleanup::{config, counts, engine_failure, options, users_table};
-use super::{Common, read_failure};
+use super::cleanup::{counts, engine_failure, options};
+use super::{Common, calendars, read_failure};
 use crate::args::{Meant, Restore, RestoreCalendar, RestoreCommand};
 use crate::database::Session;
 use crate::exit::{Exit, Failure};
@@ -45,29 +43,17 @@ pub(crate) async fn run(common: &Common<'_>, args: Restore) -> Result<Exit, Fail
 
 async fn calendar(common: &Common<'_>, args: &RestoreCalendar) -> Result<Exit, Failure> {
     common.actor()?;
-    let told = CalendarTold {
-        v2_exports: Vec::new(),
-        v2_max_age: std::time::Duration::ZERO,
-        users_table: users_table(args.users_table.as_deref())?,
-        options: options(common, &args.meant.pace, None)?,
-    };
-    let options = told.options.clone();
-    let mut config = config(common)?;
-    // What v2 has is seen in the calendar; it need not answer for something to be put back.
-    config.convex.clear();
-    let reader = Reader::open(config, &told.options)
-        .map_err(crate::exit::environment("set up the HTTP client"))?;
+    let options = options(common, &args.meant.pace, None)?;
     let session = common.open().await?;
-    let timing: Arc<dyn Timing> = reader.timing.clone();
     let clock = session.store.clock().clone();
-    let executor = CalendarExecutor::open(reader, told, clock)
-        .await
-        .map_err(engine_failure)?;
+    let reached = calendars::reach(common, &args.access, options.clone(), clock);
+    let (places, timing) = reached.await?;
     let by = By {
-        executor: Arc::new(executor),
+        places,
         timing,
         options,
         ways: &WAYS_IN_WORDS,
+        own_credentials: args.access.credentials.is_some(),
     };
     put_back(common, session, by, &args.meant).await
 }
@@ -81,21 +67,23 @@ async fn program(common: &Common<'_>, args: &RestoreCommand) -> Result<Exit, Fai
         .await
         .map_err(engine_failure)?;
     let by = By {
-        executor: Arc::new(executor),
+        places: Arc::new(executor),
         timing,
         options,
         ways: &["by the program, under the old id, and only where nothing is by now"],
+        own_credentials: false,
     };
     put_back(common, session, by, &args.meant).await
 }
 
 /// By whom, and how, it is put back.
 struct By {
-    executor: Arc<dyn Executor>,
+    places: Arc<dyn Places>,
     timing: Arc<dyn Timing>,
     options: RunOptions,
     /// The ways back, in words.
     ways: &'static [&'static str],
+    own_credentials: bool,
 }
 
 async fn put_back(
@@ -109,6 +97,7 @@ async fn put_back(
         options: by.options,
         reason: args.reason.clone().unwrap_or_default(),
         override_reason: args.r#override.clone(),
+        own_credentials: by.own_credentials,
     };
     if !args.dry_run {
         may_act(&session.store, &actor)
@@ -116,7 +105,7 @@ async fn put_back(
             .map_err(super::approve::approve_failure)?;
     }
     let selection = selection(&session.store, args).await?;
-    let kind = by.executor.kinds().item;
+    let kind = by.places.kinds().item;
     let choice = choose(&session.store, &selection, &kind)
         .await
         .map_err(engine_failure)?;
@@ -128,7 +117,7 @@ async fn put_back(
     confirm(&choice, args, by.ways);
     let bar = output::bar("users");
     let hands = Hands {
-        executor: by.executor,
+        executor: by.places,
         timing: by.timing,
         store: &session.store,
         actor: &actor,

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cleanup_worker::executors::calendar::executor::{CalendarExecutor, KIND};
-use cleanup_worker::executors::{Executor, Found, Place, PlannedUser};
+use cleanup_worker::executors::calendar::executor::KIND;
+use cleanup_worker::executors::{Found, Place, Places, PlannedUser};
 use ledger::domain::custody::State;
 use ledger::projections::deletions::ItemLine;
 use ledger::store::Clock;
 use serde::Serialize;
 
 use super::Common;
-use crate::args::{CalendarSources, Pace};
-use crate::commands::cleanup::{calendar, engine_failure};
+use crate::args::{CalendarAccess, Pace};
+use crate::commands::calendars;
+use crate::commands::cleanup::{engine_failure, options};
 use crate::exit::{Exit, Failure};
 
 /// What was seen of one item.
@@ -46,16 +48,16 @@ fn expected(state: State) -> Option<&'static str> {
     }
 }
 
-/// The executor of a kind of item, ready to read.
+/// Where the items lie, ready to be looked at.
 ///
 /// # Errors
-/// There is none in this program, or its services cannot be reached.
-pub(super) async fn executor(
+/// This program cannot look at items of such a kind, or its services cannot be reached.
+pub(super) async fn places(
     common: &Common<'_>,
     kinds: &BTreeSet<String>,
-    users_table: Option<String>,
+    access: &CalendarAccess,
     clock: Clock,
-) -> Result<Box<dyn Executor>, Failure> {
+) -> Result<Arc<dyn Places>, Failure> {
     if kinds.iter().any(|kind| kind != KIND) {
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
         let what = format!(
@@ -64,29 +66,20 @@ pub(super) async fn executor(
         );
         return Err(Failure::usage(what).hint("leave --live out, and look by other means"));
     }
-    let sources = CalendarSources {
-        v2_exports: Vec::new(),
-        v2_dev_exports: Vec::new(),
-        v2_max_age: Duration::ZERO,
-        go_live: None,
-        freeze: None,
-        users_table,
-    };
     let pace = Pace {
         user_interval: Duration::ZERO,
         users_at_once: 1,
         log_dir: PathBuf::new(),
         log_emails: false,
     };
-    let (reader, told) = calendar(common, &sources, &pace)?;
-    let executor = CalendarExecutor::open(reader, told, clock).await;
-    let executor = executor.map_err(engine_failure)?;
-    executor.prepare().await.map_err(engine_failure)?;
-    Ok(Box::new(executor))
+    let options = options(common, &pace, None)?;
+    let (places, _) = calendars::reach(common, access, options, clock).await?;
+    places.prepare().await.map_err(engine_failure)?;
+    Ok(places)
 }
 
 /// Looks at items, place by place.
-pub(super) async fn look(executor: &dyn Executor, items: &[ItemLine]) -> Vec<Look> {
+pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine]) -> Vec<Look> {
     let mut places: BTreeMap<&str, Vec<&ItemLine>> = BTreeMap::new();
     for item in items {
         let place = item.calendar.as_deref().unwrap_or_default();
@@ -105,7 +98,7 @@ pub(super) async fn look(executor: &dyn Executor, items: &[ItemLine]) -> Vec<Loo
             credential: None,
         });
         let users: Vec<PlannedUser> = users.collect();
-        let opened = executor.open(place, &users).await;
+        let opened = calendars.look(place, &users).await;
         for item in items {
             looks.push(match &opened {
                 Ok(place) => at(place.as_ref(), item).await,

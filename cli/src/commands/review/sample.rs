@@ -43,6 +43,11 @@ struct Picked {
 const METHOD: &str = "the smallest SHA-256(\"ledger-sample-v1\" || 0x00 || seed || 0x00 || subject) of the candidates";
 
 pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit, Failure> {
+    if !args.live && args.access.is_given() {
+        return Err(Failure::usage(
+            "--credentials and --users-table are for --live",
+        ));
+    }
     let session = common.open().await?;
     let folded = folded(&session.store, At::Head).await?;
     let mut part = Part::default();
@@ -143,10 +148,10 @@ impl Answer {
         let items = self.picked.iter().flat_map(|picked| &picked.items);
         let kinds = items.filter_map(|item| item.subject.split_once(':'));
         let kinds: BTreeSet<String> = kinds.map(|(kind, _)| kind.to_owned()).collect();
-        let executor = look::executor(common, &kinds, args.users_table.clone(), clock).await?;
+        let places = look::places(common, &kinds, &args.access, clock).await?;
         let mut exit = Exit::Yes;
         for picked in &mut self.picked {
-            let looks = look::look(executor.as_ref(), &picked.items).await;
+            let looks = look::look(places.as_ref(), &picked.items).await;
             exit = match (exit, look::exit(&looks)) {
                 (Exit::No, _) | (_, Exit::No) => Exit::No,
                 (Exit::Unknown, _) | (_, Exit::Unknown) => Exit::Unknown,
