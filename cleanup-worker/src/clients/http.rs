@@ -249,8 +249,9 @@ impl Response {
     /// no harm (RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?.trim();
-        if let Ok(seconds) = text.parse::<u64>() {
-            return Some(Duration::from_secs(seconds));
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // More digits than a number holds: longer than anybody waits.
+            return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
         }
         (http_date(text)? - self.date?).to_std().ok()
     }

@@ -59,8 +59,10 @@ pub trait Retryable {
 pub struct RetryPolicy {
     /// The first wait, doubled each time.
     pub base: Duration,
-    /// No wait is longer, whatever `Retry-After` says.
+    /// No wait of ours is longer.
     pub ceiling: Duration,
+    /// The longest wait that a service may ask for. What asks for more is not tried again by itself.
+    pub patience: Duration,
     /// Tries in all, the first included.
     pub tries: u32,
 }
@@ -70,6 +72,7 @@ impl Default for RetryPolicy {
         Self {
             base: Duration::from_secs(1),
             ceiling: Duration::from_secs(64),
+            patience: Duration::from_mins(5),
             tries: 6,
         }
     }
@@ -77,7 +80,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The wait after failed attempt `attempt` (from 1): `min(2^(attempt-1) * base + jitter, ceiling)`, or what the service asked for if that
-    /// is longer, never above the ceiling.
+    /// is longer, never above [`RetryPolicy::patience`].
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, jitter: Duration) -> Duration {
         let doubled = self.base.saturating_mul(
             1_u32
@@ -86,8 +89,13 @@ impl RetryPolicy {
         );
         doubled
             .saturating_add(jitter)
-            .max(retry_after.unwrap_or_default())
             .min(self.ceiling)
+            .max(retry_after.unwrap_or_default().min(self.patience))
+    }
+
+    /// Whether so long is waited for. Trying again earlier than a service asks makes it refuse for longer.
+    pub fn waits_for(&self, retry_after: Option<Duration>) -> bool {
+        retry_after.is_none_or(|asked| asked <= self.patience)
     }
 
     /// Calls `call` with the attempt's number, from 1, until it succeeds, fails for good, or the tries are used up. Only for calls that change
@@ -104,7 +112,11 @@ impl RetryPolicy {
         let mut attempt = 1;
         loop {
             match call(attempt).await {
-                Err(error) if error.may_pass() && attempt < self.tries => {
+                Err(error)
+                    if error.may_pass()
+                        && attempt < self.tries
+                        && self.waits_for(error.retry_after()) =>
+                {
                     let wait = self.wait(attempt, error.retry_after(), timing.jitter());
                     timing.sleep(wait).await;
                     attempt += 1;
@@ -317,9 +329,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn retry_after_lengthens_a_wait_up_to_the_ceiling() {
+    async fn retry_after_lengthens_a_wait_and_what_asks_for_too_much_is_not_tried_again() {
         let refusal = |attempt| {
-            let asked = [Some(20), Some(1), Some(9_000), None][attempt as usize - 1]?;
+            let asked = [Some(20), Some(1), Some(290), Some(301), None][attempt as usize - 1]?;
             Some(Refusal {
                 may_pass: true,
                 retry_after: Some(Duration::from_secs(asked)),
@@ -327,7 +339,7 @@ mod tests {
         };
         let (last, sleeps) = tries(refusal).await;
         let millis: Vec<_> = sleeps.iter().map(Duration::as_millis).collect();
-        assert_eq!((last, millis), (4, vec![20_000, 2_500, 64_000]));
+        assert_eq!((last, millis), (4, vec![20_000, 2_500, 290_000]));
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::error::{GoogleError, GoogleErrorKind};
 use super::page::{self, Page, RawItem};
-use super::token::{OAuthClient, Session};
+use super::token::{AccessToken, OAuthClient, Session};
 use crate::clients::ErrorClass;
 use crate::clients::http::{ReadTransport, Request, Response, TransportError};
 use crate::clients::retry::{RateLimiter, RetryPolicy, Timing};
@@ -228,7 +228,7 @@ impl CalendarReader {
             })
             .await;
         page.map_err(|mut error| {
-            if sync_token.is_some() && error.class() == ErrorClass::Gone {
+            if sync_token.is_some() && error.status() == Some(410) {
                 error.kind = GoogleErrorKind::FullSyncRequired;
             }
             error
@@ -313,8 +313,8 @@ impl CalendarReader {
             let request = request.clone();
             let answer = self
                 .authorised(
-                    &self.google.transport,
-                    send_get,
+                    (&self.google.transport, send_get),
+                    false,
                     operation,
                     attempt,
                     request,
@@ -332,23 +332,32 @@ impl CalendarReader {
             .await
     }
 
-    /// Sends with the user's token, within the rate limits. A 401 gets one new token and one repetition: it says that nothing was done.
+    /// Waits for a token and for the rate limits, and counts one request.
+    pub(super) async fn turn(&self, operation: &'static str) -> Result<AccessToken, GoogleError> {
+        let token = self.session.token().await;
+        let token = token.map_err(|error| GoogleError::token(operation, error))?;
+        self.google.limiter.acquire(self.session.user()).await;
+        Ok(token)
+    }
+
+    /// Sends with the user's token, within the rate limits; `is_ready`: the first request has had its turn. A 401 gets one new token and one
+    /// repetition: it says that nothing was done.
     pub(super) async fn authorised<T: Sync>(
         &self,
-        transport: &T,
-        send: Send<T>,
+        (transport, send): (&T, Send<T>),
+        mut is_ready: bool,
         operation: &'static str,
         attempt: u32,
         request: Request,
     ) -> Result<Response, GoogleError> {
         let mut renewed = false;
         loop {
-            let access = self
-                .session
-                .token()
-                .await
-                .map_err(|error| GoogleError::token(operation, error))?;
-            self.google.limiter.acquire(self.session.user()).await;
+            let access = if std::mem::take(&mut is_ready) {
+                let token = self.session.token().await;
+                token.map_err(|error| GoogleError::token(operation, error))?
+            } else {
+                self.turn(operation).await?
+            };
             let request = request.clone().bearer(&access.token);
             let answer = send(transport, request)
                 .await

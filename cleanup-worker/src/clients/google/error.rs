@@ -97,11 +97,11 @@ impl GoogleError {
         self.failure.status
     }
 
-    /// Whether the call may have changed something although it failed. An error answer below 500 is a "no".
+    /// Whether the call may have changed something although it failed. An answer from 300 to 499 is a "no".
     pub fn effect(&self) -> Effect {
         match &self.kind {
             GoogleErrorKind::Transport(error) => error.effect(),
-            GoogleErrorKind::Answered if self.failure.status.is_some_and(|status| status < 500) => {
+            GoogleErrorKind::Answered if matches!(self.failure.status, Some(300..=499)) => {
                 Effect::None
             }
             GoogleErrorKind::Answered | GoogleErrorKind::Malformed(_) => Effect::Unknown,
@@ -141,8 +141,13 @@ impl GoogleError {
 
     /// An answer with another status than the call's success.
     pub(super) fn answered(operation: &'static str, attempt: u32, answer: &Response) -> Self {
-        let reason = reason(&answer.body);
-        let class = classify(answer.status, reason.as_deref());
+        let said = Said::read(&answer.body, answer.status);
+        let reason = said.as_ref().and_then(|said| said.reason.clone());
+        let class = match answer.status {
+            // A proxy's page says nothing about what Google has.
+            404 | 410 if said.is_none() => ErrorClass::Server,
+            status => classify(status, reason.as_deref()),
+        };
         let mut error = Self::new(operation, attempt, class, GoogleErrorKind::Answered);
         error.failure.status = Some(answer.status);
         error.failure.date = answer.date;
@@ -239,13 +244,24 @@ fn classify(status: u16, reason: Option<&str>) -> ErrorClass {
     }
 }
 
-fn reason(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let error = body.get("error")?;
-    let reason = error
-        .pointer("/errors/0/reason")
-        .or_else(|| error.get("status"))?;
-    machine_word(reason.as_str()?)
+/// Google's own error, as opposed to what stands between.
+struct Said {
+    reason: Option<String>,
+}
+
+impl Said {
+    fn read(body: &[u8], status: u16) -> Option<Self> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let error = body.get("error")?;
+        let reason = error
+            .pointer("/errors/0/reason")
+            .or_else(|| error.get("status"))
+            .and_then(Value::as_str);
+        let repeats_status = error.get("code").and_then(Value::as_u64) == Some(u64::from(status));
+        (reason.is_some() || repeats_status).then(|| Self {
+            reason: reason.and_then(machine_word),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -279,17 +295,23 @@ mod tests {
 
     #[test]
     fn only_a_machines_word_is_taken_from_a_body() {
+        let reason = |body: &[u8]| Said::read(body, 404).map(|said| said.reason);
         let envelope =
             br#"{"error":{"errors":[{"domain":"global","reason":"notFound","message":"me@example.com"}],"code":404}}"#;
-        assert_eq!(reason(envelope).as_deref(), Some("notFound"));
+        assert_eq!(reason(envelope), Some(Some("notFound".to_owned())));
         assert_eq!(
-            reason(br#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#).as_deref(),
-            Some("PERMISSION_DENIED")
+            reason(br#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#),
+            Some(Some("PERMISSION_DENIED".to_owned()))
         );
+        assert_eq!(
+            reason(br#"{"error":{"code":404,"message":"x"}}"#),
+            Some(None)
+        );
+        assert_eq!(reason(br#"{"error":{"code":500}}"#), None);
         for other in ["<html>502</html>", "", "[]", r#"{"error":"x"}"#] {
             assert_eq!(reason(other.as_bytes()), None, "{other}");
         }
         let personal = br#"{"error":{"errors":[{"reason":"me@example.com"}]}}"#;
-        assert_eq!(reason(personal), None);
+        assert_eq!(reason(personal), Some(None));
     }
 }

@@ -141,7 +141,9 @@ fn classify(status: u16, code: Option<&str>) -> (ErrorClass, TokenErrorKind) {
                 | "disabled_client",
             ),
         )
-        | (401, _) => (ErrorClass::Auth, TokenErrorKind::Client),
+        | (401, Some(_)) => (ErrorClass::Auth, TokenErrorKind::Client),
+        // What stands between has said it: Google names an error.
+        (401, None) => (ErrorClass::Auth, TokenErrorKind::Transient),
         (_, Some("admin_policy_enforced" | "org_internal" | "access_denied")) => {
             (ErrorClass::Refused, TokenErrorKind::Denied)
         }
@@ -247,7 +249,7 @@ impl OAuthClient {
         Ok(AccessToken {
             token: granted.access_token,
             // A token that lives shorter than the margin is still good for half its life.
-            valid_until: asked_at + lifetime.saturating_sub(EARLY).max(lifetime / 2),
+            valid_until: asked_at.saturating_add(lifetime.saturating_sub(EARLY).max(lifetime / 2)),
             scopes: granted
                 .scope
                 .split_whitespace()

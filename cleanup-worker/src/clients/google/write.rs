@@ -3,6 +3,7 @@
 //! Source: Google Calendar API v3, `events.delete`, `.insert`, `.patch`, and its guide on conditional requests (`If-Match`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub struct Written {
 pub struct CalendarWriter {
     reader: CalendarReader,
     transport: WriteTransport,
+    /// The next request has been waited for and counted.
+    ready: Arc<AtomicBool>,
 }
 
 impl CalendarWriter {
@@ -57,7 +60,20 @@ impl CalendarWriter {
         Self {
             reader: google.calendar(session),
             transport,
+            ready: Arc::default(),
         }
+    }
+
+    /// Waits until a request can be sent: for a token and for the rate limits. It counts then, and the next one goes without waiting.
+    ///
+    /// # Errors
+    /// There is no token.
+    pub async fn ready(&self) -> Result<(), GoogleError> {
+        if !self.ready.load(Ordering::Acquire) {
+            self.reader.turn("calendar.write").await?;
+            self.ready.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// The same calendars, for reading.
@@ -83,9 +99,7 @@ impl CalendarWriter {
         url.query_pairs_mut().append_pair("sendUpdates", "none");
         let request = Request::new(DELETE, url).header(IF_MATCH, etag);
         let answer = self.send(send_delete, DELETE, request).await?;
-        if !matches!(answer.status, 200 | 204) {
-            return Err(GoogleError::answered(DELETE, 1, &answer));
-        }
+        done(DELETE, &answer)?;
         Ok(Written {
             status: answer.status,
             date: answer.date,
@@ -121,17 +135,10 @@ impl CalendarWriter {
         let body = serde_json::json!({"id": channel, "resourceId": resource});
         let request = Request::new(STOP, url).json(json(&body));
         let answer = self.send(send_post, STOP, request).await?;
-        match answer.status {
-            200 | 204 => Ok(ChannelEnd::Stopped),
-            404 => {
-                let error = GoogleError::answered(STOP, 1, &answer);
-                // A proxy says 404 too, without Google's word for it.
-                match error.reason.as_deref() {
-                    Some("notFound") => Ok(ChannelEnd::WasOver),
-                    _ => Err(error),
-                }
-            }
-            _ => Err(GoogleError::answered(STOP, 1, &answer)),
+        match done(STOP, &answer) {
+            Ok(()) => Ok(ChannelEnd::Stopped),
+            Err(error) if error.class() == ErrorClass::NotFound => Ok(ChannelEnd::WasOver),
+            Err(error) => Err(error),
         }
     }
 
@@ -209,8 +216,9 @@ impl CalendarWriter {
         operation: &'static str,
         request: Request,
     ) -> Result<Response, GoogleError> {
+        let is_ready = self.ready.swap(false, Ordering::AcqRel);
         self.reader
-            .authorised(&self.transport, send, operation, 1, request)
+            .authorised((&self.transport, send), is_ready, operation, 1, request)
             .await
     }
 }
@@ -233,6 +241,20 @@ fn precondition<'a>(operation: &'static str, etag: &'a str) -> Result<&'a str, G
         return Err(GoogleError::new(operation, 1, ErrorClass::Refused, kind));
     }
     Ok(etag)
+}
+
+/// Google answers what has no result with 204 and no content. A page that says 200 is of something in between, and whether the request
+/// came through it cannot tell.
+fn done(operation: &'static str, answer: &Response) -> Result<(), GoogleError> {
+    let is_empty = answer.body.iter().all(u8::is_ascii_whitespace);
+    match answer.status {
+        200 | 204 if is_empty => Ok(()),
+        200..=299 => {
+            let what = "the answer has content, which this call's has not";
+            Err(GoogleError::malformed(operation, 1, answer, what))
+        }
+        _ => Err(GoogleError::answered(operation, 1, answer)),
+    }
 }
 
 fn fetched(operation: &'static str, answer: &Response) -> Result<Fetched, GoogleError> {
