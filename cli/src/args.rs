@@ -340,6 +340,9 @@ pub(crate) struct Caution {
     /// Stop where more than this share of the items is held or not done, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub(crate) bad_percent_max: u64,
+    /// Fewer items than this say nothing about that share
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) bad_items_min: u64,
     /// Do not begin a plan that deletes more than this of one user
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     pub(crate) user_deletions_max: u64,

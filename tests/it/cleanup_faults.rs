@@ -65,9 +65,20 @@ fn cells() -> Vec<(Call, &'static str, FaultKind, Cost)> {
     }
     for call in [Call::EventsDelete, Call::EventsGet, Call::EventsList] {
         let rate = FaultKind::reason(403, "userRateLimitExceeded");
+        let project = FaultKind::reason(403, "rateLimitExceeded");
+        let daily = FaultKind::reason(403, "dailyLimitExceeded");
+        let scope = FaultKind::reason(403, "insufficientPermissions");
+        let long = FaultKind::retry_after(429, "3600");
         cells.extend([
             (call, "401", FaultKind::status(401), Cost::Nothing),
             (call, "403 rate", rate, Cost::Nothing),
+            (call, "403 project's rate", project, Cost::Nothing),
+            (call, "403 daily", daily, Cost::User),
+            (call, "403 scope", scope, Cost::User),
+            (call, "429 in an hour", long, Cost::User),
+            // What stands between says nothing of what Google has.
+            (call, "404 page", html(404), Cost::Nothing),
+            (call, "410 page", html(410), Cost::Nothing),
             (
                 call,
                 "403 quota",
@@ -85,6 +96,8 @@ fn cells() -> Vec<(Call, &'static str, FaultKind, Cost)> {
         ));
         cells.push((call, "200 page", html(200), Cost::Nothing));
     }
+    // Google answers a deletion without content: a page is somebody else's.
+    cells.push((Call::EventsDelete, "200 page", html(200), Cost::Nothing));
     let forbidden = || FaultKind::reason(403, "forbiddenForNonOrganizer");
     cells.extend([
         (

@@ -33,7 +33,7 @@ async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> 
         types,
         ..Filter::default()
     }));
-    let mut started: Option<(RunId, Actor)> = None;
+    let mut started: Option<(RunId, Actor, bool)> = None;
     let mut canary: Option<Canary> = None;
     while let Some(recorded) = entries.next().await {
         let recorded = recorded?;
@@ -43,14 +43,17 @@ async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> 
         };
         match Event::decode(entry.event_type.as_str(), entry.schema, json) {
             Ok(Event::RunStarted(run)) if run.plan.is_some_and(|of| plans.contains(&of)) => {
-                started = entry.run.map(|run| (run, entry.actor.clone()));
+                let is_canary = run.options.contains_key("canary");
+                started = entry.run.map(|run| (run, entry.actor.clone(), is_canary));
             }
             Ok(Event::RunFinished(end)) => {
-                let Some((run, runner)) = started.take_if(|(run, _)| entry.run == Some(*run))
-                else {
+                let ended = started.take_if(|(run, ..)| entry.run == Some(*run));
+                let Some((run, runner, is_canary)) = ended else {
                     continue;
                 };
-                canary = (end.status == "canary").then_some(Canary {
+                // One that was stopped has shown something too, and nobody has looked at it.
+                let is_canary = end.status == "canary" || (is_canary && end.status == "stopped");
+                canary = is_canary.then_some(Canary {
                     run,
                     runner,
                     finished: entry.id,

@@ -3,8 +3,10 @@
 //! A worker takes commands of open runs until none are left. Whoever holds the plan's lease ends the run: the process that began it,
 //! or, where that was killed, a worker, once the lease has run out.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use ledger::domain::id::RunId;
 use ledger::projections::plan;
 use ledger::store::commands::OpenRun;
 use ledger::store::lease::LeaseError;
@@ -13,6 +15,7 @@ use super::lease::Lease;
 use super::live::{
     Hands, LiveReport, LiveRun, Told, approval_of, finish, lease_name, live_of, places, run_of,
 };
+use super::patience::patiently;
 use super::work::{Work, holder};
 use super::{EngineError, RunOptions};
 
@@ -30,8 +33,11 @@ pub async fn join(
     until_idle: bool,
 ) -> Result<Vec<LiveReport>, EngineError> {
     let mut reports = Vec::new();
+    // Runs of other kinds of items, which are looked at once.
+    let mut others: HashSet<RunId> = HashSet::new();
     while !hands.stop.is_cancelled() {
-        let runs = hands.store.open_runs().await?;
+        let mut runs = patiently(|| hands.store.open_runs()).await?;
+        runs.retain(|run| !others.contains(&run.run));
         if runs.is_empty() && until_idle {
             break;
         }
@@ -40,7 +46,11 @@ pub async fn join(
                 break;
             }
             match help(hands, options, &run).await {
-                Ok(report) => reports.extend(report),
+                Ok(Helped::NotOurs) => {
+                    others.insert(run.run);
+                }
+                Ok(Helped::ForNow) => {}
+                Ok(Helped::ToItsEnd(report)) => reports.push(report),
                 Err(EngineError::Refused(why)) => {
                     tracing::warn!(run = %run.run, %why, "a run cannot be joined");
                     if until_idle {
@@ -58,22 +68,32 @@ pub async fn join(
     Ok(reports)
 }
 
+/// What helping with a run came to.
+enum Helped {
+    /// Its items are of another kind.
+    NotOurs,
+    /// Nothing was left to be taken, and others are at work, or have ended it.
+    ForNow,
+    /// This process ended it.
+    ToItsEnd(LiveReport),
+}
+
 async fn help(
     hands: &Hands<'_>,
     options: &RunOptions,
     open: &OpenRun,
-) -> Result<Option<LiveReport>, EngineError> {
+) -> Result<Helped, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
-    let sealed = plan::load(store, open.plan).await?;
+    let sealed = patiently(|| plan::load(store, open.plan)).await?;
     if sealed.sealed.header.get("kind").map(String::as_str)
         != Some(hands.executor.kinds().item.as_ref())
     {
-        return Ok(None);
+        return Ok(Helped::NotOurs);
     }
     hands.executor.accepts(&sealed.sealed.header)?;
-    let begun = run_of(store, open.plan).await?;
-    let begun = begun.filter(|(run, _)| *run == open.run);
-    let starter = begun.as_ref().map_or(actor, |(_, starter)| starter);
+    let begun = patiently(|| run_of(store, open.plan)).await?;
+    let begun = begun.filter(|begun| begun.run == open.run);
+    let starter = begun.as_ref().map_or(actor, |begun| &begun.starter);
     let approval = approval_of(&sealed, starter, actor, store.clock().now())?;
     hands.executor.prepare().await?;
     let told: Told = serde_json::from_str(&open.told)
@@ -103,24 +123,25 @@ async fn help(
     };
     work.until_done(options.users_at_once, &hands.stop).await?;
     if hands.stop.is_cancelled() {
-        return Ok(None);
+        return Ok(Helped::ForNow);
     }
     let lease = match Lease::take_free(store, name, actor.as_str(), options.lease).await {
         Ok(lease) => lease,
         // Who began it is alive and ends it.
-        Err(LeaseError::Held { .. }) => return Ok(None),
+        Err(LeaseError::Held { .. }) => return Ok(Helped::ForNow),
         Err(error) => return Err(error.into()),
     };
-    let still_open = run_of(store, open.plan).await?.map(|(run, _)| run) == Some(open.run);
+    let still_open = patiently(|| run_of(store, open.plan)).await?;
+    let still_open = still_open.map(|begun| begun.run) == Some(open.run);
     let result = if still_open {
         let live = super::step::Live {
             lease: lease.clone(),
             ..live.clone()
         };
-        finish(&live, &work.places).await.map(Some)
+        finish(&live, &work.places).await.map(Helped::ToItsEnd)
     } else {
-        store.close_run(open.run).await?;
-        Ok(None)
+        patiently(|| store.close_run(open.run)).await?;
+        Ok(Helped::ForNow)
     };
     lease.release().await;
     result

@@ -12,8 +12,8 @@ pub struct Limits {
     pub bad_percent_max: u64,
     /// Fewer items than this say nothing about a share.
     pub bad_of_items_min: u64,
-    /// A plan that deletes more than this at one place is not begun.
-    pub deletions_per_place_max: u64,
+    /// A plan that deletes more than this of one user is not begun.
+    pub deletions_per_user_max: u64,
 }
 
 impl Default for Limits {
@@ -21,7 +21,7 @@ impl Default for Limits {
         Self {
             bad_percent_max: 50,
             bad_of_items_min: 50,
-            deletions_per_place_max: 5_000,
+            deletions_per_user_max: 5_000,
         }
     }
 }
@@ -39,7 +39,7 @@ impl Spread {
         let bad = match end {
             ItemEnd::Deleted | ItemEnd::AlreadyGone => false,
             ItemEnd::Held | ItemEnd::Failed(_) | ItemEnd::UserStopped(_) => true,
-            ItemEnd::RunStopped(_) => return,
+            ItemEnd::RunStopped(_) | ItemEnd::Interrupted => return,
         };
         self.ended += 1;
         self.bad += u64::from(bad);

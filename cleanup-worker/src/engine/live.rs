@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::canary;
 use super::lease::{Lease, LeaseTimes};
 use super::limits::Limits;
+use super::patience::patiently;
 use super::permission::{Permission, gate, not_approved, too_early};
 pub use super::place::UserOutcome;
 use super::place::{Known, Place};
@@ -33,13 +34,13 @@ use super::step::{Live, ended};
 use super::work::{Work, holder};
 use super::{EngineError, Progress as Done, Recorder, RunOptions};
 use crate::clients::retry::Timing;
-use crate::executors::{Executor, PlannedUser};
+use crate::executors::{Executor, ExecutorError, PlannedUser};
 
 /// How often it is looked whether others have come to their end.
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// What a live run is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LiveRun {
     /// The plan.
     pub plan: Hash,
@@ -149,14 +150,15 @@ fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> {
     }
 }
 
-/// Refuses a plan that deletes too much at one place.
+/// Refuses a plan that deletes too much of one user, wherever it lies.
 fn spread_out(plan: &SealedPlan, limits: Limits) -> Result<(), EngineError> {
-    let mut by_place: HashMap<&str, u64> = HashMap::new();
-    for item in plan.with(Disposition::Delete) {
-        *by_place.entry(&item.place).or_default() += 1;
+    let mut by_user: HashMap<&Subject, u64> = HashMap::new();
+    let users = plan.with(Disposition::Delete).flat_map(|item| &item.users);
+    for user in users {
+        *by_user.entry(user).or_default() += 1;
     }
-    let most = by_place.values().copied().max().unwrap_or_default();
-    let max = limits.deletions_per_place_max;
+    let most = by_user.values().copied().max().unwrap_or_default();
+    let max = limits.deletions_per_user_max;
     if most > max {
         return Err(EngineError::Refused(format!(
             "the plan deletes {most} items of one user, more than {max}: look at it, then say so with \
@@ -204,13 +206,19 @@ async fn begin(
         one_run_at_a_time(store, &plan, told.options.lease).await?;
         hands.executor.prepare().await?;
         let open = run_of(store, plan.hash).await?;
-        if let Some((_, starter)) = &open
-            && *starter == approval.person
+        if let Some(begun) = &open
+            && begun.starter == approval.person
         {
-            return Err(not_approved(&plan, starter));
+            return Err(not_approved(&plan, &begun.starter));
         }
         let resumed = open.is_some();
-        let run = open.map_or_else(|| store.clock().run_id(), |(run, _)| run);
+        let canary = open.as_ref().and_then(|open| open.canary);
+        let told = &LiveRun {
+            // A canary that was interrupted goes on as one: nobody has looked yet.
+            canary: told.canary.or(canary),
+            ..told.clone()
+        };
+        let run = open.map_or_else(|| store.clock().run_id(), |open| open.run);
         let live = live_of(hands, told, run, plan, approval, lease.clone()).await?;
         execute(hands, &live, told, resumed, refusal).await
     };
@@ -230,9 +238,7 @@ pub(super) async fn live_of(
     approval: Approval,
     lease: Lease,
 ) -> Result<Live, EngineError> {
-    let log = (hands.open_log)(run).map_err(|error| {
-        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
-    })?;
+    let log = open_log(hands.open_log, run)?;
     Ok(Live {
         recorder: Recorder {
             store: hands.store.clone(),
@@ -250,6 +256,20 @@ pub(super) async fn live_of(
         limits: told.limits,
         address: None,
         executor: hands.executor.clone(),
+        stop: hands.stop.clone(),
+    })
+}
+
+/// Opens the run's log file.
+pub(super) fn open_log(
+    open: &(dyn Fn(RunId) -> std::io::Result<RunLog> + Sync),
+    run: RunId,
+) -> Result<RunLog, EngineError> {
+    open(run).map_err(|error| {
+        let error = ExecutorError::environment(error);
+        EngineError::Executor(
+            error.hint("the run's log file could not be opened: --log-dir names its folder"),
+        )
     })
 }
 
@@ -261,11 +281,16 @@ fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
     by_place
 }
 
-/// The run to go on with, and who started it: that of this plan which has started and not finished.
-pub(super) async fn run_of(
-    store: &Store,
-    plan: Hash,
-) -> Result<Option<(RunId, Actor)>, EngineError> {
+/// A run that has started and not finished.
+pub(super) struct Begun {
+    pub(super) run: RunId,
+    pub(super) starter: Actor,
+    /// It is one over so many places.
+    canary: Option<u64>,
+}
+
+/// The run of this plan to go on with.
+pub(super) async fn run_of(store: &Store, plan: Hash) -> Result<Option<Begun>, EngineError> {
     let types = ["run.started", "run.finished"]
         .map(str::parse)
         .into_iter()
@@ -275,7 +300,7 @@ pub(super) async fn run_of(
         types,
         ..Filter::default()
     }));
-    let mut open: Option<(RunId, Actor)> = None;
+    let mut open: Option<Begun> = None;
     while let Some(recorded) = entries.next().await {
         let recorded = recorded?;
         let entry = &recorded.entry;
@@ -284,9 +309,14 @@ pub(super) async fn run_of(
         };
         match Event::decode(entry.event_type.as_str(), entry.schema, json) {
             Ok(Event::RunStarted(started)) if started.plan == Some(plan) => {
-                open = entry.run.map(|run| (run, entry.actor.clone()));
+                let canary = started.options.get("canary");
+                open = entry.run.map(|run| Begun {
+                    run,
+                    starter: entry.actor.clone(),
+                    canary: canary.and_then(|first| first.parse().ok()),
+                });
             }
-            Ok(Event::RunFinished(_)) if entry.run == open.as_ref().map(|(run, _)| *run) => {
+            Ok(Event::RunFinished(_)) if entry.run == open.as_ref().map(|open| open.run) => {
                 open = None;
             }
             _ => {}
@@ -327,7 +357,7 @@ async fn execute(
         first_only: told.canary,
         stopped: refusal.as_ref().map(ToString::to_string),
     };
-    store.open_run(&new, &commands).await?;
+    patiently(|| store.open_run(&new, &commands)).await?;
     let work = Work {
         live,
         places,
@@ -381,7 +411,7 @@ fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> 
 /// The places of the plan by their owners, each with the users through whom it was found.
 pub(super) async fn places(live: &Live) -> Result<HashMap<Subject, Place>, EngineError> {
     let store = &live.recorder.store;
-    let credentials = credentials_of(store, live.plan.run).await?;
+    let credentials = patiently(|| credentials_of(store, live.plan.run)).await?;
     let mut grouped: BTreeMap<&str, Vec<&PlannedItem>> = BTreeMap::new();
     for item in live.plan.with(Disposition::Delete) {
         grouped.entry(&item.place).or_default().push(item);
@@ -390,13 +420,15 @@ pub(super) async fn places(live: &Live) -> Result<HashMap<Subject, Place>, Engin
     let mut places = HashMap::new();
     let mut ids: HashMap<Subject, Option<String>> = HashMap::new();
     for (id, items) in grouped {
-        let owner = store.subject_of(&owner_kind, id).await?.ok_or_else(|| {
+        let owner = patiently(|| store.subject_of(&owner_kind, id)).await?;
+        let owner = owner.ok_or_else(|| {
             EngineError::Refused("an account of the plan has no subject any more".to_owned())
         })?;
         let mut users: Vec<PlannedUser> = Vec::new();
         for subject in items.iter().flat_map(|item| &item.users) {
             if !ids.contains_key(subject) {
-                ids.insert(subject.clone(), store.natural_id(subject).await?);
+                let id = patiently(|| store.natural_id(subject)).await?;
+                ids.insert(subject.clone(), id);
             }
             let id = ids.get(subject).cloned().flatten();
             if !users.iter().any(|user| user.id == id) {
@@ -514,7 +546,7 @@ pub(super) async fn finish(
         Err(EngineError::Append(AppendError::KeyReused { .. })) => {}
         Err(error) => return Err(error),
     }
-    live.recorder.store.close_run(run).await?;
+    patiently(|| live.recorder.store.close_run(run)).await?;
     Ok(report)
 }
 
@@ -522,10 +554,10 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
     let store = &live.recorder.store;
     let run = live.recorder.run;
     let known = live.known_now().await?;
-    let standing = store.standing(run).await?.unwrap_or_default();
+    let standing = patiently(|| store.standing(run)).await?.unwrap_or_default();
     let mut users = Vec::new();
     let mut not_taken = 0;
-    for command in store.commands(run).await? {
+    for command in patiently(|| store.commands(run)).await? {
         let Some(place) = places.get(&command.subject) else {
             continue;
         };
@@ -546,7 +578,10 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
     add("deleted", |user| user.deleted);
     add("already_gone", |user| user.already_gone);
     add("unexplained", |user| user.unexplained);
-    let left = add("held", |user| user.held) + add("failed", |user| user.failed);
+    let left = add("held", |user| user.held)
+        + add("failed", |user| user.failed)
+        + add("there_again", |user| user.there_again)
+        + add("unseen", |user| u64::from(user.unseen));
     let mut notes: Vec<String> = standing.stopped.into_iter().collect();
     let status = match (notes.is_empty(), left) {
         (false, _) => "stopped",
@@ -554,6 +589,8 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
         (true, _) if not_taken > 0 => "canary",
         _ => "partial",
     };
+    let items = live.plan.with(Disposition::OutOfReach).count() as u64;
+    totals.insert("out_of_reach".to_owned(), items);
     if status == "canary" {
         notes.push(format!(
             "a canary: look at the first {} users (ledger review deletions), then somebody else lets the rest begin: \

@@ -16,6 +16,7 @@ pub mod live;
 mod observe;
 pub mod observe_run;
 pub mod pace;
+mod patience;
 mod permission;
 mod place;
 pub mod restore;

@@ -4,16 +4,31 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::StreamExt as _;
 use ledger::domain::custody::Observation;
-use ledger::domain::event::{ContainerListed, Event, ItemObserved};
-use ledger::domain::id::{RunId, Subject};
+use ledger::domain::event::{ContainerListed, Event, ItemObserved, LateItem, LateWritten};
+use ledger::domain::id::{RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
 use ledger::projections::plan::PlannedItem;
 use ledger::store::read::Filter;
 
 use super::EngineError;
+use super::patience::patiently;
 use super::place::{Ends, Place};
 use super::step::Live;
-use crate::executors::{ItemError, Place as OpenPlace, Seen, SeenItem};
+use crate::executors::{Found, ItemError, Place as OpenPlace, Seen, SeenItem};
+
+/// A listing of a place, as an entry tells of it.
+struct Kept {
+    cursor: Option<String>,
+    at: Timestamp,
+}
+
+/// Changes to planned or recorded items that no entry explains.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unexplained {
+    pub(super) all: u64,
+    /// Of these: items that the ledger says are gone, and that are there.
+    pub(super) there_again: u64,
+}
 
 impl Live {
     /// The cursor from right before the deletions. A resumed run keeps that of its first part; else the changes since
@@ -24,11 +39,16 @@ impl Live {
         place: &Place,
     ) -> Result<Result<Option<String>, ItemError>, EngineError> {
         let keeps = opened.keeps_cursors();
-        if keeps && let Some(cursor) = self.kept_cursor(place, self.recorder.run, "before").await? {
-            return Ok(Ok(Some(cursor)));
+        let run = self.recorder.run;
+        if keeps
+            && let Some(kept) = patiently(|| self.kept_listing(place, run, "before")).await?
+            && kept.cursor.is_some()
+        {
+            return Ok(Ok(kept.cursor));
         }
-        let planned = self.kept_cursor(place, self.plan.run, "plan").await?;
-        let seen = match opened.observe(planned.as_deref().filter(|_| keeps)).await {
+        let planned = patiently(|| self.kept_listing(place, self.plan.run, "plan")).await?;
+        let cursor = planned.as_ref().and_then(|kept| kept.cursor.as_deref());
+        let seen = match opened.observe(cursor.filter(|_| keeps)).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error)),
         };
@@ -38,20 +58,22 @@ impl Live {
         let changed = self
             .record_differences(place, &seen, left_alone, &HashSet::new())
             .await?;
-        self.record_listing(place, "before", &seen, changed).await?;
+        let since = planned.as_ref().map(|kept| kept.at);
+        self.record_late(place, &seen, since).await?;
+        self.record_listing(place, "before", &seen, changed.all)
+            .await?;
         Ok(Ok(seen.cursor))
     }
 
     /// Lists the changes since right before the deletions and compares them with the items that the ledger says are gone.
-    /// Gives how many changes to planned or recorded items no entry explains.
     pub(super) async fn observe_after(
         &self,
         opened: &dyn OpenPlace,
         place: &Place,
         before: Option<&str>,
         ends: &Ends<'_>,
-    ) -> Result<Result<u64, ItemError>, EngineError> {
-        let seen = match opened.observe(before).await {
+    ) -> Result<Result<Unexplained, ItemError>, EngineError> {
+        let seen = match self.look_after(opened, place, before, ends).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error)),
         };
@@ -63,9 +85,79 @@ impl Live {
         let unexplained = self
             .record_differences(place, &seen, items, &ends.gone)
             .await?;
-        self.record_listing(place, "after", &seen, unexplained)
+        self.record_late(place, &seen, None).await?;
+        self.record_listing(place, "after", &seen, unexplained.all)
             .await?;
         Ok(Ok(unexplained))
+    }
+
+    /// The changes since a cursor. A deletion is a change: what was deleted since and is not named is asked about by itself, for an answer
+    /// that said so need not have come from where the item lies.
+    async fn look_after(
+        &self,
+        opened: &dyn OpenPlace,
+        place: &Place,
+        before: Option<&str>,
+        ends: &Ends<'_>,
+    ) -> Result<Seen, ItemError> {
+        let mut seen = opened.observe(before).await?;
+        if seen.whole {
+            return Ok(seen);
+        }
+        let named: HashSet<&str> = seen.items.iter().map(|item| item.item.as_str()).collect();
+        let deleted = place.items.iter();
+        let deleted = deleted.filter(|item| ends.now.contains(&item.subject));
+        let silent: Vec<&PlannedItem> = deleted
+            .filter(|item| !named.contains(item.item.as_str()))
+            .collect();
+        for item in silent {
+            if let Found::There { version, .. } = opened.read(&item.item).await? {
+                seen.items.push(SeenItem {
+                    item: item.item.clone(),
+                    version,
+                    ..SeenItem::default()
+                });
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What the retired system made since the inventory listed this place, at the latest since the seal, and no plan names: it is not frozen.
+    async fn record_late(
+        &self,
+        place: &Place,
+        seen: &Seen,
+        since: Option<Timestamp>,
+    ) -> Result<(), EngineError> {
+        let known: HashSet<&str> = self
+            .planned_at(place)
+            .map(|item| item.item.as_str())
+            .collect();
+        let since = since.unwrap_or(self.plan.entry.recorded_at);
+        let others = seen.items.iter().filter(|item| !item.gone);
+        let others = others.filter(|item| !known.contains(item.item.as_str()));
+        let late = others.filter_map(|item| {
+            let at = item.retired_wrote.filter(|at| *at > since.instant())?;
+            Some(LateItem {
+                item: item.item.clone(),
+                written_at: at.to_rfc3339(),
+            })
+        });
+        let items: Vec<LateItem> = late.collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let count = items.len().to_string();
+        let event = Event::LateWritten(LateWritten {
+            run: self.recorder.run,
+            place: place.id.clone(),
+            items,
+        });
+        let appended = self
+            .record(&event, &place.owner, &place.owner, None, None)
+            .await?;
+        self.log.entry(&appended, &[("late", &count)]);
+        Ok(())
     }
 
     fn planned_at<'a>(&'a self, place: &Place) -> impl Iterator<Item = &'a PlannedItem> {
@@ -79,20 +171,21 @@ impl Live {
         seen: &Seen,
         items: impl Iterator<Item = &'a PlannedItem>,
         gone: &HashSet<&Subject>,
-    ) -> Result<u64, EngineError> {
+    ) -> Result<Unexplained, EngineError> {
         let by_id: HashMap<&str, &SeenItem> = seen
             .items
             .iter()
             .map(|item| (item.item.as_str(), item))
             .collect();
-        let mut count = 0;
+        let mut count = Unexplained::default();
         for item in items {
             let now = by_id.get(item.item.as_str()).copied();
             let explained = gone.contains(&item.subject);
             let Some(observation) = difference(item, now, seen.whole, explained) else {
                 continue;
             };
-            count += 1;
+            count.all += 1;
+            count.there_again += u64::from(explained);
             let event = Event::ItemObserved(ItemObserved {
                 run: self.recorder.run,
                 observation,
@@ -132,12 +225,12 @@ impl Live {
         Ok(())
     }
 
-    async fn kept_cursor(
+    async fn kept_listing(
         &self,
         place: &Place,
         run: RunId,
         phase: &str,
-    ) -> Result<Option<String>, EngineError> {
+    ) -> Result<Option<Kept>, EngineError> {
         let filter = Filter {
             types: "container.listed".parse().into_iter().collect(),
             subject: Some(place.owner.clone()),
@@ -151,7 +244,10 @@ impl Live {
             if let Ok(Event::ContainerListed(listed)) = Event::decode("container.listed", 1, json)
                 && listed.phase == phase
             {
-                return Ok(listed.sync_token);
+                return Ok(Some(Kept {
+                    cursor: listed.sync_token,
+                    at: recorded.entry.recorded_at,
+                }));
             }
         }
         Ok(None)

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use ledger::domain::id::Subject;
 use ledger::projections::plan::{PlannedItem, Progress};
-use ledger::store::commands::Standing;
+use ledger::store::commands::{Claimed, Standing};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use super::EngineError;
 use super::limits::Spread;
+use super::patience::patiently;
 use super::step::{ItemEnd, Live, Stopped, ended};
-use super::work::patiently;
-use crate::executors::{Place as OpenPlace, PlannedUser};
+use crate::executors::{ItemError, Place as OpenPlace, PlannedUser};
 
 /// So many items of a user may fail one after another before the user is left for later.
 const FAILURES_IN_A_ROW_MAX: u32 = 5;
@@ -40,6 +39,12 @@ pub struct UserOutcome {
     pub failed: u64,
     /// Changes to planned or recorded items that no entry explains.
     pub unexplained: u64,
+    /// Of these: items that were deleted and are there again, or still.
+    #[serde(default)]
+    pub there_again: u64,
+    /// The look afterwards got no answer.
+    #[serde(default)]
+    pub unseen: bool,
     /// What went wrong, with what to do.
     pub errors: Vec<String>,
 }
@@ -76,6 +81,8 @@ impl UserOutcome {
 pub(super) struct Ends<'a> {
     /// Gone, as the ledger says.
     pub(super) gone: HashSet<&'a Subject>,
+    /// Of these: in this visit.
+    pub(super) now: HashSet<&'a Subject>,
     /// Left for a person.
     pub(super) held: HashSet<&'a Subject>,
     /// Not done, or not known to be: what a look shows of them is for the next run to settle.
@@ -113,6 +120,27 @@ impl PlaceEnd {
             interrupted: false,
         }
     }
+
+    /// A place that could not be worked on: what is left there counts as not done.
+    async fn unreached(
+        live: &Live,
+        place: &Place,
+        mut outcome: UserOutcome,
+        (error, why): (String, &Stopped),
+    ) -> Result<Self, EngineError> {
+        outcome.say(error);
+        live.user_failed(&place.owner, "cleanup", "stopped", why)
+            .await?;
+        let spread = Spread {
+            ended: outcome.failed,
+            bad: outcome.failed,
+        };
+        let run_stops = why.stops_run.then(|| why.reason.clone());
+        Ok(Self {
+            spread,
+            ..Self::without_items(outcome, run_stops)
+        })
+    }
 }
 
 /// Works on one place. Whatever is begun reaches its outcome, also where `stop` comes meanwhile.
@@ -120,20 +148,17 @@ pub(super) async fn one_place(
     live: &Live,
     place: &Place,
     known: &Known,
-    standing: &Standing,
-    stop: &CancellationToken,
+    claimed: &Claimed,
 ) -> Result<PlaceEnd, EngineError> {
+    let standing = &claimed.standing;
     let opened = match live.executor.open(&place.id, &place.users).await {
         Ok(opened) => opened,
         Err(why) => {
             let mut outcome = UserOutcome::not_begun(place, known);
             let first = place.users.iter().find_map(|user| user.id.clone());
             outcome.user = first.unwrap_or_default();
-            outcome.say(why.reason.clone());
-            if why.attempt > 0 {
-                live.user_stopped(place, &Stopped::from(&why)).await?;
-            }
-            return Ok(PlaceEnd::without_items(outcome, None));
+            let told = (why.reason.clone(), &Stopped::from(&why));
+            return PlaceEnd::unreached(live, place, outcome, told).await;
         }
     };
     let opened = opened.as_ref();
@@ -146,11 +171,24 @@ pub(super) async fn one_place(
             .flatten(),
         ..live.clone()
     };
-    let known = settle(live, opened, place, known).await?;
-    let mut outcome = UserOutcome {
+    let settled = settle(live, opened, place, known).await?;
+    let not_begun = |known: &Known| UserOutcome {
         user: through.clone(),
-        ..UserOutcome::not_begun(place, &known)
+        ..UserOutcome::not_begun(place, known)
     };
+    let known = match settled {
+        Ok(known) => known,
+        Err(error) => {
+            let what = "what became of an earlier deletion could not be asked: run it again";
+            let told = (format!("{}: {what}", error.reason), &Stopped::from(&error));
+            return PlaceEnd::unreached(live, place, not_begun(known), told).await;
+        }
+    };
+    if claimed.settles {
+        let store = &live.recorder.store;
+        patiently(|| store.settled(live.recorder.run, &place.owner)).await?;
+    }
+    let outcome = not_begun(&known);
     let stopped = match &standing.stopped {
         None => live.stopped().await,
         reason => reason.clone(),
@@ -158,27 +196,19 @@ pub(super) async fn one_place(
     if let Some(reason) = stopped {
         return Ok(PlaceEnd::without_items(outcome, Some(reason)));
     }
-    let before = match live.list_before(opened, place).await? {
-        Ok(before) => before,
-        Err(error) => {
-            outcome.say(format!("{}: run it again later", error.reason));
-            live.user_stopped(place, &Stopped::from(&error)).await?;
-            return Ok(PlaceEnd::without_items(outcome, None));
+    let before = match before_items(live, opened, place, &known).await? {
+        Before::Ready(cursor) => cursor,
+        Before::Interrupted => {
+            return Ok(PlaceEnd {
+                interrupted: true,
+                ..PlaceEnd::without_items(outcome, None)
+            });
+        }
+        Before::Failed(what, error) => {
+            let told = (what, &Stopped::from(&error));
+            return PlaceEnd::unreached(live, place, outcome, told).await;
         }
     };
-    let is_done = |item: &PlannedItem| known.get(&item.subject).and_then(ended).is_some();
-    if !place.items.iter().all(is_done) {
-        if let Err(error) = live.stop_channels(opened, place).await? {
-            outcome.say(format!(
-                "{}: a watch channel of the retired system could not be stopped, and would tell of each deletion: \
-                 run it again later",
-                error.reason
-            ));
-            live.user_stopped(place, &Stopped::from(&error)).await?;
-            return Ok(PlaceEnd::without_items(outcome, None));
-        }
-        live.executor.look_again().await;
-    }
     let mut visit = Visit {
         live,
         opened,
@@ -193,41 +223,92 @@ pub(super) async fn one_place(
         standing: standing.clone(),
         run_stops: None,
         over: false,
+        interrupted: false,
         in_a_row: 0,
     };
-    let interrupted = visit.each_item(&known, stop).await?;
+    visit.each_item(&known).await?;
     // Who goes on looks from the same cursor, so nothing is missed.
-    if !interrupted {
+    if !visit.interrupted {
         visit.look_again(before.as_deref()).await?;
     }
     Ok(PlaceEnd {
         outcome: visit.outcome,
         spread: visit.spread,
         run_stops: visit.run_stops,
-        interrupted,
+        interrupted: visit.interrupted,
     })
 }
 
-/// Finds out what became of the intents that were left open here, before anything else is done.
+/// What comes before the first item.
+enum Before {
+    /// It was done; from this cursor the look afterwards lists the changes.
+    Ready(Option<String>),
+    /// This process was told to stop.
+    Interrupted,
+    /// Something was refused, and what to do about it in words.
+    Failed(String, ItemError),
+}
+
+/// Looks at the place, and sees to it that nothing tells of each deletion and that what is known is fresh.
+async fn before_items(
+    live: &Live,
+    opened: &dyn OpenPlace,
+    place: &Place,
+    known: &Known,
+) -> Result<Before, EngineError> {
+    if live.stop.is_cancelled() {
+        return Ok(Before::Interrupted);
+    }
+    let cursor = match live.list_before(opened, place).await? {
+        Ok(cursor) => cursor,
+        Err(error) => {
+            let what = format!("{}: run it again later", error.reason);
+            return Ok(Before::Failed(what, error));
+        }
+    };
+    let is_done = |item: &PlannedItem| known.get(&item.subject).and_then(ended).is_some();
+    if place.items.iter().all(is_done) {
+        return Ok(Before::Ready(cursor));
+    }
+    if live.stop.is_cancelled() {
+        return Ok(Before::Interrupted);
+    }
+    if let Err(error) = live.stop_channels(opened, place).await? {
+        let what = format!(
+            "{}: a watch channel of the retired system could not be stopped, and would tell of each deletion: \
+             run it again later",
+            error.reason
+        );
+        return Ok(Before::Failed(what, error));
+    }
+    live.executor.look_again().await;
+    Ok(Before::Ready(cursor))
+}
+
+/// Finds out what became of the intents that were left open here, before anything else is done; the error where that cannot be asked.
 async fn settle(
     live: &Live,
     opened: &dyn OpenPlace,
     place: &Place,
     known: &Known,
-) -> Result<Known, EngineError> {
+) -> Result<Result<Known, ItemError>, EngineError> {
     let mut asked = false;
     for item in &place.items {
         let open = known
             .get(&item.subject)
             .and_then(|progress| progress.open.as_ref());
         if let Some(open) = open {
-            asked |= live.recover(opened, &place.owner, item, open).await?;
+            if let Err(error) = live.recover(opened, &place.owner, item, open).await? {
+                return Ok(Err(error));
+            }
+            asked = true;
         }
     }
-    if asked {
-        return live.known_now().await;
-    }
-    Ok(known.clone())
+    Ok(Ok(if asked {
+        live.known_now().await?
+    } else {
+        known.clone()
+    }))
 }
 
 struct Visit<'a> {
@@ -242,35 +323,29 @@ struct Visit<'a> {
     run_stops: Option<String>,
     /// After this nothing more is begun here; what earlier runs have ended is still counted.
     over: bool,
+    /// This process was told to stop before it was through.
+    interrupted: bool,
     in_a_row: u32,
 }
 
 impl<'a> Visit<'a> {
-    /// Brings each item to its end; gives whether it was told to stop before it was through.
-    async fn each_item(
-        &mut self,
-        known: &BTreeMap<Subject, Progress>,
-        stop: &CancellationToken,
-    ) -> Result<bool, EngineError> {
+    /// Brings each item to its end, or as many as it may.
+    async fn each_item(&mut self, known: &BTreeMap<Subject, Progress>) -> Result<(), EngineError> {
         let none = Progress::default();
-        let mut interrupted = false;
         let place = self.place;
         for item in &place.items {
             let progress = known.get(&item.subject).unwrap_or(&none);
             let end = match ended(progress) {
                 Some(end) => end,
                 None if self.over => ItemEnd::Failed(String::new()),
-                None if stop.is_cancelled() => {
-                    interrupted = true;
-                    self.over = true;
-                    ItemEnd::Failed(String::new())
+                None if self.live.stop.is_cancelled() => ItemEnd::Interrupted,
+                None => {
+                    let end = self.bring_to_its_end(item, progress).await?;
+                    if matches!(end, ItemEnd::Deleted | ItemEnd::AlreadyGone) {
+                        self.ends.now.insert(&item.subject);
+                    }
+                    end
                 }
-                // Nobody could be asked about it; until somebody can, nothing is done to this item.
-                None if progress.open.is_some() => ItemEnd::Failed(
-                    "what became of an earlier deletion could not be asked: run it again"
-                        .to_owned(),
-                ),
-                None => self.bring_to_its_end(item, progress).await?,
             };
             self.take(&item.subject, end).await?;
             if !self.over
@@ -280,7 +355,7 @@ impl<'a> Visit<'a> {
                 self.over = true;
             }
         }
-        Ok(interrupted)
+        Ok(())
     }
 
     /// Begins an item, if nothing has stopped the run meanwhile, here or in another worker.
@@ -345,7 +420,15 @@ impl<'a> Visit<'a> {
                 self.ends.open.insert(subject);
                 outcome.failed += 1;
                 outcome.say(why.reason.clone());
-                self.live.user_stopped(self.place, &why).await?;
+                self.live
+                    .user_failed(&self.place.owner, "cleanup", "stopped", &why)
+                    .await?;
+                self.over = true;
+            }
+            ItemEnd::Interrupted => {
+                self.ends.open.insert(subject);
+                outcome.failed += 1;
+                self.interrupted = true;
                 self.over = true;
             }
             ItemEnd::RunStopped(reason) => {
@@ -364,23 +447,28 @@ impl<'a> Visit<'a> {
             .observe_after(self.opened, self.place, before, &self.ends)
             .await?;
         match seen {
-            Ok(unexplained) => self.outcome.unexplained = unexplained,
+            Ok(unexplained) => {
+                self.outcome.unexplained = unexplained.all;
+                self.outcome.there_again = unexplained.there_again;
+                if unexplained.there_again > 0 {
+                    self.outcome.say(format!(
+                        "{} items that were deleted are there: ledger cleanup observe {} names them",
+                        unexplained.there_again, self.live.recorder.run
+                    ));
+                }
+            }
             Err(error) => {
                 let why = Stopped::from(&error);
-                self.outcome.errors.push(why.reason.clone());
+                self.outcome.unseen = true;
+                self.outcome.say(format!(
+                    "{}: whether the deletions are all that changed was not seen",
+                    why.reason
+                ));
                 self.live
                     .user_failed(&self.place.owner, "observe", "skipped", &why)
                     .await?;
             }
         }
         Ok(())
-    }
-}
-
-impl Live {
-    /// Records that the rest of a user's items is left for another run.
-    async fn user_stopped(&self, place: &Place, why: &Stopped) -> Result<(), EngineError> {
-        self.user_failed(&place.owner, "cleanup", "stopped", why)
-            .await
     }
 }

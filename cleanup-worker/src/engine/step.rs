@@ -13,10 +13,12 @@ use ledger::domain::event::{
 use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
 use ledger::projections::plan::{self, Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
 use ledger::store::{Appended, Draft};
+use tokio_util::sync::CancellationToken;
 
 use super::dry_run::body_of;
 use super::lease::Lease;
 use super::limits::Limits;
+use super::patience::patiently;
 use super::place::Known;
 use super::runlog::{RunLog, etag_digest};
 use super::{EngineError, Recorder};
@@ -54,6 +56,8 @@ pub(super) struct Live {
     pub(super) limits: Limits,
     /// Address of the user at whose place it works, where the log may name it.
     pub(super) address: Option<String>,
+    /// Told to stop: what is begun reaches its outcome, nothing new starts.
+    pub(super) stop: CancellationToken,
 }
 
 /// How an item ended.
@@ -68,6 +72,8 @@ pub(super) enum ItemEnd {
     UserStopped(Box<Stopped>),
     /// Not done: nothing new may be begun in this run.
     RunStopped(String),
+    /// Not done: this process was told to stop.
+    Interrupted,
 }
 
 /// Why a user's items are not gone on with.
@@ -77,6 +83,8 @@ pub(super) struct Stopped {
     pub(super) status: Option<u16>,
     pub(super) attempt: u32,
     pub(super) date: Option<DateTime<Utc>>,
+    /// All users would meet it.
+    pub(super) stops_run: bool,
     pub(super) reason: String,
 }
 
@@ -87,6 +95,7 @@ impl From<&ItemError> for Stopped {
             status: error.status,
             attempt: error.attempt,
             date: error.date,
+            stops_run: error.stops_run,
             reason: error.reason.clone(),
         }
     }
@@ -99,6 +108,7 @@ impl From<&Unreachable> for Stopped {
             status: why.status,
             attempt: why.attempt,
             date: why.date,
+            stops_run: why.stops_run,
             reason: why.reason.clone(),
         }
     }
@@ -151,7 +161,10 @@ impl Live {
     /// How far the plan has been executed by now. Of all places that ask at a time one reads the log.
     pub(super) async fn known_now(&self) -> Result<Known, EngineError> {
         let (store, plan) = (&self.recorder.store, self.plan.hash);
-        let read = Box::pin(async { Ok(Arc::new(plan::progress(store, plan).await?)) });
+        let read = Box::pin(async {
+            let known = patiently(|| plan::progress(store, plan)).await;
+            known.map(Arc::new)
+        });
         self.reached.ask(read).await
     }
 
@@ -170,7 +183,8 @@ impl Live {
         draft.key = key;
         draft.cause = cause;
         draft.fence = Some(self.lease.fence().clone());
-        Ok(self.recorder.store.append(draft).await?)
+        // An append waits for its answer; what it needs before it is sent does not.
+        patiently(|| self.recorder.store.append(draft.clone())).await
     }
 
     /// The receipt of an entry about an item, in the run's log file.
@@ -209,6 +223,9 @@ impl Live {
     ) -> Result<ItemEnd, EngineError> {
         let first = progress.attempts + 1;
         for attempt in first..first + ATTEMPTS_MAX {
+            if self.stop.is_cancelled() {
+                return Ok(ItemEnd::Interrupted);
+            }
             if let Some(reason) = self.stopped().await {
                 return Ok(ItemEnd::RunStopped(reason));
             }
@@ -260,7 +277,14 @@ impl Live {
             let reason = "the plan kept no copy of it, so it could not be put back";
             return self.hold(owner, item, "unreadable", reason).await.map(Some);
         };
-        // Reading may have taken long.
+        // What is waited for is waited for now, and not once the intent stands.
+        if let Err(error) = place.ready().await {
+            return self.after_failed_read(owner, &error).await.map(Some);
+        }
+        // Reading and waiting may have taken long.
+        if self.stop.is_cancelled() {
+            return Ok(Some(ItemEnd::Interrupted));
+        }
         if let Some(reason) = self.stopped().await {
             return Ok(Some(ItemEnd::RunStopped(reason)));
         }
@@ -278,14 +302,24 @@ impl Live {
         let intent = self
             .record(&intended, &item.subject, owner, Some(key), None)
             .await?;
-        if intent.replayed {
-            // Somebody was here before: never act on it again.
-            return Err(EngineError::Internal(format!(
-                "an intent for {} was there already; run the same command again",
-                item.subject
-            )));
-        }
         self.log_item(item, &intent, &[("attempt", &attempt.to_string())]);
+        if intent.replayed {
+            // It stood there already: the answer to its append was lost, or somebody was here before. It is never acted on again; what
+            // became of it is asked, and another attempt has an intent of its own.
+            let attempt = Attempt {
+                owner,
+                item,
+                intent: &intent,
+                number: attempt,
+            };
+            return match trace(place, &item.item, version).await {
+                Ok(found) => {
+                    let at = intent.entry.recorded_at;
+                    self.conclude(&attempt, found, at, last, None).await
+                }
+                Err(error) => self.after_failed_read(owner, &error).await.map(Some),
+            };
+        }
         self.lease.until_safe().await;
         // A crash after this line: it may be gone, and the ledger does not know yet; `recover` finds out.
         let limit = self.lease.write_limit();
@@ -371,6 +405,13 @@ impl Live {
                 }))
             }
             ErrorClass::Conflict => {
+                // Deleting it changed it too: an earlier attempt may have arrived after we asked about it.
+                let version = item.version.as_deref().unwrap_or_default();
+                let found = trace(place, &item.item, version).await;
+                if let Ok(found @ (Trace::Tombstone(_) | Trace::Gone)) = found {
+                    let at = attempt.intent.entry.recorded_at;
+                    return self.conclude(attempt, found, at, last, Some(error)).await;
+                }
                 let reason = "it was changed after the plan was made";
                 self.not_gone(
                     attempt,
@@ -383,7 +424,7 @@ impl Live {
                 .await?;
                 Ok(Some(ItemEnd::Held))
             }
-            _ if error.may_pass && !last => {
+            _ if error.may_pass && !last && self.retry.waits_for(error.retry_after) => {
                 let reason = error.reason.clone();
                 self.not_gone(
                     attempt,
@@ -408,20 +449,38 @@ impl Live {
                     &reason,
                 )
                 .await?;
-                Ok(Some(if error.stops_user {
-                    ItemEnd::UserStopped(Box::new(Stopped::from(error)))
-                } else {
-                    ItemEnd::Failed(reason)
-                }))
+                Ok(Some(self.stops(error).unwrap_or(ItemEnd::Failed(reason))))
             }
         }
     }
 
+    /// The wait before another attempt, which ends where the process is told to stop.
     async fn back_off(&self, error: &ItemError, attempt: u32) {
         let wait = self
             .retry
             .wait(attempt, error.retry_after, self.timing.jitter());
-        self.timing.sleep(wait).await;
+        tokio::select! {
+            () = self.timing.sleep(wait) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// What else an error ends: the run, where all users would meet it, or this user's part of it.
+    fn stops(&self, error: &ItemError) -> Option<ItemEnd> {
+        if error.stops_run {
+            return Some(ItemEnd::RunStopped(error.reason.clone()));
+        }
+        let asked = error.retry_after.filter(|_| error.may_pass);
+        let is_long = !self.retry.waits_for(asked);
+        if !error.stops_user && !is_long {
+            return None;
+        }
+        let mut why = Stopped::from(error);
+        if let Some(asked) = asked.filter(|_| is_long) {
+            let seconds = asked.as_secs();
+            why.reason = format!("{}; it is to be asked again in {seconds} s", why.reason);
+        }
+        Some(ItemEnd::UserStopped(Box::new(why)))
     }
 
     /// A question about an item that got no answer: recorded, and the item is left for another run.
@@ -430,12 +489,13 @@ impl Live {
         owner: &Subject,
         error: &ItemError,
     ) -> Result<ItemEnd, EngineError> {
-        if error.stops_user {
-            return Ok(ItemEnd::UserStopped(Box::new(Stopped::from(error))));
+        let stops = self.stops(error);
+        if let Some(end @ ItemEnd::UserStopped(_)) = stops {
+            return Ok(end);
         }
         let why = Stopped::from(error);
         self.user_failed(owner, "cleanup", "skipped", &why).await?;
-        Ok(ItemEnd::Failed(why.reason))
+        Ok(stops.unwrap_or(ItemEnd::Failed(why.reason)))
     }
 
     /// Records that something about an account could not be done.
@@ -510,23 +570,20 @@ impl Live {
         }
     }
 
-    /// Finds out what became of an intent that a crash left open, and records it. False where there was no answer.
+    /// Finds out what became of an intent that a crash left open, and records it; the error where there was no answer.
     pub(super) async fn recover(
         &self,
         place: &dyn Place,
         owner: &Subject,
         item: &PlannedItem,
         open: &OpenIntent,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Result<(), ItemError>, EngineError> {
         let found = trace(place, &open.item, &open.version).await;
         let trace = match found {
             Ok(trace) => trace,
-            Err(error) => {
-                tracing::warn!(item = %open.subject, why = %error, "an open intent could not be asked about");
-                return Ok(false);
-            }
+            Err(error) => return Ok(Err(error)),
         };
-        let recorded = self.recorder.store.get(open.seq).await?;
+        let recorded = patiently(|| self.recorder.store.get(open.seq)).await?;
         let Some(recorded) = recorded else {
             return Err(EngineError::Internal(format!(
                 "entry {} is not there",
@@ -546,7 +603,7 @@ impl Live {
         };
         self.conclude(&attempt, trace, open.recorded_at, false, None)
             .await?;
-        Ok(true)
+        Ok(Ok(()))
     }
 
     async fn gone(
@@ -637,7 +694,7 @@ impl Live {
 
     /// The copy that the plan kept, which was checked against its digest when the plan was loaded.
     async fn planned_body(&self, item: &PlannedItem) -> Result<Option<Body>, EngineError> {
-        let recorded = self.recorder.store.get(item.seq).await?;
+        let recorded = patiently(|| self.recorder.store.get(item.seq)).await?;
         let json = recorded
             .as_ref()
             .and_then(|recorded| recorded.payload.json());

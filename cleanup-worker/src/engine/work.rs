@@ -1,22 +1,18 @@
 //! Working on the commands of a run: each under a lease of its own, as many at a time as there are slots.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use ledger::domain::id::Subject;
-use ledger::store::commands::{Claim, Claimed, CommandError, Ended};
+use ledger::store::commands::{Claim, Claimed, Ended};
 use ledger::store::lease::LeaseError;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{Lease, LeaseTimes};
+use super::patience::patiently;
 use super::place::{Known, Place, PlaceEnd, one_place};
 use super::step::Live;
 use super::{EngineError, Progress as Done};
-
-/// How long a database that does not answer is waited for.
-const DATABASE_TRIES: u32 = 20;
-const DATABASE_WAIT: Duration = Duration::from_secs(1);
 
 /// A run as one process works on it.
 pub(super) struct Work<'a> {
@@ -31,24 +27,6 @@ pub(super) struct Work<'a> {
     pub(super) holder: String,
     pub(super) progress: &'a (dyn Fn(Done) + Sync),
     pub(super) done: std::sync::atomic::AtomicU64,
-}
-
-/// Asks a database that is away for a moment again, as long as an append is.
-pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, EngineError>
-where
-    F: Future<Output = Result<T, CommandError>>,
-{
-    let mut tries = 1;
-    loop {
-        match ask().await {
-            Err(error @ CommandError::Database { .. }) if tries < DATABASE_TRIES => {
-                tracing::warn!(%error, "the database gave no answer; trying again");
-                tokio::time::sleep(DATABASE_WAIT).await;
-                tries += 1;
-            }
-            other => return Ok(other?),
-        }
-    }
 }
 
 /// A name for this process that no other has: one person may have started several.
@@ -119,13 +97,15 @@ impl Work<'_> {
         };
         let store = &self.live.recorder.store;
         self.live.executor.share(claimed.standing.hands);
-        let lease = match Lease::claimed(store, claimed.fence.clone(), self.times).await {
+        let take = || Lease::claimed(store, claimed.fence.clone(), self.times);
+        let lease = match patiently(take).await {
             Ok(lease) => lease,
-            Err(LeaseError::Lost { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(EngineError::Lease(LeaseError::Lost { .. })) => return Ok(()),
+            Err(error) => return Err(error),
         };
         let live = Live {
             lease: lease.clone(),
+            stop: stop.clone(),
             ..self.live.clone()
         };
         let work = async {
@@ -138,7 +118,7 @@ impl Work<'_> {
             } else {
                 self.known.clone()
             };
-            one_place(&live, place, &known, &claimed.standing, stop).await
+            one_place(&live, place, &known, claimed).await
         };
         let end = tokio::select! {
             end = work => end,
@@ -161,10 +141,10 @@ impl Work<'_> {
     async fn hand_in(&self, claimed: &Claimed, end: PlaceEnd) -> Result<(), EngineError> {
         let recorder = &self.live.recorder;
         if let Some(reason) = &end.run_stops {
-            recorder.store.stop_run(recorder.run, reason).await?;
+            patiently(|| recorder.store.stop_run(recorder.run, reason)).await?;
         }
         if end.interrupted {
-            return Ok(recorder.store.give_back(claimed).await?);
+            return patiently(|| recorder.store.give_back(claimed)).await;
         }
         let result = serde_json::to_string(&end.outcome)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
@@ -174,10 +154,7 @@ impl Work<'_> {
             bad: end.spread.bad,
             left_over: end.outcome.failed,
         };
-        recorder
-            .store
-            .end_command(recorder.run, claimed, ended)
-            .await?;
+        patiently(|| recorder.store.end_command(recorder.run, claimed, ended)).await?;
         let done = self.done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         (self.progress)(Done {
             done,

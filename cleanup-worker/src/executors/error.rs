@@ -30,6 +30,8 @@ pub struct ItemError {
     pub may_pass: bool,
     /// Nothing more can be done for this user for now: no right, no quota.
     pub stops_user: bool,
+    /// Nothing more can be done for any user: what fails is common to all.
+    pub stops_run: bool,
     /// What happened, with its causes, without personal data.
     pub reason: String,
 }
@@ -57,6 +59,8 @@ pub struct Unreachable {
     pub attempt: u32,
     /// The service's clock.
     pub date: Option<DateTime<Utc>>,
+    /// No place can be reached: what fails is common to all.
+    pub stops_run: bool,
     /// In words, with what the operator can do.
     pub reason: String,
 }

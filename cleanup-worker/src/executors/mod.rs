@@ -156,6 +156,15 @@ pub trait Place: Send + Sync {
     /// As [`Place::read`].
     async fn backup(&self, item: &str, version: &str) -> Result<Option<Bytes>, ItemError>;
 
+    /// Waits until a request that changes something could be sent at once: for credentials, and for its turn within the service's limits. Asked
+    /// before each intent, so that the time limit of what follows is the request's own.
+    ///
+    /// # Errors
+    /// As [`Place::read`].
+    async fn ready(&self) -> Result<(), ItemError> {
+        Ok(())
+    }
+
     /// Deletes it if it still has this version, in one request that ends within `limit`: past that it may have been sent.
     ///
     /// # Errors

@@ -363,6 +363,20 @@ async fn append_until_answered(
     }
 }
 
+/// True where an error, or one that it comes of, is the database's and it may answer when asked again; what was asked did not happen, or is
+/// not known to have.
+pub fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let shared = error.downcast_ref::<Arc<sqlx::Error>>().map(AsRef::as_ref);
+        if let Some(error) = error.downcast_ref::<sqlx::Error>().or(shared) {
+            return is_connection_error(error);
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// True where the database may answer when asked again: broken connections, shutdown, start-up, serialisation.
 pub fn is_connection_error(error: &sqlx::Error) -> bool {
     match error {

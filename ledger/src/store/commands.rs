@@ -101,6 +101,8 @@ pub struct Claimed {
     pub taken_over: bool,
     /// Somebody was there before, in this run.
     pub again: bool,
+    /// An earlier run left something open there, and it is not settled yet.
+    pub settles: bool,
     /// How the run stands.
     pub standing: Standing,
 }
@@ -154,6 +156,7 @@ struct Now {
 struct Next {
     subject: Subject,
     taken: i64,
+    settles: bool,
     is_free: bool,
     /// Its last holder let it run out.
     ran_out: bool,
@@ -292,6 +295,7 @@ impl Store {
             fence: Fence { lease, number },
             taken_over: next.ran_out,
             again: next.taken > 0,
+            settles: next.settles,
             standing: now.standing,
         })))
     }
@@ -332,7 +336,7 @@ impl Store {
         }))
     }
 
-    /// The first command that is not done, one that nobody holds if there is any.
+    /// The first command that is not done, one that nobody holds if there is any. As long as something is left to be settled, only where that is.
     async fn next_command(
         &self,
         connection: &mut PgConnection,
@@ -340,7 +344,7 @@ impl Store {
         now: &Now,
     ) -> Result<Option<Next>, CommandError> {
         let row = query(
-            "select c.subject, c.taken, l.expires_at is null or l.expires_at <= clock_timestamp() as is_free, \
+            "select c.subject, c.taken, c.settles, l.expires_at is null or l.expires_at <= clock_timestamp() as is_free, \
                     coalesce(l.expires_at > '-infinity', false) as ran_out \
              from ledger_work.commands c \
              left join ledger_work.leases l \
@@ -349,6 +353,10 @@ impl Store {
              where c.ledger_id = $1 and c.run = $2 and not c.is_done \
                 and ($3::bigint is null or c.position < $3) \
                 and (not $4 or c.settles or c.taken > 0) \
+                and (c.settles or not exists ( \
+                    select 1 from ledger_work.commands o \
+                    where o.ledger_id = c.ledger_id and o.run = c.run and o.settles and not o.is_done \
+                       and ($3::bigint is null or o.position < $3))) \
              order by is_free desc, c.settles desc, c.position limit 1",
         )
         .bind(self.id().uuid())
@@ -366,6 +374,7 @@ impl Store {
                 column: "subject",
             })?,
             taken: row.try_get("taken").map_err(failed(TAKE))?,
+            settles: row.try_get("settles").map_err(failed(TAKE))?,
             is_free: row.try_get("is_free").map_err(failed(TAKE))?,
             ran_out: row.try_get("ran_out").map_err(failed(TAKE))?,
         }))
@@ -464,6 +473,24 @@ impl Store {
         .map_err(failed(what))?;
         transaction.commit().await.map_err(failed(what))?;
         Ok(true)
+    }
+
+    /// Says that what an earlier run had left open at a command's place is settled: now others may begin.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn settled(&self, run: RunId, subject: &Subject) -> Result<(), CommandError> {
+        let what = "say that a command is settled";
+        query(
+            "update ledger_work.commands set settles = false where ledger_id = $1 and run = $2 and subject = $3",
+        )
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .bind(subject.to_string())
+        .execute(self.pool())
+        .await
+        .map_err(failed(what))?;
+        Ok(())
     }
 
     /// Gives a command back undone, so that the next worker need not wait.

@@ -41,7 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use self::append::{Answer, GROUP_ENTRIES_MAX, Pending, Row, RowResult};
-pub use self::append::{AppendError, Fence};
+pub use self::append::{AppendError, Fence, is_away};
 pub use self::clock::Clock;
 pub use self::connect::{Admin, ConnectError, LedgerRow, connect, ledgers};
 use self::keys::{Kek, KeyRing};

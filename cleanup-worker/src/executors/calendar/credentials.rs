@@ -195,6 +195,7 @@ fn without(users: &[PlannedUser]) -> Unreachable {
         status: None,
         attempt: 0,
         date: None,
+        stops_run: false,
         reason: match user {
             Some(user) => format!("the file of credentials has none for user {user}"),
             None => "the file of credentials has none for this account".to_owned(),

@@ -106,6 +106,7 @@ impl From<CalendarError> for Unreachable {
             status: None,
             attempt: 1,
             date: None,
+            stops_run: false,
             reason: with_causes(&error),
         }
     }
@@ -123,9 +124,24 @@ impl From<&GoogleError> for ItemError {
             effect: error.effect(),
             may_pass: error.may_pass(),
             stops_user: matches!(class, ErrorClass::Auth | ErrorClass::Quota)
-                || error.reason.as_deref() == Some("insufficientPermissions"),
+                || matches!(
+                    error.reason.as_deref(),
+                    Some("insufficientPermissions" | "requiredAccessLevel")
+                ),
+            stops_run: is_common(error),
             reason: with_causes(error),
         }
+    }
+}
+
+/// Whether every user would meet it: the OAuth client is wrong, or its project may not use the interface.
+fn is_common(error: &GoogleError) -> bool {
+    match &error.kind {
+        GoogleErrorKind::Token(token) => token.is_global(),
+        _ => matches!(
+            error.reason.as_deref(),
+            Some("accessNotConfigured" | "SERVICE_DISABLED")
+        ),
     }
 }
 
@@ -146,6 +162,7 @@ pub(super) fn unknown(what: &str) -> ItemError {
         effect: Effect::None,
         may_pass: false,
         stops_user: false,
+        stops_run: false,
         reason: what.to_owned(),
     }
 }
@@ -169,6 +186,7 @@ impl Unreachable {
             status: None,
             attempt: 0,
             date: None,
+            stops_run: false,
             reason: reason.to_owned(),
         }
     }
@@ -181,6 +199,7 @@ impl Unreachable {
             status: None,
             attempt: 1,
             date: None,
+            stops_run: false,
             reason: "the stored token was replaced after the plan was made and leads to another account: make \
                      a new plan"
                 .to_owned(),
@@ -198,6 +217,10 @@ impl Unreachable {
                 "denied",
                 "the user's organisation does not allow it; ask its administrator",
             ),
+            TokenErrorKind::Client => (
+                "failed",
+                "check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, then run it again",
+            ),
             _ => ("failed", "Google gave no token; run it again later"),
         };
         Self {
@@ -206,6 +229,7 @@ impl Unreachable {
             status: error.failure.status,
             attempt: error.failure.attempt,
             date: error.failure.date,
+            stops_run: error.is_global(),
             reason: format!("{}: {hint}", with_causes(error)),
         }
     }
@@ -221,6 +245,7 @@ impl Unreachable {
             status: error.status(),
             attempt: error.failure.attempt,
             date: error.failure.date,
+            stops_run: is_common(error),
             reason: format!("{}: run it again later", with_causes(error)),
         }
     }

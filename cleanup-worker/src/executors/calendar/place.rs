@@ -149,6 +149,10 @@ impl Place for CalendarPlace {
         })
     }
 
+    async fn ready(&self) -> Result<(), ItemError> {
+        Ok(self.writer()?.ready().await?)
+    }
+
     async fn delete(
         &self,
         item: &str,

@@ -118,6 +118,7 @@ impl Trouble {
             effect,
             may_pass,
             stops_user: false,
+            stops_run: false,
             reason: with_causes(&self),
         }
     }
@@ -132,6 +133,7 @@ impl From<Trouble> for Unreachable {
             status: None,
             attempt: 1,
             date: None,
+            stops_run: false,
             reason: format!("{}: mend the program and run it again", error.reason),
         }
     }

@@ -119,6 +119,7 @@ impl Lines<'_> {
                 status: why.status,
                 attempt: why.attempts,
                 date: None,
+                stops_run: false,
                 reason: reason(&why.reason),
             }),
             _ => return sent("a user with both or neither of `place` and `unreachable`"),

@@ -480,6 +480,7 @@ impl Refusal {
             effect: self.effect.unwrap_or(usual),
             may_pass: self.may_pass,
             stops_user: self.stops_user,
+            stops_run: false,
             reason: self.reason,
         }
     }

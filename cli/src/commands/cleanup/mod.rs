@@ -26,6 +26,7 @@ use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
 use ledger::projections::plan;
+use ledger::store::lease::LeaseError;
 
 use super::Common;
 use crate::args::{BuiltInKind, CalendarSources, Caution, Cleanup, CleanupCalendar, Pace};
@@ -224,7 +225,9 @@ fn policy(args: &CleanupCalendar) -> Result<Policy, Failure> {
 pub(crate) fn engine_failure(error: EngineError) -> Failure {
     let (exit, hint) = match &error {
         EngineError::Refused(_) => (Exit::No, None),
-        EngineError::Lease(_) => (Exit::No, Some("another live run of this plan is under way")),
+        EngineError::Lease(LeaseError::Held { .. } | LeaseError::Lost { .. }) => {
+            (Exit::No, Some("another live run of this plan is under way"))
+        }
         EngineError::Executor(error) if error.usage => (Exit::Usage, error.hint),
         EngineError::Executor(error) => (Exit::Environment, error.hint),
         _ => (Exit::Environment, None),
@@ -342,8 +345,8 @@ async fn live_of(
         canary: caution.canary,
         limits: Limits {
             bad_percent_max: caution.bad_percent_max,
-            deletions_per_place_max: caution.user_deletions_max,
-            ..Limits::default()
+            bad_of_items_min: caution.bad_items_min,
+            deletions_per_user_max: caution.user_deletions_max,
         },
     })
 }
@@ -424,6 +427,12 @@ pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     }
     if held > 0 {
         output::line("next: held for a person: ledger review list --state held")?;
+    }
+    let unreached = report.totals.get("out_of_reach").copied();
+    if let Some(items) = unreached.filter(|items| *items > 0) {
+        output::line(format_args!(
+            "next: {items} more could not be reached when the plan was made: ledger review list --disposition out_of_reach"
+        ))?;
     }
     output::line("next: was any data lost? ledger loss")
 }
