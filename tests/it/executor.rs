@@ -633,6 +633,7 @@ async fn nothing_is_sealed_where_the_counts_differ() {
             "--count-command counted 5 items and the program sent 4",
         ),
         ("echo four", 4, "did not print one whole number"),
+        ("yes", 4, "did not print one whole number"),
         ("sh -c 'echo 4; exit 1'", 4, "it ended with"),
         ("/nowhere/count", 4, "it ended with"),
         ("'", 2, "a quote is not closed"),

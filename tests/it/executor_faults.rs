@@ -257,6 +257,8 @@ async fn questions_are_asked_again_where_that_can_help_and_the_item_is_left_wher
     let plan = folder.approved_plan();
     for faults in [
         json!([{"verb": "observe", "how": "count"}]),
+        json!([{"verb": "observe", "how": "circle"}]),
+        json!([{"verb": "observe", "how": "bytes"}]),
         // The first hello is that of the run, the second that of the place.
         json!([{"verb": "hello", "how": "chatter"}, {"verb": "hello", "how": json!({"hello": {}}).to_string()}]),
     ] {

@@ -146,6 +146,14 @@ def answer(q, verb, how):
     elif how == "close":
         os.close(1)
         time.sleep(600)
+    elif how == "circle":
+        while True:
+            for one in verb(q):
+                if "end" not in one:
+                    say(json.dumps({"id": q["id"], **one}))
+    elif how == "bytes":
+        sys.stdout.buffer.write(b'{"id":"\xff\xfe"}\n')
+        sys.stdout.flush()
     elif how == "twice":
         for _ in range(2):
             say(json.dumps({"id": q["id"], **next(verb(q))}))

@@ -1,5 +1,6 @@
 //! One place, reached through a running program of its own.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ledger::domain::hash::Hash;
 use tokio::time::Instant;
 
 use super::declaration::Declaration;
@@ -130,6 +132,8 @@ impl CommandPlace {
         let first = session.session().ask(&question, until, limit).await;
         let mut said = first.map_err(none)?;
         let mut items: Vec<SeenItem> = Vec::new();
+        // A listing that goes round in a circle has no end.
+        let mut ids: HashSet<Hash> = HashSet::new();
         let mut count = 0;
         loop {
             let line = match said {
@@ -142,6 +146,13 @@ impl CommandPlace {
             match line {
                 ObserveAnswer::Seen { seen } => {
                     count += 1;
+                    if !ids.insert(Hash::of(seen.id.0.as_bytes())) {
+                        return Err(none(Trouble::Answer {
+                            verb: ObserveAnswer::VERB,
+                            how: "an item twice".to_owned(),
+                            expected: ObserveAnswer::EXPECTED,
+                        }));
+                    }
                     items.push(SeenItem {
                         item: seen.id.0,
                         version: text(seen.version),

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -31,6 +33,8 @@ const WITHHELD: [&str; 6] = [
     "LEDGER_KEK_OLD",
     "LEDGER_KEK_COMMAND",
 ];
+/// Longest output of a program that counts.
+const COUNT_MAX: u64 = 1024;
 /// How long a program that is over may take to leave, and its last words to arrive.
 const LEAVE: Duration = Duration::from_secs(1);
 /// Longest line of standard error that is logged whole.
@@ -108,20 +112,39 @@ impl Program {
         let wrong = |what: String| CommandError::Count(what);
         let mut command = self.command();
         command.stdin(Stdio::null());
-        let child = command
+        let mut child = command
             .spawn()
             .map_err(|error| wrong(format!("start {}: {error}", self.name())))?;
-        let output = timeout(self.limit, child.wait_with_output())
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+            return Err(wrong("a standard stream is missing".to_owned()));
+        };
+        let mut group = Group::of(&child);
+        let mut text = Vec::new();
+        let mut errors = Lines::new(stderr);
+        let answer = async {
+            // One more than is taken shows that it goes on.
+            stdout.take(COUNT_MAX + 1).read_to_end(&mut text).await?;
+            if text.len() as u64 > COUNT_MAX {
+                group.kill();
+            }
+            child.wait().await
+        };
+        let ended = timeout(self.limit, async {
+            tokio::select! {
+                ended = answer => ended,
+                never = errors.log() => match never {},
+            }
+        });
+        let status = ended
             .await
             .map_err(|_| wrong(format!("no answer in {} ms", self.limit.as_millis())))?
             .map_err(|error| wrong(format!("read its output: {error}")))?;
-        for line in String::from_utf8_lossy(&output.stderr).lines() {
-            tracing::debug!(line, "the count command says");
+        group.is_over();
+        if text.len() as u64 <= COUNT_MAX && !status.success() {
+            return Err(wrong(format!("it ended with {status}")));
         }
-        if !output.status.success() {
-            return Err(wrong(format!("it ended with {}", output.status)));
-        }
-        let text = std::str::from_utf8(&output.stdout).unwrap_or_default();
+        let text = std::str::from_utf8(&text).unwrap_or_default();
         let number = text.trim().parse();
         number.map_err(|_| wrong("it did not print one whole number".to_owned()))
     }
@@ -138,9 +161,8 @@ impl Program {
             let error = std::io::Error::other("a standard stream is missing");
             return Err(failed(error));
         };
-        let group = child.id().and_then(|id| i32::try_from(id).ok());
         let mut session = Session {
-            group: group.and_then(Pid::from_raw),
+            group: Group::of(&child),
             child,
             stdin,
             answers: Lines::new(stdout),
@@ -195,7 +217,7 @@ impl WritingProgram {
 /// A running program that can only be asked what changes nothing.
 pub(super) struct Session {
     child: Child,
-    group: Option<Pid>,
+    group: Group,
     stdin: ChildStdin,
     answers: Lines<ChildStdout>,
     errors: Lines<ChildStderr>,
@@ -271,28 +293,42 @@ impl Session {
 
     /// How it ended. It closed its output: whatever else it does, nobody hears it any more.
     async fn ended(&mut self, verb: &'static str) -> Trouble {
-        self.kill();
+        self.group.kill();
         let status = match timeout(LEAVE, self.child.wait()).await {
             Ok(Ok(status)) if status.code() == Some(127) => format!("{status}: no such program"),
             Ok(Ok(status)) => status.to_string(),
             _ => "it is not known how".to_owned(),
         };
-        // Already reaped: its number may be somebody else's by now.
-        self.group = None;
+        self.group.is_over();
         let last_words = async { match self.errors.log().await {} };
         let _: Result<(), _> = timeout(LEAVE / 10, last_words).await;
         Trouble::Ended { verb, status }
     }
+}
+
+/// A program with all that it started: none of it outlives this.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let leader = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(leader.and_then(Pid::from_raw))
+    }
 
     fn kill(&self) {
-        if let Some(group) = self.group {
+        if let Some(group) = self.0 {
             // It may be gone already, which is what is wanted.
             let _: Result<(), _> = kill_process_group(group, Signal::KILL);
         }
     }
+
+    /// It was reaped: its number may be somebody else's by now.
+    fn is_over(&mut self) {
+        self.0 = None;
+    }
 }
 
-impl Drop for Session {
+impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
     }
