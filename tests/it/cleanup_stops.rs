@@ -17,12 +17,6 @@ fn plain(seed: u64, users: usize, events: usize) -> WorldSpec {
     }
 }
 
-fn told_to_stop(running: &Running) {
-    let pid = running.id().to_string();
-    let sent = Command::new("kill").args(["-TERM", &pid]).status();
-    assert!(sent.unwrap().success());
-}
-
 fn one_user_at_a_time(migration: &Migration, plan: &Plan) -> Command {
     let mut command = migration.live_command(&plan.hash);
     command.args(["--users-at-once", "1"]);
@@ -39,20 +33,12 @@ fn places(migration: &Migration) -> BTreeSet<String> {
 async fn a_database_that_drops_its_connections_costs_nothing() {
     let migration = Migration::start(plain(51, 16, 12)).await;
     let plan = migration.approved_plan();
-    let mut admin = migration.world.superuser().await;
     let mut command = migration.live_command(&plan.hash);
     let running = Running::start(command.args(["--users-at-once", "6"]));
     let mut dropped = 0;
     for _ in 0..25 {
         tokio::time::sleep(Duration::from_millis(120)).await;
-        let ended: Vec<(bool,)> = sqlx::query_as(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where datname = current_database() and pid <> pg_backend_pid()",
-        )
-        .fetch_all(&mut admin)
-        .await
-        .unwrap();
-        dropped += ended.len();
+        dropped += migration.world.drop_connections().await;
     }
     let report = running.output().await.ok().json();
     assert!(dropped > 20, "{dropped}");
@@ -104,7 +90,7 @@ async fn told_to_stop_it_makes_no_further_attempt() {
     while migration.log(&["item.delete_failed"]).is_empty() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    told_to_stop(&running);
+    running.tell_to_stop();
     let stopped = running.output().await;
     assert_eq!(stopped.exit, 1, "{}", stopped.stderr);
     assert_eq!(stopped.json()["status"], "interrupted");
@@ -123,7 +109,7 @@ async fn a_canary_that_was_interrupted_goes_on_as_one() {
     let mut command = one_user_at_a_time(&migration, &plan);
     let running = Running::start(command.args(["--canary", "2"]));
     hold.reached().await;
-    told_to_stop(&running);
+    running.tell_to_stop();
     tokio::time::sleep(Duration::from_millis(300)).await;
     hold.release();
     assert_eq!(running.output().await.json()["status"], "interrupted");

@@ -394,6 +394,13 @@ impl Running {
         self.0.as_ref().unwrap().id()
     }
 
+    /// SIGTERM.
+    pub(crate) fn tell_to_stop(&self) {
+        let pid = self.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub(crate) fn kill(mut self) {
         let mut child = self.0.take().unwrap();

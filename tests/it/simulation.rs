@@ -2,13 +2,12 @@
 //!
 //! A few worlds run with every test run. More of them:
 //!
-//!     SIMULATION_WORLDS=1000 SIMULATION_SEED=1 SIMULATION_SECONDS=3600 \
+//!     SIMULATION_WORLDS=1000 SIMULATION_SEED=1 SIMULATION_SECONDS=3600 SIMULATION_AT_ONCE=8 \
 //!         cargo test -p ledger-cli --test it simulation -- --nocapture
 
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use futures_util::{StreamExt as _, stream};
 use ledger_sim::{Call, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -38,6 +37,18 @@ fn passing(dice: &mut StdRng) -> (Call, FaultKind) {
         FaultKind::Stall { millis: Some(300) },
     ];
     let mut kind = kinds.choose(dice).unwrap().clone();
+    let of_google = [Call::EventsDelete, Call::EventsGet, Call::EventsList];
+    if of_google.contains(&call) && dice.random_ratio(1, 3) {
+        let said = [
+            FaultKind::status(401),
+            FaultKind::reason(403, "userRateLimitExceeded"),
+            FaultKind::reason(403, "rateLimitExceeded"),
+            FaultKind::html(200),
+            FaultKind::html(404),
+            FaultKind::html(410),
+        ];
+        kind = said.choose(dice).unwrap().clone();
+    }
     if call == Call::EventsList && dice.random_ratio(1, 4) {
         let of_lists = [
             FaultKind::DuplicateItems,
@@ -49,7 +60,7 @@ fn passing(dice: &mut StdRng) -> (Call, FaultKind) {
     (call, kind)
 }
 
-async fn seal(migration: &Migration) -> Plan {
+fn seal(migration: &Migration) -> Plan {
     for _ in 0..6 {
         let run = crate::world::output(&mut migration.dry_command());
         if run.exit == 0 {
@@ -70,21 +81,29 @@ async fn one_world(seed: u64) {
             .users(dice.random_range(4..28))
             .events_per_user(dice.random_range(3..12))
     };
-    let migration = Migration::start(spec).await;
+    let migration = if dice.random_ratio(1, 4) {
+        Migration::start_live(spec).await
+    } else {
+        Migration::start(spec).await
+    };
     for n in 0..dice.random_range(0..6) {
         let (call, kind) = passing(&mut dice);
         let p = f64::from(dice.random_range(1..20)) / 100.0;
         let when = Occurrence::Probability { p, seed: seed + n };
         migration.sim.add_fault(Fault::once(call, kind).when(when));
     }
-    let plan = seal(&migration).await;
+    let plan = seal(&migration);
     migration.approve(&plan.hash);
     if !plan.deletes.is_empty() {
         disturbed(&migration, &plan, &mut dice).await;
     }
     migration.sim.clear_faults();
     let report = migration.live_run(&plan.hash).ok().json();
-    assert_eq!(total(&report, "deleted"), plan.deletes.len() as u64, "{report:#}");
+    assert_eq!(
+        total(&report, "deleted"),
+        plan.deletes.len() as u64,
+        "{report:#}"
+    );
     assert_eq!(total(&report, "unexplained"), 0, "{report:#}");
     migration.sim.assert_only_deleted(&plan.deletes);
     migration.assert_ledger_accounts_for_all();
@@ -103,55 +122,61 @@ async fn disturbed(migration: &Migration, plan: &Plan, dice: &mut StdRng) {
         let hold = migration.sim.hold(call, nth, at);
         let slots = dice.random_range(1..6).to_string();
         let mut first = migration.live_command(&plan.hash);
-        let first = Running::start(first.args(["--users-at-once", &slots]));
-        let helper = dice
-            .random_ratio(1, 2)
-            .then(|| Running::start(&mut migration.worker_command(&format!("w{round}"))));
+        let mut running = vec![Running::start(first.args(["--users-at-once", &slots]))];
+        for helper in 0..dice.random_range(0..3) {
+            let name = format!("w{round}{helper}");
+            running.push(Running::start(&mut migration.worker_command(&name)));
+        }
         // The hold may never be reached: then the run ends by itself.
         let reached = tokio::time::timeout(Duration::from_secs(6), hold.reached()).await;
         if reached.is_ok() {
             tokio::time::sleep(Duration::from_millis(dice.random_range(0..400))).await;
         }
-        match helper {
-            Some(helper) if dice.random_ratio(1, 2) => {
-                helper.kill();
-                if dice.random_ratio(1, 2) {
-                    first.kill();
-                    hold.release();
-                } else {
-                    hold.release();
-                    first.output().await;
+        if dice.random_ratio(1, 3) {
+            migration.world.drop_connections().await;
+        }
+        // Each is killed, told to stop or left alone; what holds them all ends.
+        let mut left = Vec::new();
+        for process in running {
+            match dice.random_range(0..5) {
+                0 | 1 => process.kill(),
+                2 => {
+                    process.tell_to_stop();
+                    left.push(process);
                 }
+                _ => left.push(process),
             }
-            helper => {
-                first.kill();
-                hold.release();
-                if let Some(helper) = helper {
-                    helper.output().await;
-                }
-            }
+        }
+        hold.release();
+        for process in left {
+            process.output().await;
         }
     }
 }
 
-async fn worlds(first: u64, count: u64, limit: Duration) {
+#[expect(clippy::print_stdout, reason = "it says how far it came")]
+async fn worlds(first: u64, count: u64, at_once: usize, limit: Duration) {
     let began = Instant::now();
-    let mut failed = Vec::new();
-    let mut done = 0;
-    for seed in first..first + count {
-        if began.elapsed() > limit {
-            break;
-        }
-        done += 1;
-        if AssertUnwindSafe(one_world(seed)).catch_unwind().await.is_err() {
-            failed.push(seed);
-        }
-    }
-    println!("{done} worlds from seed {first} on, {} failed", failed.len());
+    let results = stream::iter(first..first + count)
+        .take_while(|_| std::future::ready(began.elapsed() < limit))
+        .map(|seed| async move { (seed, tokio::spawn(one_world(seed)).await.is_ok()) })
+        .buffer_unordered(at_once);
+    let results: Vec<(u64, bool)> = results.collect().await;
+    let failed = results.iter().filter(|(_, fine)| !fine);
+    let failed: Vec<u64> = failed.map(|(seed, _)| *seed).collect();
+    let done = results.len();
+    println!(
+        "{done} worlds from seed {first} on, {} failed",
+        failed.len()
+    );
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many worlds is said by who starts the test"
+)]
 async fn random_worlds() {
     let number = |name: &str, usual: u64| {
         let given = std::env::var(name).ok();
@@ -160,5 +185,6 @@ async fn random_worlds() {
     let limit = Duration::from_secs(number("SIMULATION_SECONDS", 600));
     let seed = number("SIMULATION_SEED", 1);
     let count = number("SIMULATION_WORLDS", 4);
-    worlds(seed, count, limit).await;
+    let at_once = usize::try_from(number("SIMULATION_AT_ONCE", 2)).unwrap();
+    worlds(seed, count, at_once, limit).await;
 }

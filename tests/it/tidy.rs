@@ -189,6 +189,54 @@ fn crates_depend_one_way() {
     }
 }
 
+/// Whether any of these texts declares the module.
+fn declares(texts: &[&str], module: &str) -> bool {
+    let named =
+        format!(r#"(?m)^\s*((pub(\([a-z]+\))? )?mod {module};|#\[path = "{module}\.rs"\])"#);
+    let declaration = Regex::new(&named).unwrap();
+    texts.iter().any(|text| declaration.is_match(text))
+}
+
+/// A file that no module names is not compiled, and a test in it never runs.
+#[test]
+fn every_file_is_part_of_its_crate() {
+    const ROOTS: [&str; 4] = ["main", "lib", "mod", "build"];
+    let all = sources(".", &[".rs"]);
+    for source in &all {
+        let path = Path::new(&source.path);
+        let (folder, module) = (path.parent().unwrap(), path.file_stem().unwrap());
+        let module = module.to_str().unwrap();
+        let is_target = ["benches", "examples", "fuzz_targets", "bin"]
+            .iter()
+            .any(|name| folder.ends_with(name));
+        // Integration tests that are a crate each.
+        let is_target =
+            is_target || (folder.ends_with("tests") && !source.path.starts_with("tests/"));
+        if ROOTS.contains(&module) || is_target {
+            continue;
+        }
+        let inside = all.iter().filter(|other| {
+            let other = Path::new(&other.path);
+            let stem = other.file_stem().and_then(|stem| stem.to_str());
+            let beside = other.parent() == Some(folder);
+            (beside && stem.is_some_and(|stem| stem != module))
+                || other.with_extension("") == folder
+        });
+        let texts: Vec<&str> = inside.map(|other| other.text.as_str()).collect();
+        assert!(
+            declares(&texts, module),
+            "{}: no module names it",
+            source.path
+        );
+    }
+    assert!(declares(&["mod a;\npub(crate) mod b;"], "b"));
+    assert!(declares(
+        &["#[path = \"b_tests.rs\"]\nmod tests;"],
+        "b_tests"
+    ));
+    assert!(!declares(&["// mod b;\nmod bb;"], "b"));
+}
+
 #[test]
 fn every_file_fits_one_sitting() {
     for source in sources(".", &[".rs", ".sql", ".py"]) {

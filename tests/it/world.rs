@@ -122,6 +122,18 @@ impl World {
         self.server.superuser(&self.database)
     }
 
+    /// Ends every connection to this world's database, as a restart of the server does.
+    pub(crate) async fn drop_connections(&self) -> usize {
+        let ended: Vec<(bool,)> = sqlx::query_as(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and pid <> pg_backend_pid()",
+        )
+        .fetch_all(&mut self.superuser().await)
+        .await
+        .unwrap();
+        ended.len()
+    }
+
     /// Connects as the program's login.
     pub(crate) async fn writer(&self) -> PgConnection {
         self.server.writer(&self.database).connect().await.unwrap()
