@@ -100,17 +100,10 @@ async fn a_run_is_undone_after_v1_is_gone() {
         let mut command = migration.restore_command(arguments);
         output(without_v1(&mut command).arg("--credentials").arg(&own))
     };
-    let preview = with(&["--run", &run, "--dry-run", "--override", "case 17"]);
+    let preview = with(&["--run", &run, "--dry-run"]);
     let count = plan.deletes.len() as u64;
     assert_eq!(total(&preview.ok().json(), "possible"), count);
-    let restored = with(&[
-        "--run",
-        &run,
-        "--reason",
-        "case 17",
-        "--override",
-        "case 17",
-    ]);
+    let restored = with(&["--run", &run, "--reason", "case 17"]);
     let report = restored.ok().json();
     assert_eq!(total(&report, "restored"), count, "{report:#}");
     migration.assert_as_before(&plan.deletes);
@@ -150,14 +143,7 @@ async fn credentials_that_may_only_read_put_nothing_back_and_the_right_ones_go_o
     let (plan, run) = migration.cleaned_up();
     let deletions = migration.sim.calendar_writes().len();
     let own = file(&migration, "own", &lines, 0o600);
-    let arguments = [
-        "--run",
-        &run,
-        "--reason",
-        "case 17",
-        "--override",
-        "case 17",
-    ];
+    let arguments = ["--run", run.as_str(), "--reason", "case 17"];
     let mut command = migration.restore_command(&arguments);
     let refused = output(without_v1(&mut command).arg("--credentials").arg(&own));
     assert_eq!(refused.exit, 1, "{}", refused.stderr);

@@ -4,7 +4,6 @@
 //! No second copy can come of it. A way that makes an item anew gives it an id that comes of the deletion, the same at each attempt; so a request
 //! that is repeated, or arrives after its process was killed, meets the first one's id and is refused.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,7 +14,7 @@ use ledger::projections::restore::Deletion;
 use ledger::store::Appended;
 
 use super::Restorer;
-use super::look::{Look, NO_BACKUP, NO_WAY, STAND_IN, backup_of, look, token};
+use super::look::{Look, NO_BACKUP, NO_WAY, STAND_IN, StandIns, backup_of, look, token};
 use super::place::untried;
 use super::report::{Ended, ItemBack};
 use crate::clients::{Effect, ErrorClass};
@@ -59,7 +58,7 @@ impl Restorer {
         place: &dyn Place,
         owner: &Subject,
         deletion: &Deletion,
-        ours: &BTreeSet<String>,
+        stand_ins: &mut StandIns<'_>,
     ) -> Result<(ItemBack, End), EngineError> {
         let failed = |reason: &str| (untried(deletion, Ended::Failed, Some(reason)), End::GoOn);
         let Some(backup) = backup_of(&self.recorder.store, deletion).await? else {
@@ -90,7 +89,10 @@ impl Restorer {
             };
             match self.recover(place, &attempt).await? {
                 Ok(None) => {}
-                Ok(Some(back)) => return Ok((back, End::GoOn)),
+                Ok(Some(mut back)) => {
+                    back.double = stand_ins.has(&backup).await.unwrap_or_default();
+                    return Ok((back, End::GoOn));
+                }
                 Err(error) => return Ok(Self::unasked(deletion, &error)),
             }
         }
@@ -111,9 +113,10 @@ impl Restorer {
                     let attempt = self.intend(owner, deletion, &backup, way, number).await?;
                     let seen = Ok(Look::There(version, bytes));
                     let written = Written::default();
-                    let back = self
+                    let mut back = self
                         .back(place, &attempt, how, true, written, None, seen)
                         .await?;
+                    back.double = stand_ins.has(&backup).await.unwrap_or_default();
                     return Ok((back, End::GoOn));
                 }
                 Ok(Look::Deleted(version)) if way.becomes == deletion.item => left = version,
@@ -121,15 +124,13 @@ impl Restorer {
                 Err(error) => return Ok(Self::unasked(deletion, &error)),
             }
         }
-        if !self.twice {
-            match place.stand_in(&backup, ours).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let back = untried(deletion, Ended::StandIn, Some(STAND_IN));
-                    return Ok((back, End::GoOn));
-                }
-                Err(error) => return Ok(Self::unasked(deletion, &error)),
-            }
+        let double = match stand_ins.has(&backup).await {
+            Ok(double) => double,
+            Err(error) => return Ok(Self::unasked(deletion, &error)),
+        };
+        if double && self.leave_stand_ins {
+            let back = untried(deletion, Ended::StandIn, Some(STAND_IN));
+            return Ok((back, End::GoOn));
         }
         for (n, way) in ways.iter().enumerate() {
             let another = n + 1 < ways.len();
@@ -142,7 +143,10 @@ impl Restorer {
                     .attempt(place, &attempt, &mut left, last, another, &mut doubted)
                     .await?
                 {
-                    Next::Over(back, end) => return Ok((*back, end)),
+                    Next::Over(mut back, end) => {
+                        back.double = double;
+                        return Ok((*back, end));
+                    }
                     Next::Again => {}
                     Next::Otherwise => break,
                 }

@@ -15,6 +15,49 @@ use super::report::{Ended, ItemBack};
 use crate::engine::EngineError;
 use crate::executors::{Found, ItemError, Place};
 
+/// The other items of a place that stand for the same as one that is put back.
+pub(super) struct StandIns<'a> {
+    place: &'a dyn Place,
+    /// Ids of items of this ledger: none of them stands for another.
+    ours: &'a BTreeSet<String>,
+    /// Whether an item for which another one stands is left.
+    pub(super) leave: bool,
+    /// Why it could not be told; then it is not asked again.
+    pub(super) untold: Option<String>,
+}
+
+impl<'a> StandIns<'a> {
+    pub(super) fn new(place: &'a dyn Place, ours: &'a BTreeSet<String>, leave: bool) -> Self {
+        Self {
+            place,
+            ours,
+            leave,
+            untold: None,
+        }
+    }
+
+    /// Whether one stands for the item in this backup.
+    ///
+    /// # Errors
+    /// It could not be told, and nothing is put back without knowing. Where items are put back all the same, what cannot be told is kept
+    /// for the report and is no error.
+    pub(super) async fn has(&mut self, backup: &[u8]) -> Result<bool, ItemError> {
+        if self.untold.is_some() {
+            return Ok(false);
+        }
+        match self.place.stand_in(backup, self.ours).await {
+            Err(error) if !self.leave => {
+                self.untold = Some(format!(
+                    "whether another item stands for the same could not be told: {}",
+                    error.reason
+                ));
+                Ok(false)
+            }
+            answer => answer,
+        }
+    }
+}
+
 /// What asking about one id came to.
 pub(super) enum Look {
     /// It is there, with its version and whole.
@@ -74,21 +117,19 @@ pub(super) async fn preview(
     place: &dyn Place,
     store: &Store,
     deletion: &Deletion,
-    ours: &BTreeSet<String>,
-    twice: bool,
+    stand_ins: &mut StandIns<'_>,
 ) -> Result<Result<ItemBack, ItemError>, EngineError> {
     let Some(backup) = backup_of(store, deletion).await? else {
         return Ok(Ok(untried(deletion, Ended::Failed, Some(NO_BACKUP))));
     };
-    Ok(preview_of(place, deletion, &backup, ours, twice).await)
+    Ok(preview_of(place, deletion, &backup, stand_ins).await)
 }
 
 async fn preview_of(
     place: &dyn Place,
     deletion: &Deletion,
     backup: &[u8],
-    ours: &BTreeSet<String>,
-    twice: bool,
+    stand_ins: &mut StandIns<'_>,
 ) -> Result<ItemBack, ItemError> {
     let ways = place
         .ways_back(&deletion.item, backup, &token(deletion))
@@ -99,6 +140,7 @@ async fn preview_of(
             Look::There(..) => {
                 return Ok(ItemBack {
                     new_id: Some(way.becomes),
+                    double: stand_ins.has(backup).await.unwrap_or_default(),
                     ..untried(deletion, Ended::AlreadyThere, None)
                 });
             }
@@ -112,7 +154,8 @@ async fn preview_of(
             Look::Absent | Look::Deleted(_) => {}
         }
     }
-    if !twice && place.stand_in(backup, ours).await? {
+    let double = stand_ins.has(backup).await?;
+    if double && stand_ins.leave {
         return Ok(untried(deletion, Ended::StandIn, Some(STAND_IN)));
     }
     Ok(match possible {
@@ -120,11 +163,13 @@ async fn preview_of(
             new_id: Some(way.becomes),
             way: Some(way.way.into_owned()),
             lost: way.loses,
+            double,
             ..untried(deletion, Ended::Possible, None)
         },
         None => untried(deletion, Ended::Failed, Some(NO_WAY)),
     })
 }
 
-pub(super) const STAND_IN: &str = "another live item stands for the same: with this one there would be two (--override puts it back too)";
+pub(super) const STAND_IN: &str =
+    "another live item stands for the same: it is left, as was asked for (--leave-stand-ins)";
 pub(super) const NO_WAY: &str = "there is no way left to put it back";

@@ -11,7 +11,7 @@ use ledger::store::{Draft, Store};
 use super::Restorer;
 use super::choice::ChosenPlace;
 use super::item::End;
-use super::look;
+use super::look::{self, StandIns};
 use super::report::{Ended, ItemBack, UserBack};
 use crate::engine::EngineError;
 use crate::engine::pace::Pace;
@@ -33,6 +33,7 @@ pub(super) fn untried(deletion: &Deletion, ended: Ended, reason: Option<&str>) -
         new_id: done.map(|restored| restored.becomes.clone()),
         way: done.map(|restored| restored.way.clone()),
         ended,
+        double: false,
         verified: done.is_some_and(|restored| restored.verified),
         differs: done
             .map(|restored| restored.differs.clone())
@@ -80,7 +81,7 @@ pub(super) async fn preview(
     places: &dyn Places,
     store: &Store,
     place: ChosenPlace,
-    twice: bool,
+    leave_stand_ins: bool,
     starts: &Pace,
 ) -> Result<UserBack, EngineError> {
     if let Some(user) = settled(&place) {
@@ -95,11 +96,12 @@ pub(super) async fn preview(
             return Ok(user);
         }
     };
+    let mut stand_ins = StandIns::new(opened.as_ref(), &place.ours, leave_stand_ins);
     for deletion in &place.deletions {
         let back = if let Some(back) = known(deletion) {
             back
         } else {
-            let preview = look::preview(opened.as_ref(), store, deletion, &place.ours, twice);
+            let preview = look::preview(opened.as_ref(), store, deletion, &mut stand_ins);
             match preview.await? {
                 Ok(back) => back,
                 Err(error) => untried(deletion, Ended::Failed, Some(&error.reason)),
@@ -110,6 +112,7 @@ pub(super) async fn preview(
         }
         user.add(back);
     }
+    user.say(stand_ins.untold.unwrap_or_default());
     Ok(user)
 }
 
@@ -172,6 +175,7 @@ impl Restorer {
         let mut tried = false;
         // After this nothing more is begun here.
         let mut over: Option<String> = None;
+        let mut stand_ins = StandIns::new(opened, &place.ours, self.leave_stand_ins);
         for deletion in &place.deletions {
             if let Some(back) = known(deletion) {
                 user.add(back);
@@ -189,7 +193,7 @@ impl Restorer {
             }
             tried = true;
             let (back, end) = self
-                .bring_back(opened, owner, deletion, &place.ours)
+                .bring_back(opened, owner, deletion, &mut stand_ins)
                 .await?;
             if back.ended == Ended::Failed {
                 in_a_row += 1;
@@ -207,6 +211,7 @@ impl Restorer {
                 over = Some(reason);
             }
         }
+        user.say(stand_ins.untold.unwrap_or_default());
         Ok(tried)
     }
 

@@ -17,7 +17,7 @@ pub enum Ended {
     AlreadyThere,
     /// An earlier run put it back.
     BackBefore,
-    /// Left: another item stands for the same thing.
+    /// Left, as was asked for: another item stands for the same thing.
     StandIn,
     /// Not back.
     Failed,
@@ -61,6 +61,8 @@ pub struct ItemBack {
     pub way: Option<String>,
     /// How it ended.
     pub ended: Ended,
+    /// Another live item stands for the same thing: with this one there are two, or would be.
+    pub double: bool,
     /// Whether it was read back.
     pub verified: bool,
     /// Fields that are not as in the backup although the way can bring them back.
@@ -72,6 +74,11 @@ pub struct ItemBack {
 }
 
 impl ItemBack {
+    /// It is there, or would be, and so is another that stands for the same.
+    pub fn is_twice(&self) -> bool {
+        self.double && !matches!(self.ended, Ended::StandIn | Ended::Failed)
+    }
+
     /// Nothing remains to be done about it, and it is as the backup says.
     fn is_well(&self) -> bool {
         match self.ended {
@@ -99,6 +106,8 @@ pub struct UserBack {
     pub there: u64,
     /// Left because another item stands for the same.
     pub stand_in: u64,
+    /// There, or put back, beside another item that stands for the same.
+    pub doubles: u64,
     /// Not back.
     pub failed: u64,
     /// What went wrong, with what to do.
@@ -128,6 +137,7 @@ impl UserBack {
     }
 
     pub(super) fn add(&mut self, item: ItemBack) {
+        self.doubles += u64::from(item.is_twice());
         match item.ended {
             Ended::Restored | Ended::Possible => self.restored += 1,
             Ended::AlreadyThere | Ended::BackBefore => self.there += 1,
@@ -198,6 +208,10 @@ impl RestoreReport {
                 total(name, count);
             }
         }
+        total(
+            "doubles",
+            self.items.iter().filter(|item| item.is_twice()).count(),
+        );
         let restored = || {
             self.items
                 .iter()
