@@ -48,6 +48,7 @@ mod observe;
 mod prove;
 mod publish;
 mod restore;
+mod restore_again;
 mod restore_faults;
 mod review;
 mod review_reports;

@@ -188,13 +188,16 @@ async fn everything_of_a_run_comes_back_as_it_was() {
     assert_eq!(calendar["sum"].get("deleted"), None);
     migration.world.assert_intact();
 
-    // Again: nothing is asked, changed or recorded.
-    let (head, requests) = (migration.log(&[]).len(), migration.sim.journal().len());
+    // Again: it is looked at, and nothing is changed or recorded.
+    let (head, writes) = (
+        migration.log(&[]).len(),
+        migration.sim.calendar_writes().len(),
+    );
     let again = migration.restore(&restore).ok().json();
     assert_eq!(again["run"], Value::Null);
     assert_eq!(total(&again, "back_before"), count, "{again:#}");
     assert_eq!(migration.log(&[]).len(), head);
-    assert_eq!(migration.sim.journal().len(), requests);
+    assert_eq!(migration.sim.calendar_writes().len(), writes);
 
     // The cleanup of the same plan does not delete again what was put back.
     let cleanup = migration.live_run(&plan.hash);

@@ -106,12 +106,10 @@ pub async fn restore(
     told: &RestoreTold,
 ) -> Result<RestoreReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
-    if choice.is_settled() && open_run(store, choice.digest).await?.is_none() {
-        let mut report = RestoreReport::new(None, &choice);
-        for place in &choice.places {
-            report.users.extend(place::settled(place));
-        }
-        report.finish("complete");
+    if choice.is_settled()
+        && open_run(store, choice.digest).await?.is_none()
+        && let Some(report) = all_still_back(hands, &choice, told).await?
+    {
         return Ok(report);
     }
     hands.executor.prepare().await?;
@@ -127,9 +125,7 @@ pub async fn restore(
     let open = open_run(store, choice.digest).await?;
     let resumed = open.is_some();
     let run = open.unwrap_or_else(|| store.clock().run_id());
-    let log = (hands.open_log)(run).map_err(|error| {
-        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
-    })?;
+    let log = (hands.open_log)(run).map_err(EngineError::Log)?;
     let restorer = Restorer {
         recorder: Recorder {
             store: store.clone(),
@@ -152,6 +148,25 @@ pub async fn restore(
         lease.release().await;
     }
     result
+}
+
+/// What was put back before is looked at, and where all of it is there nothing is begun; `None`: some of it is gone again.
+async fn all_still_back(
+    hands: &Hands<'_, dyn Places>,
+    choice: &Choice,
+    told: &RestoreTold,
+) -> Result<Option<RestoreReport>, EngineError> {
+    let mut report = preview(hands, choice.clone(), told).await?;
+    if !report.is_all_before() {
+        return Ok(None);
+    }
+    let status = if report.all_back() {
+        "complete"
+    } else {
+        "partial"
+    };
+    status.clone_into(&mut report.status);
+    Ok(Some(report))
 }
 
 /// The lease of every plan concerned, so that no cleanup of it is under way; in one order, so that two restorations cannot wait for

@@ -180,7 +180,7 @@ impl Place for CalendarPlace {
             restore::UNCANCEL => {
                 let change = restore::uncancelling(back.backup).ok_or_else(unreadable)?;
                 let patched =
-                    writer.patch_within(&self.name, back.item, back.version, &change, limit);
+                    writer.patch_within(&self.name, back.becomes, back.version, &change, limit);
                 patched.await?
             }
             restore::INSERT => {

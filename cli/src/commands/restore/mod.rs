@@ -261,7 +261,12 @@ fn print(report: &RestoreReport) -> Result<(), Failure> {
     match report.run {
         Some(run) => output::line(format_args!("run {run}: {}", report.status))?,
         None if preview => output::line("nothing was changed or recorded")?,
-        None => output::line("all of it is back already; nothing was changed or recorded")?,
+        None if report.all_back() => {
+            output::line("all of it is back already; nothing was changed or recorded")?;
+        }
+        None => output::line(
+            "all of it was put back before, and not all of it is as it was; nothing was changed or recorded",
+        )?,
     }
     output::line(format_args!("items: {}", counts(&report.totals)))?;
     if !report.ways.is_empty() {
