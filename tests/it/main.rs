@@ -45,6 +45,7 @@ mod lag;
 mod made_up;
 mod memory;
 mod observe;
+mod observe_later;
 mod prove;
 mod publish;
 mod restore;
