@@ -398,6 +398,19 @@ async fn what_cannot_be_undone_is_refused_with_the_reason() {
         let refused = migration.restore(&["--run", &run, "--reason", reason]);
         assert_eq!(refused.exit, 2, "{}", refused.stderr);
     }
+    // Where the log file cannot be written, nothing is begun.
+    let no_folder = migration.folder.path().join("a file");
+    std::fs::write(&no_folder, "").unwrap();
+    for command in [
+        ["restore", "calendar", "--run", &run],
+        ["cleanup", "observe", &run, "--json"],
+    ] {
+        let mut command = migration.world.command(command);
+        let command = command.args(["--as", RUNNER, "--log-dir"]).arg(&no_folder);
+        let prevented = output(command.envs(migration.sim.env()));
+        assert_eq!(prevented.exit, 4, "{}", prevented.stderr);
+        assert!(prevented.stderr.contains("open the run's log file"));
+    }
     let nothing_meant = migration.restore(&["--reason", "x"]);
     assert_eq!(nothing_meant.exit, 2, "{}", nothing_meant.stderr);
     let mut stranger = migration.restore_plan(&plan.hash);

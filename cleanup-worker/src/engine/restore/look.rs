@@ -10,7 +10,7 @@ use ledger::domain::hash::Hash;
 use ledger::projections::restore::Deletion;
 use ledger::store::Store;
 
-use super::place::untried;
+use super::place::{unseen, untried};
 use super::report::{Ended, ItemBack};
 use crate::engine::EngineError;
 use crate::executors::{Found, ItemError, Place, WayBack};
@@ -199,7 +199,7 @@ pub(super) async fn preview(
     stand_ins: &mut StandIns<'_>,
 ) -> Result<Result<ItemBack, ItemError>, EngineError> {
     let Some(backup) = backup_of(store, deletion).await? else {
-        return Ok(Ok(untried(deletion, Ended::Failed, Some(NO_BACKUP))));
+        return Ok(Ok(unseen(deletion, NO_BACKUP)));
     };
     Ok(preview_of(place, deletion, &backup, stand_ins).await)
 }

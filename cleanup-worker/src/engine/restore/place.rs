@@ -55,7 +55,7 @@ fn known(deletion: &Deletion) -> Option<ItemBack> {
 }
 
 /// An item at which nobody could look: that it was put back once is all that is known.
-fn unseen(deletion: &Deletion, reason: &str) -> ItemBack {
+pub(super) fn unseen(deletion: &Deletion, reason: &str) -> ItemBack {
     let ended = match deletion.back.done {
         Some(_) => Ended::BackBefore,
         None => Ended::Failed,
