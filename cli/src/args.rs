@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use ledger::domain::review::{KEPT_CHARS_MAX, may_be_kept};
 
 pub(crate) use self::calendars::CalendarAccess;
 pub(crate) use self::command::{CleanupCommand, CommandProgram, WorkerCommand};
@@ -332,7 +333,7 @@ pub(crate) struct Pace {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Caution {
     /// Run before go-live + 24 h, or without --go-live, for this reason; it is recorded
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = kept_text)]
     pub(crate) r#override: Option<String>,
     /// Only the first N users; the rest begins after somebody else has looked (ledger approve HASH --canary)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -361,6 +362,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => Ok(Duration::from_secs(number * 3600)),
         "d" => Ok(Duration::from_secs(number * 86_400)),
         _ => Err("must end in ms, s, m, h or d".to_owned()),
+    }
+}
+
+/// A text that stays in the log for ever.
+fn kept_text(text: &str) -> Result<String, String> {
+    if may_be_kept(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "it must have 1 to {KEPT_CHARS_MAX} characters and no @: it stays in the log for ever"
+        ))
     }
 }
 

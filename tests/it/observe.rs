@@ -26,7 +26,7 @@ impl Migration {
         command
     }
 
-    fn observe(&self, run: &str, person: &str) -> Output {
+    pub(crate) fn observe(&self, run: &str, person: &str) -> Output {
         output(&mut self.observe_command(run, person))
     }
 
@@ -49,7 +49,7 @@ fn world(seed: u64) -> SimWorld {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_observed_restored_observed() {
-    let migration = Migration::start(WorldSpec::seeded(81)).await;
+    let migration = Migration::of(world(81)).await;
     let (plan, run) = migration.cleaned_up();
     assert_eq!(migration.google_side()["grade"], "reported");
     let count = plan.deletes.len() as u64;
@@ -64,7 +64,11 @@ async fn deleted_observed_restored_observed() {
     let side = migration.google_side();
     assert_eq!(side["grade"], "observed");
     assert_eq!(side["observed_by"], format!("person:{APPROVER}"));
-    output(&mut migration.restore_plan(&plan.hash)).ok();
+    // One of them comes back under another id.
+    let anew = plan.deletes.first().unwrap();
+    assert!(migration.sim.purge_event(&anew.0, &anew.1));
+    let back = output(&mut migration.restore_plan(&plan.hash)).ok().json();
+    assert_eq!(total(&back, "new_ids"), 1);
     assert_eq!(migration.google_side()["grade"], "reported");
     let seen = migration.observe(&run, MAKER).ok().json();
     assert_eq!(seen["status"], "as_recorded", "{seen:#}");
@@ -255,6 +259,8 @@ async fn v1_writing_again_is_recognised_and_counts_as_lost_until_a_plan_names_it
         None,
         "{loss}"
     );
+    let seen = migration.observe(&run, APPROVER).json();
+    assert_eq!(total(&seen, "late_writes"), 0, "{seen:#}");
     migration.world.assert_intact();
 }
 
@@ -262,6 +268,12 @@ async fn v1_writing_again_is_recognised_and_counts_as_lost_until_a_plan_names_it
 async fn only_a_cleanup_can_be_looked_at_and_what_cannot_be_reached_is_said() {
     let migration = Migration::start(WorldSpec::seeded(85).users(21).events_per_user(4)).await;
     let (plan, run) = migration.cleaned_up();
+    // Users whom the plan did not reach are not seen now either.
+    let seen = migration.observe(&run, APPROVER);
+    assert_eq!(seen.exit, 3, "{}", seen.stdout);
+    assert_eq!(seen.json()["status"], "not_whole");
+    let never_seen = total(&seen.json(), "unreached");
+    assert!(never_seen > 0);
     let unknown = migration.observe("0198c0de-0000-7000-8000-000000000001", APPROVER);
     assert_eq!(unknown.exit, 1, "{}", unknown.stderr);
     assert!(unknown.stderr.contains("no cleanup of this id"));
@@ -271,5 +283,5 @@ async fn only_a_cleanup_can_be_looked_at_and_what_cannot_be_reached_is_said() {
     let seen = migration.observe(&run, APPROVER);
     assert_eq!(seen.exit, 3, "{}", seen.stdout);
     assert_eq!(seen.json()["status"], "not_whole");
-    assert_eq!(total(&seen.json(), "unreached"), 1);
+    assert_eq!(total(&seen.json(), "unreached"), never_seen + 1);
 }

@@ -33,10 +33,9 @@ impl Migration {
         command
     }
 
-    /// Everything of a plan, also what another event stands for.
+    /// Everything of a plan.
     pub(crate) fn restore_plan(&self, plan: &str) -> Command {
-        let reason = ["--reason", "case 17", "--override", "case 17"];
-        self.restore_command(&[&["--plan", plan], reason.as_slice()].concat())
+        self.restore_command(&["--plan", plan, "--reason", "case 17"])
     }
 
     pub(crate) fn restore(&self, arguments: &[&str]) -> Output {
@@ -157,7 +156,7 @@ async fn everything_of_a_run_comes_back_as_it_was() {
 
     // The dry run looks and neither changes nor records anything.
     let head = migration.log(&[]).len();
-    let dry = ["--run", &run, "--dry-run", "--override", "case 17"];
+    let dry = ["--run", &run, "--dry-run"];
     let preview = migration.restore(&dry).ok().json();
     assert_eq!(total(&preview, "possible"), count, "{preview:#}");
     assert_eq!(preview["ways"], json!({"uncancel": count}));
@@ -165,14 +164,15 @@ async fn everything_of_a_run_comes_back_as_it_was() {
     assert_eq!(migration.log(&[]).len(), head);
     assert_eq!(migration.sim.calendar_writes().len(), deletions);
 
-    let reason = ["--reason", "case 17", "--override", "case 17"];
-    let restore = [&["--run", &run], reason.as_slice()].concat();
+    // As one writes it first; who does it is recorded, and a reason where one was given.
+    let restore = ["--run", run.as_str()];
     let report = migration.restore(&restore).ok();
-    assert!(
-        report.stderr.contains("by un-cancelling"),
-        "{}",
-        report.stderr
-    );
+    for said in ["by un-cancelling", "there are two then"] {
+        assert!(report.stderr.contains(said), "{}", report.stderr);
+    }
+    let started = migration.log(&["run.started"]).pop().unwrap();
+    assert_eq!(started["entry"]["actor"], format!("person:{RUNNER}"));
+    assert_eq!(started["payload"]["options"].get("reason"), None);
     let report = report.json();
     assert_eq!(report["status"], "complete");
     assert_eq!(total(&report, "restored"), count, "{report:#}");
@@ -188,13 +188,16 @@ async fn everything_of_a_run_comes_back_as_it_was() {
     assert_eq!(calendar["sum"].get("deleted"), None);
     migration.world.assert_intact();
 
-    // Again: nothing is asked, changed or recorded.
-    let (head, requests) = (migration.log(&[]).len(), migration.sim.journal().len());
+    // Again: it is looked at, and nothing is changed or recorded.
+    let (head, writes) = (
+        migration.log(&[]).len(),
+        migration.sim.calendar_writes().len(),
+    );
     let again = migration.restore(&restore).ok().json();
     assert_eq!(again["run"], Value::Null);
     assert_eq!(total(&again, "back_before"), count, "{again:#}");
     assert_eq!(migration.log(&[]).len(), head);
-    assert_eq!(migration.sim.journal().len(), requests);
+    assert_eq!(migration.sim.calendar_writes().len(), writes);
 
     // The cleanup of the same plan does not delete again what was put back.
     let cleanup = migration.live_run(&plan.hash);
@@ -253,6 +256,19 @@ async fn what_google_has_forgotten_is_made_anew_under_another_id() {
     for (key, new) in migration.mapping() {
         assert_eq!(key.1 != new, anew.contains(&key), "{key:?} {new}");
     }
+    // A spot check reads what came back under the id that it has now.
+    let sample = [
+        "review", "sample", "--seed", "s", "--users", "99", "--live", "--json",
+    ];
+    let mut sample = migration.world.command(sample);
+    let sample = output(sample.envs(migration.sim.env())).json();
+    let picked = sample["picked"].as_array().unwrap().iter();
+    let looks = picked.flat_map(|picked| picked["looks"].as_array().unwrap().clone());
+    let looks: Vec<Value> = looks.filter(|look| look["expected"] == "there").collect();
+    assert!(looks.len() >= plan.deletes.len(), "{sample:#}");
+    for look in looks {
+        assert_ne!(look["seen"], "gone", "{look}");
+    }
     // Only what has to be re-pointed is exported, unless all is asked for.
     let csv = migration.world.ledger(["restore", "export"]).ok().stdout;
     assert_eq!(csv.lines().count(), anew.len() + 1);
@@ -271,11 +287,8 @@ async fn what_google_has_forgotten_is_made_anew_under_another_id() {
 async fn one_event_or_one_user_comes_back_alone() {
     let migration = Migration::start(WorldSpec::seeded(63)).await;
     let (plan, _) = migration.cleaned_up();
-    let reason = ["--reason", "case 17", "--override", "case 17"];
     let one = plan.deletes.first().unwrap();
-    migration
-        .restore(&[&["--event", &one.1], reason.as_slice()].concat())
-        .ok();
+    migration.restore(&["--event", &one.1]).ok();
     migration.assert_as_before_but(&plan, &only(one));
     let another = plan.deletes.last().unwrap();
     assert_ne!(one.0, another.0);
@@ -284,9 +297,7 @@ async fn one_event_or_one_user_comes_back_alone() {
         .iter()
         .find(|user| user.account.as_deref() == Some(&another.0))
         .unwrap();
-    migration
-        .restore(&[&["--user", &user.id], reason.as_slice()].concat())
-        .ok();
+    migration.restore(&["--user", &user.id]).ok();
     let of_account = plan.deletes.iter().filter(|key| key.0 == another.0);
     let mut back: BTreeSet<EventKey> = of_account.cloned().collect();
     back.insert(one.clone());
@@ -308,18 +319,13 @@ impl Migration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deadline_that_another_event_stands_for_is_left_unless_a_person_says_so() {
+async fn what_another_event_stands_for_comes_back_and_is_named_or_is_left_where_that_is_asked_for()
+{
     let migration = Migration::start(WorldSpec::seeded(64)).await;
     let (plan, run) = migration.cleaned_up();
-    let restored = migration.restore(&["--run", &run, "--reason", "case 17"]);
-    let report = restored.json();
-    let left = total(&report, "stand_in");
-    assert!(left > 0, "{report:#}");
-    assert_eq!(restored.exit, 1, "what is not back is said");
-    assert_eq!(total(&report, "restored") + left, plan.deletes.len() as u64);
-    // Each of them has a live event of the same title and day beside it.
+    // Each of these has a live event of the same title and day beside it.
     let (before, now) = (migration.sim.initial_state(), migration.sim.final_state());
-    for item in report["items"].as_array().unwrap() {
+    let is_double = |item: &Value| {
         let (place, id) = (word(&item["place"]), word(&item["old_id"]));
         let was = &before[&place][&id];
         let head = |event: &Value| {
@@ -327,28 +333,40 @@ async fn a_deadline_that_another_event_stands_for_is_left_unless_a_person_says_s
             let title = title.split(" - R").next().unwrap_or_default().to_owned();
             (title, event["start"]["date"].clone())
         };
-        let others = now[&place].iter().filter(|(other, event)| {
-            **other != id
+        let mut others = now[&place].iter();
+        others.any(|(other, event)| {
+            *other != id
                 && head(event) == head(was)
-                && !plan.deletes.contains(&(place.clone(), (*other).clone()))
-        });
-        assert_eq!(others.count() > 0, item["ended"] == "stand_in", "{item}");
-    }
-    let over = [
-        "--run",
-        &run,
-        "--reason",
-        "case 17",
-        "--override",
-        "the court asked",
-    ];
-    migration.restore(&over).ok();
+                && !plan.deletes.contains(&(place.clone(), other.clone()))
+        })
+    };
+    let named_as = |report: &Value, name: &str, value: &Value| {
+        for item in report["items"].as_array().unwrap() {
+            assert_eq!(is_double(item), item[name] == *value, "{item}");
+        }
+    };
+    let preview = migration.restore(&["--run", &run, "--dry-run"]).ok().json();
+    let doubles = total(&preview, "doubles");
+    assert!(doubles > 0, "{preview:#}");
+    assert_eq!(total(&preview, "possible"), plan.deletes.len() as u64);
+    named_as(&preview, "double", &json!(true));
+
+    let left = migration.restore(&["--run", &run, "--leave-stand-ins"]);
+    assert_eq!(left.exit, 1, "what is not back is said");
+    let left = left.json();
+    assert_eq!(total(&left, "stand_in"), doubles, "{left:#}");
+    assert_eq!(total(&left, "doubles"), 0);
+    let restored = total(&left, "restored");
+    assert_eq!(restored + doubles, plan.deletes.len() as u64);
+    named_as(&left, "ended", &json!("stand_in"));
+
+    let report = migration.restore(&["--run", &run]).ok().json();
+    assert_eq!(total(&report, "restored"), doubles, "{report:#}");
+    assert_eq!(total(&report, "doubles"), doubles, "{report:#}");
+    let of_users = report["users"].as_array().unwrap().iter();
+    let of_users: u64 = of_users.filter_map(|user| user["doubles"].as_u64()).sum();
+    assert_eq!(of_users, doubles);
     migration.assert_as_before(&plan.deletes);
-    let overridden = migration.log(&["gate.overridden"]);
-    assert!(overridden.iter().any(|line| {
-        line["payload"]["gate"] == "double_deadline"
-            && line["payload"]["reason"] == "the court asked"
-    }));
     migration.assert_restorations_add_up();
 }
 
@@ -376,8 +394,23 @@ async fn what_cannot_be_undone_is_refused_with_the_reason() {
     assert_eq!(nothing.exit, 1, "{}", nothing.stderr);
     assert!(nothing.stderr.contains("nothing that this ledger deleted"));
     let (plan, run) = migration.cleaned_up();
-    let no_reason = migration.restore(&["--run", &run]);
-    assert_eq!(no_reason.exit, 2, "{}", no_reason.stderr);
+    for reason in ["", "ann@example.com asked for it"] {
+        let refused = migration.restore(&["--run", &run, "--reason", reason]);
+        assert_eq!(refused.exit, 2, "{}", refused.stderr);
+    }
+    // Where the log file cannot be written, nothing is begun.
+    let no_folder = migration.folder.path().join("a file");
+    std::fs::write(&no_folder, "").unwrap();
+    for command in [
+        ["restore", "calendar", "--run", &run],
+        ["cleanup", "observe", &run, "--json"],
+    ] {
+        let mut command = migration.world.command(command);
+        let command = command.args(["--as", RUNNER, "--log-dir"]).arg(&no_folder);
+        let prevented = output(command.envs(migration.sim.env()));
+        assert_eq!(prevented.exit, 4, "{}", prevented.stderr);
+        assert!(prevented.stderr.contains("open the run's log file"));
+    }
     let nothing_meant = migration.restore(&["--reason", "x"]);
     assert_eq!(nothing_meant.exit, 2, "{}", nothing_meant.stderr);
     let mut stranger = migration.restore_plan(&plan.hash);

@@ -6,7 +6,7 @@ use std::process::Command;
 use ledger_sim::{Call, EventKey, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
 use serde_json::Value;
 
-use crate::migration::{Migration, Running, total};
+use crate::migration::{APPROVER, Migration, RUNNER, Running, total, word};
 use crate::world::output;
 
 /// What a fault that happens once may cost.
@@ -412,11 +412,21 @@ async fn kill_and_go_on(seed: u64, purged: bool, kills: &[Kill]) {
     migration.assert_restorations_add_up();
     let back = total(&report, "restored") + total(&report, "back_before");
     assert_eq!(back, plan.deletes.len() as u64, "{report:#}");
-    let now = migration.log(&["run.started"]).len();
-    assert_eq!(now, started + 1, "the resumed run keeps its id");
+    let begun = migration.log(&["run.started"]).split_off(started);
+    assert_is_one_run(&begun);
     let loss = migration.loss();
     assert_eq!(loss["scopes"]["calendar"]["verdict"], "none", "{loss}");
     migration.world.assert_intact();
+}
+
+/// Fails unless these are the beginning of one run, and of going on with it.
+#[track_caller]
+fn assert_is_one_run(begun: &[Value]) {
+    for (n, line) in begun.iter().enumerate() {
+        assert_eq!(line["entry"]["run"], begun[0]["entry"]["run"]);
+        let resumed = line["payload"]["options"].get("resumed").is_some();
+        assert_eq!(resumed, n > 0, "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -531,7 +541,25 @@ async fn told_to_stop_it_brings_what_was_begun_to_its_outcome_and_goes_on_later(
     );
     migration.assert_restorations_add_up();
     assert_nothing_is_there_twice(&migration);
-    output(&mut migration.restore_plan(&plan.hash)).ok();
+    // Somebody else goes on, and says why.
+    let mut command = migration.world.command(["restore", "calendar", "--json"]);
+    let by_another = command
+        .args(["--plan", &plan.hash, "--reason", "case 18"])
+        .args(["--as", APPROVER, "--user-interval", "1ms", "--log-dir"])
+        .arg(migration.logs())
+        .envs(migration.sim.env());
+    output(by_another).ok();
     migration.assert_as_before(&plan.deletes);
-    assert_eq!(migration.log(&["run.started"]).len(), started + 1);
+    let begun = migration.log(&["run.started"]).split_off(started);
+    assert_is_one_run(&begun);
+    let said = |line: &Value| {
+        (
+            word(&line["entry"]["actor"]),
+            word(&line["payload"]["options"]["reason"]),
+        )
+    };
+    let said: Vec<_> = begun.iter().map(said).collect();
+    let wanted = [(RUNNER, "case 17"), (APPROVER, "case 18")];
+    let wanted = wanted.map(|(person, reason)| (format!("person:{person}"), reason.to_owned()));
+    assert_eq!(said, wanted);
 }

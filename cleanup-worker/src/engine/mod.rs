@@ -58,6 +58,9 @@ pub enum EngineError {
     /// The ledger could not be read.
     #[error("read the ledger")]
     Read(#[from] ReadError),
+    /// The run's log file; nothing was begun.
+    #[error("open the run's log file")]
+    Log(#[source] std::io::Error),
     /// A lease.
     #[error("hold the lease on the work")]
     Lease(#[from] LeaseError),

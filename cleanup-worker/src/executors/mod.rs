@@ -178,7 +178,8 @@ pub trait Place: Send + Sync {
 
     /// The ways to put an item back from its backup, the best first; each is tried where the one before was refused. `token` (letters
     /// and digits) is the same whenever this is asked about one deletion: where a way makes the item anew, the new id comes of it, so that a
-    /// request that is repeated, or arrives late, can make no second one.
+    /// request that is repeated, or arrives late, can make no second one. A way that un-does the deletion of what another way made is offered too,
+    /// and taken only where an earlier attempt made that.
     ///
     /// # Errors
     /// The backup cannot be read.

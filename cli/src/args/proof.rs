@@ -44,7 +44,7 @@ pub(crate) enum CheckpointCommand {
     /// State, signed, that entries were lost when the ledger was restored from an older backup, and write to it again
     Restored {
         /// What happened; it is recorded
-        #[arg(long)]
+        #[arg(long, value_parser = super::kept_text)]
         reason: String,
     },
 }

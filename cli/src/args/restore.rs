@@ -53,11 +53,11 @@ pub(crate) struct Meant {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Why; it stays in the log for ever, so name a case and no person
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "TEXT", value_parser = super::kept_text)]
     pub(crate) reason: Option<String>,
-    /// Put back also what another live item stands for, for this reason; it is recorded
-    #[arg(long, value_name = "REASON")]
-    pub(crate) r#override: Option<String>,
+    /// Leave items for which another live one stands; without it they are put back too, and there are two then
+    #[arg(long)]
+    pub(crate) leave_stand_ins: bool,
     #[command(flatten)]
     pub(crate) pace: Pace,
 }

@@ -33,7 +33,7 @@ pub enum Grade {
     Reported,
     /// It was looked at again.
     Observed,
-    /// It was looked at again by a person who did not start the run, with credentials of their own.
+    /// It was looked at again by a person who recorded nothing in the run, with credentials of their own.
     Independent,
 }
 

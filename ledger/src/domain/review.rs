@@ -9,6 +9,14 @@ use super::hash::Hash;
 use super::id::RunId;
 use super::identify::Disposition;
 
+/// Longest text of a person that stays in the log for ever, in characters.
+pub const KEPT_CHARS_MAX: usize = 500;
+
+/// Whether a person's text may stay in the log for ever: it is read by whomever it is about too, so there is no address in it.
+pub fn may_be_kept(text: &str) -> bool {
+    (1..=KEPT_CHARS_MAX).contains(&text.chars().count()) && !text.contains('@')
+}
+
 /// What a person decides about an item that was held.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -18,7 +18,7 @@ use crate::domain::event::{Event, ItemDecided, ItemFound, PlanSealed, RunFinishe
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, NameError, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
-use crate::domain::review::Decision;
+use crate::domain::review::{Decision, KEPT_CHARS_MAX, may_be_kept};
 use crate::store::identity::IdentityError;
 use crate::store::keys::{KeyError, random};
 use crate::store::payload::PayloadText;
@@ -27,8 +27,6 @@ use crate::store::{AppendError, Appended, Draft, Store};
 
 /// Items read and found again at a time: each brings its whole body along.
 const BATCH: usize = 64;
-/// Longest reason.
-const REASON_CHARS_MAX: usize = 500;
 
 /// Why nothing was decided.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +90,7 @@ pub enum DecideError {
     #[error("no whole copy of a known version of {0} is in the log, so it could not be put back")]
     NoCopy(Subject),
     /// The reason is empty or too long, or names somebody.
-    #[error("the reason must have 1 to {REASON_CHARS_MAX} characters and no @")]
+    #[error("the reason must have 1 to {KEPT_CHARS_MAX} characters and no @")]
     Reason,
     /// An entry that is needed says nothing.
     #[error("read entry {seq}, which found the item: {}", why.words())]
@@ -161,7 +159,7 @@ pub async fn decide(
 ) -> Result<Sealed, DecideError> {
     may_act(store, person).await?;
     // An item's reason is read by its owner too, and no payload is about two.
-    if !(1..=REASON_CHARS_MAX).contains(&reason.chars().count()) || reason.contains('@') {
+    if !may_be_kept(reason) {
         return Err(DecideError::Reason);
     }
     if plan.finders.contains(person) {

@@ -18,6 +18,7 @@ use crate::domain::erasure::{
 use crate::domain::event::Event;
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, NameError, Subject, Timestamp};
+use crate::domain::review::{KEPT_CHARS_MAX, may_be_kept};
 use crate::store::erase::{EraseError, Erased};
 use crate::store::identity::IdentityError;
 use crate::store::keys::{Kek, KeyError, random};
@@ -88,7 +89,9 @@ pub enum ErasureError {
         by: BTreeSet<Actor>,
     },
     /// A text is empty, too long, or looks like an address.
-    #[error("{what} must have 1 to 500 characters and no @: it stays in the log for ever")]
+    #[error(
+        "{what} must have 1 to {KEPT_CHARS_MAX} characters and no @: it stays in the log for ever"
+    )]
     Text {
         /// Which text.
         what: &'static str,
@@ -361,8 +364,7 @@ async fn record(
 
 /// Refuses a text that has no place in a log that is never erased.
 pub fn check_text(what: &'static str, text: &str) -> Result<(), ErasureError> {
-    let length = text.chars().count();
-    if (1..=500).contains(&length) && !text.contains('@') {
+    if may_be_kept(text) {
         Ok(())
     } else {
         Err(ErasureError::Text { what })

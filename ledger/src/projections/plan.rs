@@ -249,6 +249,8 @@ pub struct SealedPlan {
     pub sealed: PlanSealed,
     /// Every item, in the order in which they were found.
     pub items: Vec<PlannedItem>,
+    /// Items that were erased with their owner since; there are none but in what [`load_what_is_left`] gives.
+    pub erased: BTreeSet<Subject>,
     /// Every approval, oldest first, also lapsed ones.
     pub approvals: Vec<Approval>,
 }
@@ -278,11 +280,25 @@ impl SealedPlan {
 /// See [`PlanError`]; a plan whose items do not give its hash is refused, and so is one that its decisions do not make of the
 /// plan below.
 pub async fn load(store: &Store, hash: Hash) -> Result<SealedPlan, PlanError> {
-    load_until(store, hash, u64::MAX).await
+    load_until(store, hash, u64::MAX, false).await
+}
+
+/// The same for looking at what became of it: also a plan of which items were erased with their owners since. What is left of it cannot be
+/// held against its hash then, so nothing may be executed by it.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_what_is_left(store: &Store, hash: Hash) -> Result<SealedPlan, PlanError> {
+    load_until(store, hash, u64::MAX, true).await
 }
 
 /// The same, as if nothing were sealed from this entry on.
-async fn load_until(store: &Store, hash: Hash, until: u64) -> Result<SealedPlan, PlanError> {
+async fn load_until(
+    store: &Store,
+    hash: Hash,
+    until: u64,
+    also_erased: bool,
+) -> Result<SealedPlan, PlanError> {
     let mut seals = Vec::new();
     let mut approvals = Vec::new();
     for_each(store, &["plan.sealed", "plan.approved"], None, |decoded| {
@@ -317,7 +333,10 @@ async fn load_until(store: &Store, hash: Hash, until: u64) -> Result<SealedPlan,
     })?;
     let overlay = |source| PlanError::Overlay { plan: hash, source };
     let base = base_of(&sealed).map_err(overlay)?;
-    let items = items(store, hash, run, entry.seq).await?;
+    let (items, erased) = items(store, hash, run, entry.seq).await?;
+    if let Some(seq) = erased.values().next().filter(|_| !also_erased) {
+        return Err(unreadable(*seq, Unreadable::Erased));
+    }
     let mut plan = SealedPlan {
         hash,
         subject: entry.subject.clone(),
@@ -331,14 +350,15 @@ async fn load_until(store: &Store, hash: Hash, until: u64) -> Result<SealedPlan,
         decisions: Vec::new(),
         sealed,
         items,
+        erased: erased.into_keys().collect(),
         approvals,
     };
     if let Some(base) = base {
         // Sealed before this one, whatever a header says: the row of them has an end.
-        let base = Box::pin(load_until(store, base, plan.entry.seq)).await?;
+        let base = Box::pin(load_until(store, base, plan.entry.seq, also_erased)).await?;
         plan.stand_on(base, store).await?;
     }
-    check(hash, &plan.sealed, &plan.items)?;
+    plan.check()?;
     Ok(plan)
 }
 
@@ -352,12 +372,15 @@ impl SealedPlan {
             lines: &of(&base.items),
             finders: &base.finders,
         };
-        below
-            .overlaid(&self.sealed, &of(&self.items), &decisions)
-            .map_err(|source| PlanError::Overlay {
-                plan: self.hash,
-                source,
-            })?;
+        self.erased.extend(base.erased);
+        if self.erased.is_empty() {
+            below
+                .overlaid(&self.sealed, &of(&self.items), &decisions)
+                .map_err(|source| PlanError::Overlay {
+                    plan: self.hash,
+                    source,
+                })?;
+        }
         let mut own: BTreeMap<Subject, PlannedItem> = std::mem::take(&mut self.items)
             .into_iter()
             .map(|item| (item.subject.clone(), item))
@@ -378,6 +401,18 @@ impl SealedPlan {
         Ok(())
     }
 
+    /// Refuses items that are not the ones that were sealed.
+    fn check(&self) -> Result<(), PlanError> {
+        if self.erased.is_empty() {
+            return check(self.hash, &self.sealed, &self.items);
+        }
+        count(
+            self.hash,
+            &self.sealed,
+            self.items.len() + self.erased.len(),
+        )
+    }
+
     fn run_of_seal(&self) -> Result<RunId, PlanError> {
         self.entry.run.ok_or(PlanError::NoRun {
             plan: self.hash,
@@ -391,8 +426,9 @@ async fn items(
     plan: Hash,
     run: RunId,
     to: u64,
-) -> Result<Vec<PlannedItem>, PlanError> {
+) -> Result<(Vec<PlannedItem>, BTreeMap<Subject, u64>), PlanError> {
     let mut items = Vec::new();
+    let mut erased = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for_each(store, &["item.found"], Some(run), |decoded| {
         let seq = decoded.entry.seq;
@@ -402,6 +438,10 @@ async fn items(
         let found = match decoded.event {
             Ok(Event::ItemFound(found)) => found,
             Ok(_) => return Err(unreadable(seq, Unreadable::Malformed)),
+            Err(Unreadable::Erased) => {
+                erased.insert(decoded.entry.subject, seq);
+                return Ok(());
+            }
             Err(why) => return Err(unreadable(seq, why)),
         };
         if found.body.as_ref().is_some_and(|body| !is_true(body)) {
@@ -415,7 +455,7 @@ async fn items(
         Ok(())
     })
     .await?;
-    Ok(items)
+    Ok((items, erased))
 }
 
 async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, PlanError> {
@@ -426,6 +466,8 @@ async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, P
             _ if seq > to => {}
             Ok(Event::ItemDecided(decided)) => decisions.push(Decided::new(&decoded, decided)),
             Ok(_) => return Err(unreadable(seq, Unreadable::Malformed)),
+            // The item is missing from the plan then, which says so.
+            Err(Unreadable::Erased) => {}
             Err(why) => return Err(unreadable(seq, *why)),
         }
         Ok(())
@@ -436,14 +478,7 @@ async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, P
 
 /// Refuses items that are not the ones that were sealed.
 fn check(plan: Hash, sealed: &PlanSealed, items: &[PlannedItem]) -> Result<(), PlanError> {
-    let found = items.len() as u64;
-    if found != sealed.items {
-        return Err(PlanError::Count {
-            plan,
-            sealed: sealed.items,
-            found,
-        });
-    }
+    count(plan, sealed, items.len())?;
     let lines: Vec<PlanItem> = items.iter().map(PlannedItem::line).collect();
     let computed = plan_hash(&header(sealed), &lines)
         .map_err(|source| PlanError::Canonical { plan, source })?;
@@ -452,6 +487,18 @@ fn check(plan: Hash, sealed: &PlanSealed, items: &[PlannedItem]) -> Result<(), P
     } else {
         Err(PlanError::Mismatch { plan, computed })
     }
+}
+
+fn count(plan: Hash, sealed: &PlanSealed, found: usize) -> Result<(), PlanError> {
+    let found = found as u64;
+    if found == sealed.items {
+        return Ok(());
+    }
+    Err(PlanError::Count {
+        plan,
+        sealed: sealed.items,
+        found,
+    })
 }
 
 /// The header as it is hashed.

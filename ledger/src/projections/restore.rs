@@ -11,7 +11,7 @@ use super::fold::{Decoded, Projection, Unreadable};
 use super::overlay::base_of;
 use super::plan::is_true;
 use crate::domain::event::{
-    BackHow, DeleteIntended, Event, GoneHow, ItemRestored, NotGone, RestoreIntended,
+    DeleteIntended, Event, GoneHow, ItemRestored, NotGone, RestoreIntended,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{EntryId, RunId, Subject, Timestamp};
@@ -62,6 +62,17 @@ impl Deletion {
     }
 }
 
+impl Deletion {
+    /// Of an item that is back: the ids under which it must not be there beside the one that it has now.
+    pub fn other_ids(&self) -> impl Iterator<Item = &str> {
+        let now = self.back.done.as_ref().map(|done| &done.restored.becomes);
+        let ids = std::iter::once(&self.item).chain(&self.back.ids);
+        let mut seen = BTreeSet::new();
+        ids.filter(move |id| now.is_some_and(|now| now != *id) && seen.insert(*id))
+            .map(String::as_str)
+    }
+}
+
 /// How far putting an item back has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -71,7 +82,7 @@ pub struct Progress {
     pub ids: BTreeSet<String>,
     /// The attempt in flight.
     pub open: Option<OpenRestore>,
-    /// It is back.
+    /// It is back, as far as the log knows.
     pub done: Option<Done>,
 }
 
@@ -288,6 +299,8 @@ impl RestoreFold {
             return;
         };
         let back = &mut deletion.back;
+        // What was put back was gone again.
+        back.done = None;
         back.attempts = back.attempts.max(intent.attempt);
         back.ids.insert(intent.becomes.clone());
         back.open = Some(OpenRestore {
@@ -360,6 +373,11 @@ impl RestoreFold {
                 .is_none_or(|plan| self.is_of(deletion.plan, plan))
     }
 
+    /// The last deletion of an item, whatever plan named it.
+    pub fn last(&self, item: &Subject) -> Option<&Deletion> {
+        self.deletions.get(item)
+    }
+
     /// Whether two plans are one, or made of one by decisions.
     fn is_of(&self, plan: Hash, asked: Hash) -> bool {
         let root = |plan| self.plans.get(&plan);
@@ -408,9 +426,12 @@ impl RestoreFold {
     /// The users through whom an item was found.
     pub fn users_of(&self, subject: &Subject) -> Vec<User> {
         let users = self.found_through.get(subject).into_iter().flatten();
-        users
-            .map(|user| self.users.get(user).cloned().unwrap_or_default())
-            .collect()
+        users.map(|user| self.user(user)).collect()
+    }
+
+    /// What is known of a user.
+    pub fn user(&self, subject: &Subject) -> User {
+        self.users.get(subject).cloned().unwrap_or_default()
     }
 
     /// The users whose e-mail, id in the retired system, subject or subject's UUID is this text.
@@ -469,8 +490,7 @@ impl RestoreFold {
 impl Done {
     /// Back as it was, but for what its way cannot bring back.
     pub fn is_faithful(&self) -> bool {
-        self.restored.outcome == BackHow::AlreadyThere
-            || (self.restored.verified && self.restored.differs.is_empty())
+        self.restored.verified && self.restored.differs.is_empty()
     }
 }
 

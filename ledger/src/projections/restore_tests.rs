@@ -124,6 +124,30 @@ fn an_item_is_in_flight_until_its_restoration_has_an_outcome_and_then_restored()
 }
 
 #[test]
+fn what_is_put_back_a_second_time_is_not_back_until_that_has_an_outcome() {
+    let (mut log, [one, _]) = deleted();
+    let intent = log.intend_restore(1, one, 1);
+    log.restored(1, intent);
+    let of_one = |log: &Log| log.fold::<RestoreFold>().last(&item(1)).cloned().unwrap();
+    let back = of_one(&log);
+    assert_eq!(
+        back.other_ids().collect::<Vec<_>>(),
+        ["event1"],
+        "not its own id"
+    );
+    let again = log.intend_restore(1, one, 2);
+    let back = of_one(&log).back;
+    assert_eq!((back.done, back.attempts), (None, 2));
+    log.not_restored(1, again);
+    let back = of_one(&log);
+    assert_eq!(
+        (back.back.done.is_none(), back.other_ids().count()),
+        (true, 0)
+    );
+    assert_eq!(log.fold::<RestoreFold>().repoints(None), Vec::new());
+}
+
+#[test]
 fn a_restoration_is_a_change_that_has_to_be_looked_at_afterwards() {
     let (mut log, [one, _]) = deleted();
     let stale = |log: &Log| {

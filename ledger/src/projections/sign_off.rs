@@ -10,11 +10,9 @@ use crate::domain::custody::State;
 use crate::domain::event::{Event, ReviewSignedOff};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, NameError, RunId, Subject};
+use crate::domain::review::{KEPT_CHARS_MAX, may_be_kept};
 use crate::store::read::ReadError;
 use crate::store::{AppendError, Draft, Store};
-
-/// Longest note.
-const NOTE_CHARS_MAX: usize = 500;
 
 /// Why a run was not signed off.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +48,7 @@ pub enum SignOffError {
     Unreadable(u64),
     /// The note is too long, or names somebody.
     #[error(
-        "the note must have 1 to {NOTE_CHARS_MAX} characters and no @: it stays in the log for ever"
+        "the note must have 1 to {KEPT_CHARS_MAX} characters and no @: it stays in the log for ever"
     )]
     Note,
     /// A name could not be made.
@@ -121,9 +119,7 @@ pub async fn sign_off(
     note: Option<String>,
     (statement, deletions): (&Statement, &DeletionsFold),
 ) -> Result<SignedOff, SignOffError> {
-    let is_good =
-        |note: &String| (1..=NOTE_CHARS_MAX).contains(&note.chars().count()) && !note.contains('@');
-    if !note.as_ref().is_none_or(is_good) {
+    if !note.as_deref().is_none_or(may_be_kept) {
         return Err(SignOffError::Note);
     }
     let before = deletions.run(run).map(|line| line.signed_off.as_slice());

@@ -318,6 +318,15 @@ impl Sim {
         live && self.edit_event(calendar, event, &json!({"status": "cancelled"}))
     }
 
+    /// Gives a calendar another title, as its owner could. False if there is no such calendar.
+    pub fn rename_calendar(&self, calendar: &str, title: &str) -> bool {
+        let mut service = lock(&self.app.calendar);
+        let calendar = service.calendars.get_mut(calendar);
+        calendar
+            .map(|calendar| title.clone_into(&mut calendar.title))
+            .is_some()
+    }
+
     /// Empties an event out of the trash: 404 from now on. False if there is no such event.
     pub fn purge_event(&self, calendar: &str, event: &str) -> bool {
         lock(&self.app.calendar)

@@ -1,6 +1,7 @@
 //! Looking again at what a run left behind, later, elsewhere, by somebody else perhaps: every change to an item of its plan since right before
-//! it is held against what the ledger says, and what does not match is recorded. Nothing outside is changed.
+//! it is held against what the ledger says by now, under whichever plan, and what does not match is recorded. Nothing outside is changed.
 
+mod expected;
 mod place;
 mod report;
 
@@ -9,12 +10,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use ledger::domain::event::{Event, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
-use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
+use ledger::domain::id::{Actor, RunId, Subject};
 use ledger::domain::observation::Grade;
 use ledger::store::read::Filter;
 use ledger::store::{Draft, Store};
 
-use self::place::Expected;
+use self::expected::Expected;
 pub use self::report::{ItemSeen, ObserveReport, PlaceSeenAgain, Unreached};
 use super::pace::Pace;
 use super::runlog::RunLog;
@@ -37,8 +38,6 @@ pub struct ObserveTold {
 struct Observed {
     run: RunId,
     plan: Hash,
-    starter: Actor,
-    started_at: Timestamp,
     finished: bool,
 }
 
@@ -58,15 +57,14 @@ pub async fn observe_run(
     let of = find(store, told.of).await?;
     let expected = Expected::read(store, &of, &places.kinds()).await?;
     places.prepare().await?;
-    let grade = if told.own_credentials && of.starter != *actor {
+    // Nobody is independent of what they took part in, whoever began it.
+    let grade = if told.own_credentials && !expected.actors.contains(actor) {
         Grade::Independent
     } else {
         Grade::Observed
     };
     let run = store.clock().run_id();
-    let log = open_log(run).map_err(|error| {
-        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
-    })?;
+    let log = open_log(run).map_err(EngineError::Log)?;
     let observer = Observer {
         recorder: Recorder {
             store: store.clone(),
@@ -107,6 +105,7 @@ pub async fn observe_run(
         progress(Progress { done, all });
     }
     drop(results);
+    report.out_of_reach(expected.out_of_reach, expected.erased);
     report.finish();
     let finished = Event::RunFinished(RunFinished {
         status: report.status.clone(),
@@ -139,8 +138,6 @@ async fn find(store: &Store, run: RunId) -> Result<Observed, EngineError> {
                 found.get_or_insert(Observed {
                     run,
                     plan,
-                    starter: entry.actor.clone(),
-                    started_at: entry.recorded_at,
                     finished: false,
                 });
             }

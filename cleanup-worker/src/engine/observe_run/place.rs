@@ -1,178 +1,38 @@
-//! One place: what the ledger says of its items, and what is there.
+//! One place: what is there, held against what the ledger says of its items.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::StreamExt as _;
-use ledger::domain::custody::{DeleteOutcome, Observation};
+use ledger::domain::custody::Observation;
 use ledger::domain::event::{
     ContainerListed, Event, ItemObserved, LateItem, LateWritten, UserFailed,
 };
-use ledger::domain::id::{RunId, Subject};
-use ledger::domain::identify::Disposition;
-use ledger::projections::fold::{self, At};
-use ledger::projections::plan::{self, PlannedItem, Progress};
-use ledger::projections::restore::{Done, RestoreFold, Selection};
-use ledger::store::Store;
+use ledger::domain::id::Subject;
 use ledger::store::read::Filter;
 
+use super::Observer;
+use super::expected::{Expected, ExpectedItem, ExpectedPlace, Now};
 use super::report::{ItemSeen, PlaceSeenAgain, Unreached};
-use super::{Observed, Observer};
 use crate::engine::EngineError;
 use crate::engine::pace::Pace;
-use crate::executors::{Found, ItemError, Kinds, Place, Places, PlannedUser, Seen, SeenItem};
+use crate::executors::{Found, ItemError, Place, Places, Seen, SeenItem};
 
-/// What the ledger says of the items of a plan.
-pub(super) struct Expected {
-    pub(super) places: Vec<ExpectedPlace>,
-    /// Cursors by place's owner: from right before the run, else from the plan.
-    cursors: HashMap<Subject, String>,
+/// An item that is not as the ledger says.
+struct Difference<'a> {
+    item: &'a ExpectedItem,
+    /// Under which id that was seen.
+    id: &'a str,
+    observation: Observation,
+    version: Option<String>,
+    what: &'static str,
+    /// The ledger says that it is gone.
+    survives: bool,
 }
 
-/// The items of one place.
-pub(super) struct ExpectedPlace {
-    id: String,
-    owner: Subject,
-    users: Vec<PlannedUser>,
-    items: Vec<ExpectedItem>,
-    /// Ids that items of this ledger had or have there.
-    ours: BTreeSet<String>,
-}
-
-struct ExpectedItem {
-    subject: Subject,
-    /// Its id, the new one where it was put back under another.
-    item: String,
-    now: Now,
-}
-
-/// Where an item has to be.
-enum Now {
-    /// Gone by our hand or before us, as an outcome says.
-    Gone,
-    /// Gone when the plan was made.
-    GoneBefore,
-    /// There in this version, if one is known.
-    There(Option<String>),
-    /// An attempt has no outcome: nothing is expected.
-    Open,
-}
-
-fn now(planned: &PlannedItem, progress: Option<&Progress>, done: Option<&Done>) -> Now {
-    if let Some(done) = done {
-        return Now::There(done.restored.version.clone());
-    }
-    let outcome = progress.and_then(|progress| progress.outcome);
-    match outcome {
-        _ if progress.is_some_and(|progress| progress.open.is_some()) => Now::Open,
-        Some(
-            DeleteOutcome::Deleted { .. }
-            | DeleteOutcome::GoneCauseUnknown
-            | DeleteOutcome::AlreadyGone,
-        ) => Now::Gone,
-        // It was no longer the version of the plan then.
-        Some(DeleteOutcome::Changed) => Now::There(None),
-        Some(DeleteOutcome::Unknown) => Now::Open,
-        _ if planned.disposition == Disposition::Done => Now::GoneBefore,
-        _ if progress.is_some_and(|progress| progress.held) => Now::There(None),
-        _ => Now::There(planned.version.clone()),
-    }
-}
-
-impl Expected {
-    pub(super) async fn read(
-        store: &Store,
-        of: &Observed,
-        kinds: &Kinds,
-    ) -> Result<Self, EngineError> {
-        let sealed = plan::load(store, of.plan).await?;
-        let progress = plan::progress(store, of.plan).await?;
-        let mut deletions = RestoreFold::default();
-        fold::run(store, At::Head, &mut [&mut deletions]).await?;
-        let of_plan = Selection {
-            plan: Some(of.plan),
-            ..Selection::default()
-        };
-        let done: HashMap<Subject, Done> = deletions
-            .select(&of_plan)
-            .into_iter()
-            .filter_map(|one| Some((one.subject.clone(), one.back.done.clone()?)))
-            .collect();
-        let mut grouped: BTreeMap<&str, Vec<&PlannedItem>> = BTreeMap::new();
-        for item in &sealed.items {
-            let reached = item.disposition != Disposition::OutOfReach && !item.place.is_empty();
-            if reached && !item.item.is_empty() {
-                grouped.entry(&item.place).or_default().push(item);
-            }
-        }
-        let mut places = Vec::new();
-        for (id, items) in grouped {
-            let Some(owner) = store.subject_of(&kinds.owner, id).await? else {
-                return Err(EngineError::Refused(
-                    "an account of the plan has no subject any more".to_owned(),
-                ));
-            };
-            let mut users: Vec<PlannedUser> = Vec::new();
-            for item in &items {
-                for user in deletions.users_of(&item.subject) {
-                    if user.id.is_none() || !users.iter().any(|known| known.id == user.id) {
-                        users.push(PlannedUser {
-                            id: user.id,
-                            credential: user.credential,
-                        });
-                    }
-                }
-            }
-            let items = items.into_iter().map(|item| {
-                let done = done.get(&item.subject);
-                let becomes = done.map(|done| done.restored.becomes.clone());
-                ExpectedItem {
-                    subject: item.subject.clone(),
-                    item: becomes.unwrap_or_else(|| item.item.clone()),
-                    now: now(item, progress.get(&item.subject), done),
-                }
-            });
-            places.push(ExpectedPlace {
-                id: id.to_owned(),
-                owner,
-                users,
-                items: items.collect(),
-                ours: deletions.ids_at(id),
-            });
-        }
-        Ok(Self {
-            places,
-            cursors: cursors(store, sealed.run, of.run).await?,
-        })
-    }
-}
-
-/// The cursor of each place from right before the run; of a place that the run did not come to, that of the plan.
-async fn cursors(
-    store: &Store,
-    plan: RunId,
-    run: RunId,
-) -> Result<HashMap<Subject, String>, EngineError> {
-    let mut cursors = HashMap::new();
-    for (run, phase) in [(run, "before"), (plan, "plan")] {
-        let filter = Filter {
-            types: "container.listed".parse().into_iter().collect(),
-            run: Some(run),
-            ..Filter::default()
-        };
-        let mut entries = std::pin::pin!(store.read(filter));
-        while let Some(recorded) = entries.next().await {
-            let recorded = recorded?;
-            let json = recorded.payload.json().unwrap_or_default();
-            if let Ok(Event::ContainerListed(listed)) = Event::decode("container.listed", 1, json)
-                && listed.phase == phase
-                && let Some(cursor) = listed.sync_token
-            {
-                // A run that was resumed keeps what its first part listed.
-                cursors.entry(recorded.entry.subject).or_insert(cursor);
-            }
-        }
-    }
-    Ok(cursors)
+/// An item that the retired system made.
+struct Late<'a> {
+    id: &'a str,
+    written_at: String,
 }
 
 impl Observer {
@@ -199,10 +59,7 @@ impl Observer {
                 return self.unreached(place, failed).await;
             }
         };
-        let opened = opened.as_ref();
-        let cursor = expected.cursors.get(&place.owner).map(String::as_str);
-        let cursor = cursor.filter(|_| opened.keeps_cursors());
-        match self.compare(opened, place, cursor).await? {
+        match self.compare(opened.as_ref(), expected, place).await? {
             Ok(seen) => Ok(seen),
             Err(error) => {
                 let failed = UserFailed {
@@ -240,40 +97,55 @@ impl Observer {
     async fn compare(
         &self,
         opened: &dyn Place,
+        expected: &Expected,
         place: &ExpectedPlace,
-        cursor: Option<&str>,
     ) -> Result<Result<PlaceSeenAgain, ItemError>, EngineError> {
-        let seen = match opened.observe(cursor).await {
+        let keeps = opened.keeps_cursors();
+        let before = place.before.as_deref().filter(|_| keeps);
+        let planned = place.planned.as_deref().filter(|_| keeps);
+        let seen = match opened.observe(before.or(planned)).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error)),
         };
-        let by_id: HashMap<&str, &SeenItem> = seen
-            .items
-            .iter()
-            .map(|item| (item.item.as_str(), item))
-            .collect();
+        // What the retired system made between the plan and the run is no change since right before the run.
+        let earlier = if seen.whole || before.is_none() {
+            None
+        } else {
+            match opened.observe(planned).await {
+                Ok(earlier) => Some(earlier),
+                Err(error) => return Ok(Err(error)),
+            }
+        };
         let mut result = PlaceSeenAgain {
             whole: seen.whole,
             ..PlaceSeenAgain::default()
         };
-        let mut known: HashSet<&str> = place.ours.iter().map(String::as_str).collect();
-        for item in &place.items {
-            known.insert(item.item.as_str());
-            let there = match by_id.get(item.item.as_str()) {
-                Some(now) if now.gone => There::No,
-                Some(now) => There::Yes(now.version.clone()),
-                None if seen.whole => There::No,
-                // It did not change since the cursor; whether it had been gone by then is asked.
-                None if matches!(item.now, Now::Gone) => match opened.read(&item.item).await {
-                    Ok(Found::There { version, .. }) => There::Yes(version),
-                    Ok(Found::Deleted { .. } | Found::Absent) => There::No,
-                    Err(error) => return Ok(Err(error)),
-                },
-                None => There::Unchanged,
-            };
-            self.judge(place, item, there, &mut result).await?;
+        let mut differences = Vec::new();
+        if let Err(error) = differing(opened, place, &seen, &mut result, &mut differences).await {
+            return Ok(Err(error));
         }
-        self.late(place, &seen, &known, &mut result).await?;
+        let mut late = late_in(place, &seen);
+        let of_before: HashSet<&str> = late.iter().map(|one| one.id).collect();
+        let more = earlier.as_ref().map(|earlier| late_in(place, earlier));
+        let more = more.into_iter().flatten();
+        late.extend(more.filter(|one| !of_before.contains(one.id)));
+        if !differences.is_empty() || !late.is_empty() {
+            // A run or an undo may be under way: what it did meanwhile is no difference.
+            let news = self.news(expected.seq).await?;
+            let all = differences.len() + late.len();
+            differences.retain(|one| !news.items.contains(&one.item.subject));
+            late.retain(|one| !news.ids.contains(one.id));
+            result.moved = (all - differences.len() - late.len()) as u64;
+        }
+        if !seen.whole {
+            let known = place.known();
+            let others = seen.items.iter();
+            let others = others.filter(|item| !known.contains(item.item.as_str()));
+            result.others = (others.count() as u64).saturating_sub(late.len() as u64);
+        }
+        self.record_differences(place, differences, &mut result)
+            .await?;
+        self.record_late(place, late, &mut result).await?;
         let unexplained = result.survivors.len() + result.unexplained.len() + result.late.len();
         let listed = Event::ContainerListed(ContainerListed {
             phase: "observe".to_owned(),
@@ -287,103 +159,56 @@ impl Observer {
         Ok(Ok(result))
     }
 
-    /// Holds one item against what the ledger says, and records it where the two do not match.
-    async fn judge(
+    async fn record_differences(
         &self,
         place: &ExpectedPlace,
-        item: &ExpectedItem,
-        there: There,
+        differences: Vec<Difference<'_>>,
         result: &mut PlaceSeenAgain,
     ) -> Result<(), EngineError> {
-        let (observation, version, what) = match (&item.now, there) {
-            (Now::Open, _) => {
-                result.open += 1;
-                return Ok(());
+        for one in differences {
+            let line = ItemSeen {
+                subject: Some(one.item.subject.to_string()),
+                place: place.id.clone(),
+                item: one.id.to_owned(),
+                what: one.what.to_owned(),
+            };
+            let event = Event::ItemObserved(ItemObserved {
+                run: self.of.run,
+                observation: one.observation,
+                explained: false,
+                version: one.version,
+            });
+            self.record(&event, &one.item.subject, &place.owner).await?;
+            if one.survives {
+                result.survivors.push(line);
+            } else {
+                result.unexplained.push(line);
             }
-            (Now::Gone | Now::GoneBefore, There::No) => {
-                result.explained += 1;
-                return Ok(());
-            }
-            (_, There::Unchanged) => {
-                result.unchanged += 1;
-                return Ok(());
-            }
-            (Now::There(wanted), There::Yes(version)) if wanted.is_none() || *wanted == version => {
-                result.unchanged += 1;
-                return Ok(());
-            }
-            (Now::Gone | Now::GoneBefore, There::Yes(version)) => (
-                Observation::Changed,
-                version,
-                "the ledger says that it is gone, and it is there",
-            ),
-            (Now::There(_), There::Yes(version)) => (
-                Observation::Changed,
-                version,
-                "it was changed, and no entry says by whom",
-            ),
-            (Now::There(_), There::No) => (
-                Observation::Gone,
-                None,
-                "it is gone, and no entry says by whom",
-            ),
-        };
-        let line = ItemSeen {
-            subject: Some(item.subject.to_string()),
-            place: place.id.clone(),
-            item: item.item.clone(),
-            what: what.to_owned(),
-        };
-        let event = Event::ItemObserved(ItemObserved {
-            run: self.of.run,
-            observation,
-            explained: false,
-            version,
-        });
-        self.record(&event, &item.subject, &place.owner).await?;
-        if matches!(item.now, Now::Gone | Now::GoneBefore) {
-            result.survivors.push(line);
-        } else {
-            result.unexplained.push(line);
         }
         Ok(())
     }
 
-    /// What the retired system made after the run; the rest is counted.
-    async fn late(
+    async fn record_late(
         &self,
         place: &ExpectedPlace,
-        seen: &Seen,
-        known: &HashSet<&str>,
+        late: Vec<Late<'_>>,
         result: &mut PlaceSeenAgain,
     ) -> Result<(), EngineError> {
+        if late.is_empty() {
+            return Ok(());
+        }
         let mut items = Vec::new();
-        let others = seen
-            .items
-            .iter()
-            .filter(|item| !known.contains(item.item.as_str()));
-        for other in others {
-            let late = other
-                .retired_wrote
-                .filter(|at| !other.gone && *at > self.of.started_at.instant());
-            let Some(at) = late else {
-                // A whole listing shows everything that was ever there, which is no change.
-                result.others += u64::from(!seen.whole);
-                continue;
-            };
+        for one in late {
             result.late.push(ItemSeen {
                 subject: None,
                 place: place.id.clone(),
-                item: other.item.clone(),
-                what: "the retired system made it after the run: it is still writing".to_owned(),
+                item: one.id.to_owned(),
+                what: "the retired system made it after the plan: it is still writing".to_owned(),
             });
             items.push(LateItem {
-                item: other.item.clone(),
-                written_at: at.to_rfc3339(),
+                item: one.id.to_owned(),
+                written_at: one.written_at,
             });
-        }
-        if items.is_empty() {
-            return Ok(());
         }
         let event = Event::LateWritten(LateWritten {
             run: self.of.run,
@@ -392,6 +217,138 @@ impl Observer {
         });
         self.record(&event, &place.owner, &place.owner).await
     }
+
+    /// What the log says of items since this entry. An intent is in it before its effect is to be seen.
+    async fn news(&self, seq: u64) -> Result<News, EngineError> {
+        const TYPES: [&str; 7] = [
+            "item.delete_intended",
+            "item.deleted",
+            "item.delete_failed",
+            "item.held",
+            "item.restore_intended",
+            "item.restored",
+            "item.restore_failed",
+        ];
+        let filter = Filter {
+            from: Some(seq + 1),
+            types: TYPES.map(str::parse).into_iter().flatten().collect(),
+            ..Filter::default()
+        };
+        let mut news = News::default();
+        let mut entries = std::pin::pin!(self.recorder.store.read(filter));
+        while let Some(recorded) = entries.next().await {
+            let recorded = recorded?;
+            let entry = recorded.entry;
+            let json = recorded.payload.json().unwrap_or_default();
+            if let Ok(Event::ItemRestoreIntended(intent)) =
+                Event::decode(entry.event_type.as_str(), entry.schema, json)
+            {
+                news.ids.insert(intent.becomes);
+            }
+            news.items.insert(entry.subject);
+        }
+        Ok(news)
+    }
+}
+
+/// What was recorded while it was looked.
+#[derive(Default)]
+struct News {
+    items: HashSet<Subject>,
+    /// Ids that items were to be given.
+    ids: HashSet<String>,
+}
+
+impl ExpectedPlace {
+    /// The ids of items of this ledger, under which nothing is new.
+    fn known(&self) -> BTreeSet<&str> {
+        let ours = self.ours.iter().map(String::as_str);
+        let items = self.items.iter().map(|item| item.item.as_str());
+        ours.chain(items).collect()
+    }
+}
+
+/// What the retired system made after the plan.
+fn late_in<'a>(place: &ExpectedPlace, seen: &'a Seen) -> Vec<Late<'a>> {
+    let known = place.known();
+    let since = place.planned_at.instant();
+    let items = seen.items.iter();
+    let late = items.filter(|item| !item.gone && !known.contains(item.item.as_str()));
+    late.filter_map(|item| {
+        let at = item.retired_wrote.filter(|at| *at > since)?;
+        Some(Late {
+            id: &item.item,
+            written_at: at.to_rfc3339(),
+        })
+    })
+    .collect()
+}
+
+/// Holds each item of a place against what the ledger says, and counts those that are as it says.
+async fn differing<'a>(
+    opened: &dyn Place,
+    place: &'a ExpectedPlace,
+    seen: &Seen,
+    result: &mut PlaceSeenAgain,
+    differences: &mut Vec<Difference<'a>>,
+) -> Result<(), ItemError> {
+    let by_id: HashMap<&str, &SeenItem> = seen
+        .items
+        .iter()
+        .map(|item| (item.item.as_str(), item))
+        .collect();
+    // What did not change since the cursor and has to be gone may have been there by then: it is asked.
+    let there = async |id: &str, has_to_be_gone: bool| match by_id.get(id) {
+        Some(now) if now.gone => Ok(There::No),
+        Some(now) => Ok(There::Yes(now.version.clone())),
+        None if seen.whole => Ok(There::No),
+        None if has_to_be_gone => Ok::<_, ItemError>(match opened.read(id).await? {
+            Found::There { version, .. } => There::Yes(version),
+            Found::Deleted { .. } | Found::Absent => There::No,
+        }),
+        None => Ok(There::Unchanged),
+    };
+    for item in &place.items {
+        let differs = |id, observation, version, what, survives| Difference {
+            item,
+            id,
+            observation,
+            version,
+            what,
+            survives,
+        };
+        let mut twice = false;
+        for other in &item.others {
+            if let There::Yes(version) = there(other, true).await? {
+                twice = true;
+                let what = "it was put back under another id, and is there under this one too";
+                differences.push(differs(other, Observation::Changed, version, what, true));
+            }
+        }
+        let id = item.item.as_str();
+        let gone = matches!(item.now, Now::Gone | Now::GoneBefore);
+        match (&item.now, there(id, item.now == Now::Gone).await?) {
+            (Now::Open, _) => result.open += 1,
+            (Now::Gone | Now::GoneBefore, There::No) => result.explained += 1,
+            (_, There::Unchanged) => result.unchanged += u64::from(!twice),
+            (Now::There(wanted), There::Yes(version)) if wanted.is_none() || *wanted == version => {
+                result.unchanged += u64::from(!twice);
+            }
+            (_, There::Yes(version)) => {
+                let what = if gone {
+                    "the ledger says that it is gone, and it is there"
+                } else {
+                    "it was changed, and no entry says by whom"
+                };
+                differences.push(differs(id, Observation::Changed, version, what, gone));
+            }
+            (Now::There(_), There::No) => {
+                let what = "it is gone, and no entry says by whom";
+                differences.push(differs(id, Observation::Gone, None, what, false));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether an item is there.

@@ -19,10 +19,10 @@ pub struct ItemSeen {
     pub what: String,
 }
 
-/// A place that could not be looked at.
+/// A user or place that could not be looked at.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unreached {
-    /// Id of the first user in the retired system.
+    /// Id of the first user in the retired system; empty where that is not known any more.
     pub user: String,
     /// Why, with what to do.
     pub reason: String,
@@ -39,13 +39,15 @@ pub struct PlaceSeenAgain {
     pub(super) open: u64,
     /// Changes to items that no plan names and the retired system did not make.
     pub(super) others: u64,
+    /// Differences to which the log has something new to say since it was read: it has to be looked at again.
+    pub(super) moved: u64,
     /// Listed whole, because there was no usable cursor from before the run.
     pub(super) whole: bool,
     /// Gone by the ledger, and there.
     pub(super) survivors: Vec<ItemSeen>,
     /// Changed without an entry.
     pub(super) unexplained: Vec<ItemSeen>,
-    /// Made by the retired system after the run.
+    /// Made by the retired system after the plan.
     pub(super) late: Vec<ItemSeen>,
     pub(super) unreached: Option<Unreached>,
 }
@@ -69,9 +71,9 @@ pub struct ObserveReport {
     pub survivors: Vec<ItemSeen>,
     /// Changed, and no entry says why.
     pub unexplained: Vec<ItemSeen>,
-    /// Made by the retired system after the run: it is still writing.
+    /// Made by the retired system after the plan: it is still writing.
     pub late_writes: Vec<ItemSeen>,
-    /// Places that could not be looked at.
+    /// Users and places that could not be looked at.
     pub unreached: Vec<Unreached>,
 }
 
@@ -82,6 +84,8 @@ impl ObserveReport {
             "explained",
             "unchanged",
             "open",
+            "moved",
+            "erased",
             "others",
             "listed_whole",
         ];
@@ -107,12 +111,19 @@ impl ObserveReport {
         count("explained", seen.explained);
         count("unchanged", seen.unchanged);
         count("open", seen.open);
+        count("moved", seen.moved);
         count("others", seen.others);
         count("listed_whole", u64::from(seen.whole));
         self.survivors.extend(seen.survivors);
         self.unexplained.extend(seen.unexplained);
         self.late_writes.extend(seen.late);
         self.unreached.extend(seen.unreached);
+    }
+
+    /// What nobody could look at, with the number of items that were erased.
+    pub(super) fn out_of_reach(&mut self, unreached: Vec<Unreached>, erased: u64) {
+        self.unreached.extend(unreached);
+        self.totals.insert("erased".to_owned(), erased);
     }
 
     pub(super) fn finish(&mut self) {
@@ -132,7 +143,8 @@ impl ObserveReport {
             list.sort_by(|a, b| (&a.place, &a.item).cmp(&(&b.place, &b.item)));
         }
         let differs = self.survivors.len() + self.unexplained.len() + self.late_writes.len() > 0;
-        let whole = self.unreached.is_empty() && self.totals.get("open") == Some(&0);
+        let none = |name| self.totals.get(name) == Some(&0);
+        let whole = self.unreached.is_empty() && none("open") && none("moved");
         let status = match (differs, whole) {
             (true, _) => "differs",
             (false, false) => "not_whole",

@@ -4,7 +4,7 @@
 //! No second copy can come of it. A way that makes an item anew gives it an id that comes of the deletion, the same at each attempt; so a request
 //! that is repeated, or arrives after its process was killed, meets the first one's id and is refused.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,7 +15,9 @@ use ledger::projections::restore::Deletion;
 use ledger::store::Appended;
 
 use super::Restorer;
-use super::look::{Look, NO_BACKUP, NO_WAY, STAND_IN, backup_of, look, token};
+use super::look::{
+    Compared, Look, NO_BACKUP, NO_WAY, STAND_IN, StandIns, backup_of, compare, look, ways_back,
+};
 use super::place::untried;
 use super::report::{Ended, ItemBack};
 use crate::clients::{Effect, ErrorClass};
@@ -34,6 +36,9 @@ pub(super) enum End {
 }
 
 const DELETED_SINCE: &str = "it was made anew, and somebody has deleted that since: it is left so";
+
+/// Version of what is left of the item, by the ids under which something is.
+type Left = HashMap<String, Option<String>>;
 
 /// One attempt, from its intent to its outcome.
 struct Attempt<'a> {
@@ -59,23 +64,21 @@ impl Restorer {
         place: &dyn Place,
         owner: &Subject,
         deletion: &Deletion,
-        ours: &BTreeSet<String>,
+        stand_ins: &mut StandIns<'_>,
     ) -> Result<(ItemBack, End), EngineError> {
         let failed = |reason: &str| (untried(deletion, Ended::Failed, Some(reason)), End::GoOn);
         let Some(backup) = backup_of(&self.recorder.store, deletion).await? else {
             return Ok(failed(NO_BACKUP));
         };
-        let ways = match place
-            .ways_back(&deletion.item, &backup, &token(deletion))
-            .await
-        {
+        let ways = match ways_back(place, deletion, &backup).await {
             Ok(ways) => ways,
             Err(error) => return Ok(Self::unasked(deletion, &error)),
         };
         let mut number = deletion.back.attempts;
         if let Some(open) = &deletion.back.open {
             // A crash left this intent open. Nothing else is done before the place has said what became of it.
-            let Some(way) = ways.iter().find(|way| way.becomes == open.becomes) else {
+            let is_it = |way: &&WayBack| way.becomes == open.becomes && way.way == open.way;
+            let Some(way) = ways.iter().find(is_it) else {
                 return Ok(failed(
                     "an earlier attempt was made by a way that is not known",
                 ));
@@ -90,14 +93,18 @@ impl Restorer {
             };
             match self.recover(place, &attempt).await? {
                 Ok(None) => {}
-                Ok(Some(back)) => return Ok((back, End::GoOn)),
+                Ok(Some(mut back)) => {
+                    back.double = stand_ins.has(&backup).await.unwrap_or_default();
+                    return Ok((back, End::GoOn));
+                }
                 Err(error) => return Ok(Self::unasked(deletion, &error)),
             }
         }
         // Is it back already? Under its own id, or under one that an earlier attempt would have given it.
-        let mut left = None;
+        let mut left = Left::new();
         for way in &ways {
-            if way.becomes != deletion.item && !deletion.back.ids.contains(&way.becomes) {
+            let known = way.becomes == deletion.item || deletion.back.ids.contains(&way.becomes);
+            if !known || left.contains_key(&way.becomes) {
                 continue;
             }
             match look(place, &way.becomes).await {
@@ -111,27 +118,34 @@ impl Restorer {
                     let attempt = self.intend(owner, deletion, &backup, way, number).await?;
                     let seen = Ok(Look::There(version, bytes));
                     let written = Written::default();
-                    let back = self
+                    let mut back = self
                         .back(place, &attempt, how, true, written, None, seen)
                         .await?;
+                    back.double = stand_ins.has(&backup).await.unwrap_or_default();
                     return Ok((back, End::GoOn));
                 }
-                Ok(Look::Deleted(version)) if way.becomes == deletion.item => left = version,
-                Ok(_) => {}
+                Ok(Look::Deleted(version)) => {
+                    left.insert(way.becomes.clone(), version);
+                }
+                Ok(Look::Absent) => {}
                 Err(error) => return Ok(Self::unasked(deletion, &error)),
             }
         }
-        if !self.twice {
-            match place.stand_in(&backup, ours).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let back = untried(deletion, Ended::StandIn, Some(STAND_IN));
-                    return Ok((back, End::GoOn));
-                }
-                Err(error) => return Ok(Self::unasked(deletion, &error)),
-            }
+        let double = match stand_ins.has(&backup).await {
+            Ok(double) => double,
+            Err(error) => return Ok(Self::unasked(deletion, &error)),
+        };
+        if double && self.leave_stand_ins {
+            let back = untried(deletion, Ended::StandIn, Some(STAND_IN));
+            return Ok((back, End::GoOn));
         }
-        for (n, way) in ways.iter().enumerate() {
+        // An id under which something was made anew is used up: that is un-deleted, or there is nothing to un-delete.
+        let is_open = |way: &&WayBack| {
+            let old = way.becomes == deletion.item;
+            old || left.contains_key(&way.becomes) == way.undeletes
+        };
+        let ways: Vec<&WayBack> = ways.iter().filter(is_open).collect();
+        for (n, way) in ways.iter().copied().enumerate() {
             let another = n + 1 < ways.len();
             let mut doubted = false;
             for tried in 1..=ATTEMPTS_MAX {
@@ -142,7 +156,10 @@ impl Restorer {
                     .attempt(place, &attempt, &mut left, last, another, &mut doubted)
                     .await?
                 {
-                    Next::Over(back, end) => return Ok((*back, end)),
+                    Next::Over(mut back, end) => {
+                        back.double = double;
+                        return Ok((*back, end));
+                    }
                     Next::Again => {}
                     Next::Otherwise => break,
                 }
@@ -209,14 +226,14 @@ impl Restorer {
         &self,
         place: &dyn Place,
         attempt: &Attempt<'_>,
-        left: &mut Option<String>,
+        left: &mut Left,
         last: bool,
         another: bool,
         doubted: &mut bool,
     ) -> Result<Next, EngineError> {
         let limit = self.write_limit(attempt.deletion.plan).await;
         let (way, deletion) = (attempt.way, attempt.deletion);
-        let version = left.as_deref().filter(|_| way.becomes == deletion.item);
+        let version = left.get(&way.becomes).and_then(Option::as_deref);
         let put = PutBack {
             way: &way.way,
             item: &deletion.item,
@@ -274,7 +291,7 @@ impl Restorer {
                     .await?;
                 Ok(Next::Over(Box::new(back), End::GoOn))
             }
-            Ok(Look::Deleted(_)) if way.becomes != deletion.item => {
+            Ok(Look::Deleted(_)) if !way.undeletes && way.becomes != deletion.item => {
                 self.not_back(attempt, Some(&error), "given_up", true, DELETED_SINCE)
                     .await?;
                 Ok(Self::over(deletion, DELETED_SINCE))
@@ -282,7 +299,7 @@ impl Restorer {
             Ok(found) => {
                 let is_left = matches!(found, Look::Deleted(_));
                 if let Look::Deleted(version) = found {
-                    *left = version;
+                    left.insert(way.becomes.clone(), version);
                 }
                 let is_gone = matches!(error.class, ErrorClass::NotFound | ErrorClass::Gone);
                 // A proxy says 404 too: what is still there to be un-done is tried once more.
@@ -381,15 +398,11 @@ impl Restorer {
             Ok(Look::There(now, bytes)) => (now, bytes),
             _ => (None, None),
         };
-        let differences = match &bytes {
-            Some(bytes) => place.differences(attempt.backup, bytes).await.ok(),
-            None => None,
-        };
-        let verified = differences.is_some();
-        let (lost, differs): (Vec<String>, Vec<String>) = differences
-            .unwrap_or_default()
-            .into_iter()
-            .partition(|name| way.loses.contains(name));
+        let Compared {
+            verified,
+            lost,
+            differs,
+        } = compare(place, attempt.backup, bytes.as_deref(), &way.loses).await;
         let restored = ItemRestored {
             intent: attempt.intent,
             outcome,

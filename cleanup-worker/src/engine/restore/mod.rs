@@ -2,7 +2,7 @@
 //!
 //! [`choose`] says what is meant and what hinders; [`preview`] looks at each place and changes nothing; [`restore`] puts back, place by
 //! place, item by item (`item.rs`: intent, effect, outcome), and looks again afterwards. It needs no approval, since at two in the
-//! morning there is nobody to ask: it needs a person, a reason, and what was deleted by this ledger.
+//! morning there is nobody to ask: it needs a person, and what was deleted by this ledger.
 
 mod choice;
 mod item;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use futures_util::future::{FutureExt as _, select_all};
 use futures_util::{StreamExt as _, stream};
-use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
+use ledger::domain::event::{Event, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, RunId, Subject};
 use ledger::store::lease::LeaseError;
@@ -33,18 +33,15 @@ use super::{EngineError, Progress, Recorder, RunOptions};
 use crate::clients::retry::{RetryPolicy, Timing};
 use crate::executors::Places;
 
-/// The gate that an override passes.
-const GATE: &str = "double_deadline";
-
 /// What a restoration is told, beside what is meant.
 #[derive(Debug, Clone)]
 pub struct RestoreTold {
     /// Pace and times.
     pub options: RunOptions,
-    /// Why; it stays in the log for ever, so it names a case and no person.
-    pub reason: String,
-    /// Why also items are put back for which another one stands.
-    pub override_reason: Option<String>,
+    /// Why, where something was said; it stays in the log for ever, so it names a case and no person.
+    pub reason: Option<String>,
+    /// Items for which another live one stands are left.
+    pub leave_stand_ins: bool,
     /// The credentials are those of who restores, not those that the retired system stored.
     pub own_credentials: bool,
 }
@@ -60,8 +57,8 @@ struct Restorer {
     /// Told to stop: what is begun reaches its outcome, nothing new starts.
     stop: CancellationToken,
     retry: RetryPolicy,
-    /// Also what another item stands for.
-    twice: bool,
+    /// Items for which another live one stands are left.
+    leave_stand_ins: bool,
 }
 
 /// Looks at each place: what is there, by which way each item would come back, and what would not come back with it. Changes nothing and
@@ -76,13 +73,13 @@ pub async fn preview(
 ) -> Result<RestoreReport, EngineError> {
     let (places, store) = (hands.executor.as_ref(), hands.store);
     places.prepare().await?;
-    let twice = told.override_reason.is_some();
+    let leave = told.leave_stand_ins;
     let all = choice.places.len() as u64;
     let pace = Pace::new(hands.timing.clone(), told.options.user_interval);
     let mut report = RestoreReport::new(None, &choice);
     let work = |place| {
         let pace = pace.clone();
-        async move { place::preview(places, store, place, twice, &pace).await }
+        async move { place::preview(places, store, place, leave, &pace).await }
     };
     let mut results = stream::iter(choice.places)
         .map(work)
@@ -109,12 +106,10 @@ pub async fn restore(
     told: &RestoreTold,
 ) -> Result<RestoreReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
-    if choice.is_settled() && open_run(store, choice.digest).await?.is_none() {
-        let mut report = RestoreReport::new(None, &choice);
-        for place in &choice.places {
-            report.users.extend(place::settled(place));
-        }
-        report.finish("complete");
+    if choice.is_settled()
+        && open_run(store, choice.digest).await?.is_none()
+        && let Some(report) = all_still_back(hands, &choice, told).await?
+    {
         return Ok(report);
     }
     hands.executor.prepare().await?;
@@ -130,9 +125,7 @@ pub async fn restore(
     let open = open_run(store, choice.digest).await?;
     let resumed = open.is_some();
     let run = open.unwrap_or_else(|| store.clock().run_id());
-    let log = (hands.open_log)(run).map_err(|error| {
-        EngineError::Refused(format!("the run's log file could not be opened: {error}"))
-    })?;
+    let log = (hands.open_log)(run).map_err(EngineError::Log)?;
     let restorer = Restorer {
         recorder: Recorder {
             store: store.clone(),
@@ -145,7 +138,7 @@ pub async fn restore(
         places: hands.executor.clone(),
         stop: hands.stop.clone(),
         retry: told.options.retry,
-        twice: told.override_reason.is_some(),
+        leave_stand_ins: told.leave_stand_ins,
     };
     let result = tokio::select! {
         result = restorer.execute(choice, told, resumed, hands.progress) => result,
@@ -155,6 +148,25 @@ pub async fn restore(
         lease.release().await;
     }
     result
+}
+
+/// What was put back before is looked at, and where all of it is there nothing is begun; `None`: some of it is gone again.
+async fn all_still_back(
+    hands: &Hands<'_, dyn Places>,
+    choice: &Choice,
+    told: &RestoreTold,
+) -> Result<Option<RestoreReport>, EngineError> {
+    let mut report = preview(hands, choice.clone(), told).await?;
+    if !report.is_all_before() {
+        return Ok(None);
+    }
+    let status = if report.all_back() {
+        "complete"
+    } else {
+        "partial"
+    };
+    status.clone_into(&mut report.status);
+    Ok(Some(report))
 }
 
 /// The lease of every plan concerned, so that no cleanup of it is under way; in one order, so that two restorations cannot wait for
@@ -256,9 +268,7 @@ impl Restorer {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<RestoreReport, EngineError> {
         let subject = self.run_subject()?;
-        if !resumed {
-            self.started(&subject, &choice, told).await?;
-        }
+        self.started(&subject, &choice, told, resumed).await?;
         let all = choice.places.len() as u64;
         let pace = Pace::new(self.timing.clone(), told.options.user_interval);
         let mut report = RestoreReport::new(Some(self.recorder.run), &choice);
@@ -297,40 +307,46 @@ impl Restorer {
         Ok(report)
     }
 
+    /// Who begins it and why; also of a run that is gone on with, perhaps by somebody else and for another reason.
     async fn started(
         &self,
         subject: &Subject,
         choice: &Choice,
         told: &RestoreTold,
+        resumed: bool,
     ) -> Result<(), EngineError> {
         let whose = if told.own_credentials {
             "own"
         } else {
             "stored"
         };
+        let stand_ins = if told.leave_stand_ins {
+            "left"
+        } else {
+            "put_back"
+        };
+        let mut options: BTreeMap<String, String> = [
+            ("items", choice.digest.to_string()),
+            ("credentials", whose.to_owned()),
+            ("stand_ins", stand_ins.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        if let Some(reason) = &told.reason {
+            options.insert("reason".to_owned(), reason.clone());
+        }
+        if resumed {
+            options.insert("resumed".to_owned(), "true".to_owned());
+        }
         let started = RunStarted {
             verb: "restore".to_owned(),
             // It executes none: a run that does is gone on with by its plan.
             plan: None,
             approval: None,
-            options: [
-                ("reason", told.reason.clone()),
-                ("items", choice.digest.to_string()),
-                ("credentials", whose.to_owned()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
+            options,
         };
         let appended = self.about_run(&Event::RunStarted(started), subject).await?;
         self.log.entry(&appended, &[("verb", "restore")]);
-        if let Some(reason) = &told.override_reason {
-            let event = Event::GateOverridden(GateOverridden {
-                gate: GATE.to_owned(),
-                reason: reason.clone(),
-            });
-            let appended = self.about_run(&event, subject).await?;
-            self.log.entry(&appended, &[("gate", GATE)]);
-        }
         Ok(())
     }
 

@@ -11,12 +11,12 @@ use ledger::store::{Draft, Store};
 use super::Restorer;
 use super::choice::ChosenPlace;
 use super::item::End;
-use super::look;
+use super::look::{self, StandIns};
 use super::report::{Ended, ItemBack, UserBack};
 use crate::engine::EngineError;
 use crate::engine::pace::Pace;
 use crate::engine::step::Stopped;
-use crate::executors::{Place, Places, SeenItem};
+use crate::executors::{ItemError, Place, Places, SeenItem};
 
 /// So many items of a place may fail one after another before it is left for later.
 const FAILURES_IN_A_ROW_MAX: u32 = 5;
@@ -33,6 +33,7 @@ pub(super) fn untried(deletion: &Deletion, ended: Ended, reason: Option<&str>) -
         new_id: done.map(|restored| restored.becomes.clone()),
         way: done.map(|restored| restored.way.clone()),
         ended,
+        double: false,
         verified: done.is_some_and(|restored| restored.verified),
         differs: done
             .map(|restored| restored.differs.clone())
@@ -44,13 +45,22 @@ pub(super) fn untried(deletion: &Deletion, ended: Ended, reason: Option<&str>) -
     }
 }
 
-/// What is known of an item before anything outside is asked: it is back already, or cannot be put back.
+/// What is known of an item before anything outside is asked: it cannot be put back.
 fn known(deletion: &Deletion) -> Option<ItemBack> {
     if deletion.back.done.is_some() {
-        return Some(untried(deletion, Ended::BackBefore, None));
+        return None;
     }
     let hindrance = deletion.hindrance()?;
     Some(untried(deletion, Ended::Failed, Some(hindrance)))
+}
+
+/// An item at which nobody could look: that it was put back once is all that is known.
+pub(super) fn unseen(deletion: &Deletion, reason: &str) -> ItemBack {
+    let ended = match deletion.back.done {
+        Some(_) => Ended::BackBefore,
+        None => Ended::Failed,
+    };
+    untried(deletion, ended, Some(reason))
 }
 
 /// Counts the items of a place that could not be reached.
@@ -58,18 +68,16 @@ fn unreached(place: &ChosenPlace, user: &mut UserBack, reason: &str) {
     user.say(reason);
     for deletion in &place.deletions {
         let item = known(deletion);
-        user.add(item.unwrap_or_else(|| untried(deletion, Ended::Failed, Some(reason))));
+        user.add(item.unwrap_or_else(|| unseen(deletion, reason)));
     }
 }
 
 /// A place of which every item is known without asking.
-pub(super) fn settled(place: &ChosenPlace) -> Option<UserBack> {
+fn settled(place: &ChosenPlace) -> Option<UserBack> {
     let items: Option<Vec<ItemBack>> = place.deletions.iter().map(known).collect();
     let mut user = UserBack::new(place);
     for item in items? {
-        if item.ended == Ended::Failed {
-            user.say(item.reason.clone().unwrap_or_default());
-        }
+        user.say(item.reason.clone().unwrap_or_default());
         user.add(item);
     }
     Some(user)
@@ -80,7 +88,7 @@ pub(super) async fn preview(
     places: &dyn Places,
     store: &Store,
     place: ChosenPlace,
-    twice: bool,
+    leave_stand_ins: bool,
     starts: &Pace,
 ) -> Result<UserBack, EngineError> {
     if let Some(user) = settled(&place) {
@@ -95,21 +103,23 @@ pub(super) async fn preview(
             return Ok(user);
         }
     };
+    let mut stand_ins = StandIns::new(opened.as_ref(), &place.ours, leave_stand_ins);
     for deletion in &place.deletions {
         let back = if let Some(back) = known(deletion) {
             back
         } else {
-            let preview = look::preview(opened.as_ref(), store, deletion, &place.ours, twice);
+            let preview = look::preview(opened.as_ref(), store, deletion, &mut stand_ins);
             match preview.await? {
                 Ok(back) => back,
-                Err(error) => untried(deletion, Ended::Failed, Some(&error.reason)),
+                Err(error) => unseen(deletion, &error.reason),
             }
         };
-        if back.ended == Ended::Failed {
+        if back.ended != Ended::StandIn {
             user.say(back.reason.clone().unwrap_or_default());
         }
         user.add(back);
     }
+    user.say(stand_ins.untold.unwrap_or_default());
     Ok(user)
 }
 
@@ -172,24 +182,46 @@ impl Restorer {
         let mut tried = false;
         // After this nothing more is begun here.
         let mut over: Option<String> = None;
+        let mut stand_ins = StandIns::new(opened, &place.ours, self.leave_stand_ins);
         for deletion in &place.deletions {
             if let Some(back) = known(deletion) {
                 user.add(back);
                 continue;
             }
             if let Some(reason) = &over {
-                user.add(untried(deletion, Ended::Failed, Some(reason)));
+                user.add(unseen(deletion, reason));
                 continue;
             }
             if self.stop.is_cancelled() {
                 over = Some(STOPPED.to_owned());
                 user.say(STOPPED);
-                user.add(untried(deletion, Ended::Failed, Some(STOPPED)));
+                user.add(unseen(deletion, STOPPED));
                 continue;
+            }
+            if deletion.back.done.is_some() {
+                match self.still_back(opened, deletion, &mut stand_ins).await? {
+                    Ok(Some(back)) => {
+                        user.say(back.reason.clone().unwrap_or_default());
+                        user.add(back);
+                        continue;
+                    }
+                    // Somebody deleted it since.
+                    Ok(None) => self.gone_since(deletion, owner).await?,
+                    Err(error) => {
+                        user.say(error.reason.clone());
+                        user.add(unseen(deletion, &error.reason));
+                        if error.stops_user {
+                            let why = Stopped::from(&error);
+                            self.user_failed(owner, "restore", "stopped", &why).await?;
+                            over = Some(why.reason);
+                        }
+                        continue;
+                    }
+                }
             }
             tried = true;
             let (back, end) = self
-                .bring_back(opened, owner, deletion, &place.ours)
+                .bring_back(opened, owner, deletion, &mut stand_ins)
                 .await?;
             if back.ended == Ended::Failed {
                 in_a_row += 1;
@@ -207,7 +239,40 @@ impl Restorer {
                 over = Some(reason);
             }
         }
+        user.say(stand_ins.untold.unwrap_or_default());
         Ok(tried)
+    }
+
+    /// How an item stands that an earlier run put back; `None`: it is gone.
+    async fn still_back(
+        &self,
+        opened: &dyn Place,
+        deletion: &Deletion,
+        stand_ins: &mut StandIns<'_>,
+    ) -> Result<Result<Option<ItemBack>, ItemError>, EngineError> {
+        let Some(backup) = look::backup_of(&self.recorder.store, deletion).await? else {
+            return Ok(Ok(Some(unseen(deletion, look::NO_BACKUP))));
+        };
+        let ways = match look::ways_back(opened, deletion, &backup).await {
+            Ok(ways) => ways,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(look::still_back(opened, deletion, &backup, &ways, stand_ins).await)
+    }
+
+    /// Records that what was put back is gone again; then it can be put back again.
+    async fn gone_since(&self, deletion: &Deletion, owner: &Subject) -> Result<(), EngineError> {
+        let event = Event::ItemObserved(ItemObserved {
+            run: self.recorder.run,
+            observation: Observation::Gone,
+            explained: false,
+            version: None,
+        });
+        let appended = self
+            .about(&event, &deletion.subject, owner, deletion.plan)
+            .await?;
+        self.log.entry(&appended, &[("observed", "unexplained")]);
+        Ok(())
     }
 
     /// Lists the place whole: what was put back has to be there, and what was not has not.
@@ -233,17 +298,21 @@ impl Restorer {
             .collect();
         let there = |id: &str| by_id.get(id).is_some_and(|item| !item.gone);
         let mut unexplained = 0;
-        let deletions = place.deletions.iter().zip(&user.items);
+        let deletions = place.deletions.iter().zip(&mut user.items);
         for (deletion, back) in deletions {
             let id = back.new_id.as_deref().unwrap_or(&deletion.item);
-            let observation = match back.ended {
-                Ended::Restored | Ended::AlreadyThere if !there(id) => Observation::Gone,
-                // An earlier run put it back and was interrupted before it looked.
-                Ended::BackBefore if place.unseen && !there(id) => Observation::Gone,
-                Ended::StandIn if there(id) => Observation::Changed,
+            let mut others = std::iter::once(&deletion.item).chain(&deletion.back.ids);
+            let is_back = back.is_back();
+            let (observation, what) = match back.ended {
+                _ if is_back && !there(id) => (Observation::Gone, "it is not there any more"),
+                _ if is_back && others.any(|other| other != id && there(other)) => {
+                    (Observation::Changed, "it is there twice, under two ids")
+                }
+                Ended::StandIn if there(id) => (Observation::Changed, "it was left, and is there"),
                 // Of a failed one the next run finds out.
                 _ => continue,
             };
+            back.reason = Some(format!("when the place was looked at again: {what}"));
             unexplained += 1;
             let event = Event::ItemObserved(ItemObserved {
                 run: self.recorder.run,

@@ -15,9 +15,9 @@ pub enum Ended {
     Restored,
     /// It was there before any request of ours.
     AlreadyThere,
-    /// An earlier run put it back.
+    /// An earlier run put it back, and it is there.
     BackBefore,
-    /// Left: another item stands for the same thing.
+    /// Left, as was asked for: another item stands for the same thing.
     StandIn,
     /// Not back.
     Failed,
@@ -61,22 +61,39 @@ pub struct ItemBack {
     pub way: Option<String>,
     /// How it ended.
     pub ended: Ended,
+    /// Another live item stands for the same thing: with this one there are two, or would be.
+    pub double: bool,
     /// Whether it was read back.
     pub verified: bool,
     /// Fields that are not as in the backup although the way can bring them back.
     pub differs: Vec<String>,
     /// Fields that are not as in the backup because the way cannot bring them back; in a preview, that would not be.
     pub lost: Vec<String>,
-    /// Why it is not back.
+    /// Why it is not back, or what is the matter with it.
     pub reason: Option<String>,
 }
 
 impl ItemBack {
+    /// It is there.
+    pub fn is_back(&self) -> bool {
+        matches!(
+            self.ended,
+            Ended::Restored | Ended::AlreadyThere | Ended::BackBefore
+        )
+    }
+
+    /// It is there, or would be, and so is another that stands for the same.
+    pub fn is_twice(&self) -> bool {
+        self.double && !matches!(self.ended, Ended::StandIn | Ended::Failed)
+    }
+
     /// Nothing remains to be done about it, and it is as the backup says.
     fn is_well(&self) -> bool {
         match self.ended {
-            Ended::Restored => self.verified && self.differs.is_empty(),
-            Ended::AlreadyThere | Ended::BackBefore | Ended::Possible => true,
+            Ended::Restored | Ended::AlreadyThere | Ended::BackBefore => {
+                self.verified && self.differs.is_empty() && self.reason.is_none()
+            }
+            Ended::Possible => true,
             Ended::StandIn | Ended::Failed => false,
         }
     }
@@ -99,6 +116,8 @@ pub struct UserBack {
     pub there: u64,
     /// Left because another item stands for the same.
     pub stand_in: u64,
+    /// There, or put back, beside another item that stands for the same.
+    pub doubles: u64,
     /// Not back.
     pub failed: u64,
     /// What went wrong, with what to do.
@@ -128,6 +147,7 @@ impl UserBack {
     }
 
     pub(super) fn add(&mut self, item: ItemBack) {
+        self.doubles += u64::from(item.is_twice());
         match item.ended {
             Ended::Restored | Ended::Possible => self.restored += 1,
             Ended::AlreadyThere | Ended::BackBefore => self.there += 1,
@@ -183,6 +203,12 @@ impl RestoreReport {
         items.into_iter().chain(&self.items).all(ItemBack::is_well)
     }
 
+    /// Whether all of it was put back before, and nothing of that is gone again.
+    pub(super) fn is_all_before(&self) -> bool {
+        let mut items = self.items.iter();
+        items.all(|item| item.ended == Ended::BackBefore)
+    }
+
     pub(super) fn finish(&mut self, status: &str) {
         self.users.sort_by_key(|user| user.position);
         for user in &mut self.users {
@@ -198,18 +224,18 @@ impl RestoreReport {
                 total(name, count);
             }
         }
-        let restored = || {
-            self.items
-                .iter()
-                .filter(|item| item.ended == Ended::Restored)
-        };
+        total(
+            "doubles",
+            self.items.iter().filter(|item| item.is_twice()).count(),
+        );
+        let back = || self.items.iter().filter(|item| item.is_back());
         total(
             "differing",
-            restored().filter(|item| !item.differs.is_empty()).count(),
+            back().filter(|item| !item.differs.is_empty()).count(),
         );
         total(
             "not_read_back",
-            restored().filter(|item| !item.verified).count(),
+            back().filter(|item| !item.verified).count(),
         );
         let moved = |item: &&ItemBack| item.new_id.as_ref().is_some_and(|id| *id != item.old_id);
         total("new_ids", self.items.iter().filter(moved).count());

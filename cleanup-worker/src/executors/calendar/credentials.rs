@@ -100,15 +100,48 @@ impl CalendarCredentials {
         users: &[PlannedUser],
         writing: Option<WriteTransport>,
     ) -> Result<Box<dyn Place>, Unreachable> {
-        let is_for = |one: &&Credential| {
+        let mut last = without(users);
+        let mut matching = self.matching(place, users);
+        while let Some(credential) = matching.pop() {
+            let opened = self.open_with(credential, place, users, writing.clone());
+            // One that is dead, or of another account, hides no other one. An access token is known to be dead only once it is used.
+            match opened.await {
+                Ok(opened) if matching.is_empty() => return Ok(Box::new(opened)),
+                Ok(opened) => match opened.is_there().await {
+                    Ok(true) => return Ok(Box::new(opened)),
+                    Ok(false) => {}
+                    Err(why) => last = why,
+                },
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    /// Those that may lead to a place, the best last: of its account, and before them of one of its users.
+    fn matching(&self, place: &str, users: &[PlannedUser]) -> Vec<&Credential> {
+        let mut of_users = Vec::new();
+        let mut of_account = Vec::new();
+        for one in self.credentials.iter().rev() {
             let account = one.account.as_deref();
-            account.is_some_and(|account| account.eq_ignore_ascii_case(place))
-                || users
-                    .iter()
-                    .any(|user| user.id.is_some() && user.id == one.user)
-        };
-        let credential = self.credentials.iter().find(is_for);
-        let credential = credential.ok_or_else(|| without(users))?;
+            let is_of = |user: &PlannedUser| user.id.is_some() && user.id == one.user;
+            if account.is_some_and(|account| account.eq_ignore_ascii_case(place)) {
+                of_account.push(one);
+            } else if users.iter().any(is_of) {
+                of_users.push(one);
+            }
+        }
+        of_users.append(&mut of_account);
+        of_users
+    }
+
+    async fn open_with(
+        &self,
+        credential: &Credential,
+        place: &str,
+        users: &[PlannedUser],
+        writing: Option<WriteTransport>,
+    ) -> Result<CalendarPlace, Unreachable> {
         let user = users.first().and_then(|user| user.id.clone());
         let user = user.unwrap_or_else(|| place.to_owned());
         let google = &self.reader.google;
@@ -121,8 +154,7 @@ impl CalendarCredentials {
             .await
             .map_err(|error| Unreachable::token(&error))?;
         // By the calendar's own id: an account that cannot see it gets no other one, and a cursor is the calendar's.
-        let opened = CalendarPlace::named(google, writing, place, session, user);
-        Ok(Box::new(opened))
+        Ok(CalendarPlace::named(google, writing, place, session, user))
     }
 }
 

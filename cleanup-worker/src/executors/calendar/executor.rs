@@ -265,6 +265,9 @@ impl Executor for CalendarExecutor {
     }
 }
 
+/// How the id begins that stands for a primary calendar which does not tell its own.
+const MADE_UP: &str = "primary of v1 user ";
+
 /// v1's watch channels of a calendar, of whichever of its users: one account and one client opened them.
 fn channels_of(place: &str, users: &[PlannedUser], sources: &Sources) -> Vec<(String, String)> {
     let ids = users.iter().filter_map(|user| user.id.as_deref());
@@ -292,14 +295,30 @@ impl CalendarExecutor {
         writing: Option<&WriteTransport>,
     ) -> Result<Box<dyn Place>, Unreachable> {
         let sources = self.sources().await?;
+        // Of a place in which the plan has no item it is not known who leads there, where it is no primary one: whom v1 recorded it for.
+        let led = || {
+            let here = |user: &&SourceUser| {
+                let mut calendars = user.calendars.iter();
+                calendars.any(|calendar| calendar.eq_ignore_ascii_case(place))
+            };
+            let led = sources.users.iter().filter(here).map(|user| PlannedUser {
+                id: Some(user.id.clone()),
+                credential: user.token_fingerprint.clone(),
+            });
+            led.collect()
+        };
+        let users = match users {
+            [] => Cow::Owned(led()),
+            users => Cow::Borrowed(users),
+        };
         // Two users may lead to one account: the first whose token works.
         let mut last = Unreachable::without_token("disconnected");
-        for planned in users {
+        for planned in users.iter() {
             let id = planned.id.as_deref();
             let Some(user) = id.and_then(|id| sources.user(id)) else {
                 continue;
             };
-            let channels = channels_of(place, users, sources);
+            let channels = channels_of(place, &users, sources);
             let opened = self.open_through(place, user, planned, writing, channels);
             match opened.await {
                 Ok(opened) => return Ok(Box::new(opened)),
@@ -330,22 +349,42 @@ impl CalendarExecutor {
             .token()
             .await
             .map_err(|error| Unreachable::token(&error))?;
-        let opened = CalendarPlace::new(
-            &self.reader.google,
-            writing.cloned(),
-            session,
-            user.id.clone(),
-            second.map(String::as_str),
-            channels,
-            same_token,
-        );
-        // Another stored token may lead to another account, where a 404 says nothing about the item; and what is no longer known as a second
-        // calendar must not be taken for the primary one. A second calendar is named by its own id: who cannot see it cannot list it.
-        let address = user.google_email.as_deref().map(str::to_lowercase);
-        let is_known = second.is_some() || (same_token && address.as_deref() == Some(place));
-        if !is_known && opened.resolved(user).await? != place {
-            return Err(Unreachable::other_account());
+        let open = |name: Option<&str>| {
+            CalendarPlace::new(
+                &self.reader.google,
+                writing.cloned(),
+                session.clone(),
+                user.id.clone(),
+                name,
+                channels.clone(),
+                same_token,
+            )
+        };
+        // A second calendar is named by its own id: who cannot see it cannot list it.
+        if let Some(second) = second {
+            return Ok(open(Some(second)));
         }
-        Ok(opened)
+        let primary = open(None);
+        let address = user.google_email.as_deref().map(str::to_lowercase);
+        // What a listing that does not tell its address is called by, see `resolved_id`: no calendar's id.
+        let is_made_up = place.strip_prefix(MADE_UP);
+        if same_token && (address.as_deref() == Some(place) || is_made_up == Some(&user.id)) {
+            return Ok(primary);
+        }
+        // What v1's rows do not name (any more) may be a second calendar, or a primary one that tells its address no more, once it was emptied. By its
+        // own id it is the right one or none.
+        if is_made_up.is_none() {
+            let named = open(Some(place));
+            if named.is_there().await? {
+                return Ok(named);
+            }
+        }
+        // Another stored token may lead to another account, where a 404 says nothing about the item; and what is no longer known as a second
+        // calendar must not be taken for the primary one.
+        if primary.resolved(user).await? == place {
+            Ok(primary)
+        } else {
+            Err(Unreachable::other_account())
+        }
     }
 }

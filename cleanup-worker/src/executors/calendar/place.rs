@@ -92,6 +92,15 @@ impl CalendarPlace {
         Ok(resolved_id(&listing, user))
     }
 
+    /// Whether there is such a calendar for this account, by its first page.
+    pub(super) async fn is_there(&self) -> Result<bool, Unreachable> {
+        match self.reader.list_page(&self.name, None, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_kept_from(&error) => Ok(false),
+            Err(error) => Err(Unreachable::calendar(&error)),
+        }
+    }
+
     fn writer(&self) -> Result<&CalendarWriter, ItemError> {
         let none = || unknown("the calendar was opened for looking alone");
         self.writer.as_ref().ok_or_else(none)
@@ -184,7 +193,7 @@ impl Place for CalendarPlace {
             restore::UNCANCEL => {
                 let change = restore::uncancelling(back.backup).ok_or_else(unreadable)?;
                 let patched =
-                    writer.patch_within(&self.name, back.item, back.version, &change, limit);
+                    writer.patch_within(&self.name, back.becomes, back.version, &change, limit);
                 patched.await?
             }
             restore::INSERT => {
@@ -265,6 +274,14 @@ fn seen(listing: &Listing, whole: bool) -> Seen {
         count: listing.items.len() as u64,
         date: listing.ended,
     }
+}
+
+/// There is no such calendar, or not for this account.
+fn is_kept_from(error: &GoogleError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::NotFound | ErrorClass::Gone | ErrorClass::Refused
+    )
 }
 
 fn is_cancelled(item: &RawItem) -> bool {

@@ -79,6 +79,7 @@ pub fn ways_back(item: &str, backup: &[u8], token: &str) -> Option<Vec<WayBack>>
     // Whether each guest had accepted is the guests' to say again.
     made_anew.extend(there(&["attendees", "sequence"]));
     made_anew.sort();
+    let becomes = new_id(token);
     Some(vec![
         WayBack {
             way: UNCANCEL.into(),
@@ -88,8 +89,15 @@ pub fn ways_back(item: &str, backup: &[u8], token: &str) -> Option<Vec<WayBack>>
         },
         WayBack {
             way: INSERT.into(),
-            becomes: new_id(token),
+            becomes: becomes.clone(),
             undeletes: false,
+            loses: made_anew.clone(),
+        },
+        // It was made anew by an earlier undo, and deleted since: its id is used up.
+        WayBack {
+            way: UNCANCEL.into(),
+            becomes,
+            undeletes: true,
             loses: made_anew,
         },
     ])
@@ -188,6 +196,10 @@ mod tests {
         for name in ["attendees", "conferenceData", "hangoutLink", "organizer"] {
             assert!(ways[1].loses.iter().any(|lost| lost == name), "{name}");
         }
+        let again = &ways[2];
+        assert_eq!((again.way.as_ref(), again.undeletes), (UNCANCEL, true));
+        assert_eq!(again.becomes, ways[1].becomes);
+        assert_eq!(again.loses, ways[1].loses);
     }
 
     #[test]

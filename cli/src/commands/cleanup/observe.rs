@@ -1,6 +1,8 @@
 //! `ledger cleanup observe`: what a run left behind, looked at once more.
 
-use cleanup_worker::engine::observe_run::{ItemSeen, ObserveReport, ObserveTold, observe_run};
+use cleanup_worker::engine::observe_run::{
+    ItemSeen, ObserveReport, ObserveTold, Unreached, observe_run,
+};
 use cleanup_worker::engine::runlog::RunLog;
 use ledger::domain::id::RunId;
 use ledger::projections::approve::may_act;
@@ -72,11 +74,16 @@ fn print(report: &ObserveReport) -> Result<(), Failure> {
     list("survived", &report.survivors)?;
     list("not explained", &report.unexplained)?;
     list("written late", &report.late_writes)?;
-    for unreached in &report.unreached {
-        output::line(format_args!(
-            "not seen: user {}: {}",
-            unreached.user, unreached.reason
-        ))?;
+    if report.totals.get("moved").is_some_and(|count| *count > 0) {
+        output::line("a run or an undo was under way: look again when it has ended")?;
+    }
+    for Unreached { user, reason } in &report.unreached {
+        let of = if user.is_empty() {
+            String::new()
+        } else {
+            format!("user {user}: ")
+        };
+        output::line(format_args!("not seen: {of}{reason}"))?;
     }
     output::line(format_args!("observation: run {}", report.run))
 }

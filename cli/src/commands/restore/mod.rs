@@ -95,8 +95,8 @@ async fn put_back(
     let actor = common.actor()?;
     let restoring = RestoreTold {
         options: by.options,
-        reason: args.reason.clone().unwrap_or_default(),
-        override_reason: args.r#override.clone(),
+        reason: args.reason.clone(),
+        leave_stand_ins: args.leave_stand_ins,
         own_credentials: by.own_credentials,
     };
     if !args.dry_run {
@@ -199,6 +199,14 @@ fn confirm(choice: &Choice, args: &Meant, ways: &[&str]) {
     for line in ways {
         output::note(line);
     }
+    if args.leave_stand_ins {
+        output::note("what another live item stands for is left, and the status is 1 then");
+    } else {
+        output::note(
+            "warning: where another live item stands for the same by now, there are two then; --dry-run counts and names \
+             them, --leave-stand-ins leaves them",
+        );
+    }
     if choice.unreadable > 0 {
         output::note(format_args!(
             "warning: of {} items the entries cannot be read, and nothing is done about them",
@@ -210,21 +218,23 @@ fn confirm(choice: &Choice, args: &Meant, ways: &[&str]) {
 fn print(report: &RestoreReport) -> Result<(), Failure> {
     let preview = report.run.is_none() && report.status == "preview";
     output::line(format_args!(
-        "{:<36} {:>6} {:>8} {:>6} {:>8} {:>6}",
+        "{:<36} {:>6} {:>8} {:>6} {:>7} {:>8} {:>6}",
         "user",
         "meant",
         if preview { "possible" } else { "restored" },
         "there",
+        "doubles",
         "stand-in",
         "failed"
     ))?;
     for user in &report.users {
         output::line(format_args!(
-            "{:<36} {:>6} {:>8} {:>6} {:>8} {:>6}",
+            "{:<36} {:>6} {:>8} {:>6} {:>7} {:>8} {:>6}",
             user.email.as_deref().unwrap_or(&user.user),
             user.chosen,
             user.restored,
             user.there,
+            user.doubles,
             user.stand_in,
             user.failed
         ))?;
@@ -251,7 +261,12 @@ fn print(report: &RestoreReport) -> Result<(), Failure> {
     match report.run {
         Some(run) => output::line(format_args!("run {run}: {}", report.status))?,
         None if preview => output::line("nothing was changed or recorded")?,
-        None => output::line("all of it is back already; nothing was changed or recorded")?,
+        None if report.all_back() => {
+            output::line("all of it is back already; nothing was changed or recorded")?;
+        }
+        None => output::line(
+            "all of it was put back before, and not all of it is as it was; nothing was changed or recorded",
+        )?,
     }
     output::line(format_args!("items: {}", counts(&report.totals)))?;
     if !report.ways.is_empty() {
@@ -260,6 +275,13 @@ fn print(report: &RestoreReport) -> Result<(), Failure> {
     for (way, lost) in &report.lost {
         let names: Vec<&str> = lost.iter().map(String::as_str).collect();
         output::line(format_args!("not as before ({way}): {}", names.join(", ")))?;
+    }
+    for item in report.items.iter().filter(|item| item.is_twice()) {
+        output::line(format_args!(
+            "DOUBLE: {}: another live item stands for the same, so there {} two",
+            item.new_id.as_deref().unwrap_or(&item.old_id),
+            if preview { "would be" } else { "are" }
+        ))?;
     }
     for item in report.items.iter().filter(|item| !item.differs.is_empty()) {
         output::line(format_args!(

@@ -110,7 +110,13 @@ pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine]) -> Vec<Look
 }
 
 async fn at(place: &dyn Place, item: &ItemLine) -> Look {
-    let Some(id) = item.event_id.as_deref() else {
+    // What came back may have another id than it had.
+    let restored = item
+        .restored
+        .as_ref()
+        .filter(|_| item.state == State::Restored);
+    let id = restored.map(|back| back.event_id.as_str());
+    let Some(id) = id.or(item.event_id.as_deref()) else {
         return unknown(item, "its id is not known".to_owned());
     };
     match place.read(id).await {

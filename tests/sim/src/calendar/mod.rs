@@ -238,7 +238,7 @@ impl CalendarService {
                     "kind": "calendar#calendarListEntry",
                     "etag": format!("\"{}\"", calendar.change),
                     "id": calendar.id,
-                    "summary": calendar.id,
+                    "summary": calendar.title,
                     "timeZone": calendar.time_zone,
                     "accessRole": "owner",
                     "selected": true,

@@ -95,6 +95,8 @@ impl Stored {
 pub(crate) struct Calendar {
     pub(crate) id: String,
     pub(crate) owner: String,
+    /// As its owner calls it.
+    pub(crate) title: String,
     pub(crate) time_zone: String,
     events: HashMap<String, Stored>,
     by_ordinal: BTreeMap<u64, String>,
@@ -111,6 +113,7 @@ impl Calendar {
         let mut calendar = Self {
             id: seed.id.clone(),
             owner: seed.owner.clone(),
+            title: seed.id.clone(),
             time_zone: seed.time_zone.clone(),
             events: HashMap::new(),
             by_ordinal: BTreeMap::new(),
