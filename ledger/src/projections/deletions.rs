@@ -67,11 +67,12 @@ struct Found {
 
 #[derive(Debug, Default)]
 struct Item {
-    found: Option<(Hash, Found)>,
-    /// Every sealed plan that names it, oldest first, with the entry that found it for that.
-    finds: Vec<(Hash, Reference)>,
+    /// Every sealed plan that names it, oldest first, with what was found of it for that.
+    finds: Vec<(Hash, Found)>,
     runs: BTreeSet<RunId>,
     place: Option<(String, String)>,
+    /// The plan of the last attempt to delete it.
+    begun: Option<Hash>,
     approval: Option<EntryId>,
     backup: Option<BackupLine>,
     attempts: u64,
@@ -183,8 +184,7 @@ impl DeletionsFold {
         let found = run.and_then(|run| self.waiting.remove(&run));
         for (subject, found) in found.unwrap_or_default() {
             let item = self.items.entry(subject).or_default();
-            item.finds.push((sealed.plan, found.entry.clone()));
-            item.found = Some((sealed.plan, found));
+            item.finds.push((sealed.plan, found));
             item.runs.extend(run);
             let decisions = item.decisions.iter_mut();
             for (_, decision) in decisions.filter(|(of, _)| Some(*of) == run) {
@@ -258,9 +258,10 @@ impl DeletionsFold {
     /// The items of this id in the outside system, or of this subject or its UUID.
     pub fn items_named(&self, text: &str) -> BTreeSet<Subject> {
         let named = |(subject, item): &(&Subject, &Item)| {
-            let found = item.found.as_ref().map(|(_, found)| found.item.as_str());
+            let found = item.finds.iter().any(|(_, found)| found.item == text);
             let place = item.place.as_ref().map(|(_, id)| id.as_str());
-            found.or(place) == Some(text)
+            found
+                || place == Some(text)
                 || subject.to_string() == text
                 || subject.uuid().as_hyphenated().to_string() == text
         };
@@ -282,8 +283,8 @@ impl DeletionsFold {
 
     /// The last sealed plan that names an item, and the entry that found it for that.
     pub fn last_find(&self, subject: &Subject) -> Option<(Hash, &Reference)> {
-        let (plan, entry) = self.items.get(subject)?.finds.last()?;
-        Some((*plan, entry))
+        let (plan, found) = self.items.get(subject)?.finds.last()?;
+        Some((*plan, &found.entry))
     }
 
     /// The plan that was sealed last.
@@ -329,7 +330,7 @@ impl DeletionsFold {
         let mut items = Vec::new();
         for subject in custody.subjects() {
             let item = self.items.get(subject).unwrap_or(&none);
-            if item.is_part(part, plans.as_ref()) {
+            if self.is_part(item, part, plans.as_ref()) {
                 let state = custody.state(subject).unwrap_or(State::Unaccounted);
                 items.push(self.line(subject, item, state, custody));
             }
@@ -376,6 +377,40 @@ impl DeletionsFold {
         }
     }
 
+    /// What tells what an item is: what was found of it last. Of what is gone by an attempt it is what was found for the plan of that
+    /// attempt: a dry run that finds it gone since, or cannot reach it, adds nothing to that.
+    fn told<'a>(&self, item: &'a Item) -> Option<&'a (Hash, Found)> {
+        let last = item.finds.last();
+        let (Some(plan), Some(intent)) = (item.begun, &item.backup) else {
+            return last;
+        };
+        let plans = self.with_those_below(plan);
+        let mut finds = item.finds.iter().rev();
+        let mut told = finds.find(|(plan, _)| plans.contains(plan));
+        let mut is_gone = item.is_gone();
+        let since = item.finds.iter();
+        for find in since.filter(|(_, found)| found.entry.seq > intent.entry.seq) {
+            let is_nothing_new = matches!(
+                find.1.disposition,
+                Disposition::Done | Disposition::OutOfReach
+            );
+            if !(is_gone && is_nothing_new) {
+                is_gone = false;
+                told = Some(find);
+            }
+        }
+        told.or(last)
+    }
+
+    fn is_part(&self, item: &Item, part: &Part, plans: Option<&BTreeSet<Hash>>) -> bool {
+        let users = || self.told(item).map(|(_, found)| found.users.as_slice());
+        part.run.is_none_or(|run| item.runs.contains(&run))
+            && plans.is_none_or(|asked| item.finds.iter().any(|(plan, _)| asked.contains(plan)))
+            && part.users.as_ref().is_none_or(|asked| {
+                users().is_some_and(|users| users.iter().any(|user| asked.contains(user)))
+            })
+    }
+
     fn line(
         &self,
         subject: &Subject,
@@ -383,7 +418,8 @@ impl DeletionsFold {
         state: State,
         custody: &CustodyFold,
     ) -> ItemLine {
-        let found = item.found.as_ref().map(|(_, found)| found);
+        let told = self.told(item);
+        let found = told.map(|(_, found)| found);
         let place = found
             .map(|found| (found.place.clone(), found.item.clone()))
             .or_else(|| item.place.clone());
@@ -411,7 +447,7 @@ impl DeletionsFold {
             evidence: found
                 .map(|found| found.evidence.clone())
                 .unwrap_or_default(),
-            plan: item.found.as_ref().map(|(plan, _)| *plan),
+            plan: told.map(|(plan, _)| *plan),
             found: found.map(|found| found.entry.clone()),
             approved: approved.map(|(_, approval)| approval.into()),
             backup: item.backup.clone(),
@@ -463,6 +499,7 @@ impl Item {
     fn intended(&mut self, entry: Reference, intent: &DeleteIntended) {
         self.place = Some((intent.place.clone(), intent.item.clone()));
         self.approval = Some(intent.approval);
+        self.begun = Some(intent.plan);
         self.attempts += 1;
         // What became of the attempt before is history now.
         self.outcome = None;
@@ -474,13 +511,19 @@ impl Item {
         });
     }
 
-    fn is_part(&self, part: &Part, plans: Option<&BTreeSet<Hash>>) -> bool {
-        let users = self.found.as_ref().map(|(_, found)| found.users.as_slice());
-        part.run.is_none_or(|run| self.runs.contains(&run))
-            && plans.is_none_or(|asked| self.finds.iter().any(|(plan, _)| asked.contains(plan)))
-            && part.users.as_ref().is_none_or(|asked| {
-                users.is_some_and(|users| users.iter().any(|user| asked.contains(user)))
-            })
+    /// It went by an attempt, or may have, and nothing brought it back.
+    fn is_gone(&self) -> bool {
+        let outcome = self.outcome.as_ref().map(|outcome| outcome.what);
+        outcome.is_none_or(|what| {
+            [
+                "deleted",
+                "already_gone",
+                "gone_cause_unknown",
+                "not_restored",
+                "unknown",
+            ]
+            .contains(&what)
+        })
     }
 }
 

@@ -27,7 +27,7 @@ struct Explanation {
     item: ItemLine,
     /// Why it was, or was not, deleted, in one sentence.
     answer: String,
-    /// What was looked at when it was found last.
+    /// What was looked at when it was found: last, or for the plan under which it went.
     signals: Vec<Signal>,
     conditions: Vec<Signal>,
     /// All that the log says, in plain words.
@@ -94,9 +94,12 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
 
 impl Explanation {
     fn of(as_of: u64, subject: &Subject, item: ItemLine, history: History) -> Self {
-        let last = history.found.iter().rev().find(|find| find.plan.is_some());
-        let last = last.or(history.found.last());
-        let (signals, conditions) = last
+        // What tells what the item is; else what was found last, though no plan was sealed with it.
+        let told = item.found.as_ref().map(|found| found.seq);
+        let mut finds = history.found.iter();
+        let told = finds.find(|find| Some(find.entry.seq) == told);
+        let (signals, conditions) = told
+            .or(history.found.last())
             .map(|find| signals(subject.kind(), find))
             .unwrap_or_default();
         Self {

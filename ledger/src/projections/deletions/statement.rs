@@ -118,7 +118,7 @@ fn of_item(
     json!({
         "subject": subject,
         "state": state,
-        "found": found.map(|(_, entry)| entry.hash),
+        "found": found.map(|(_, found)| found.entry.hash),
         "approval": approval.map(|(_, approval)| approval.hash),
         "backup": item.backup.as_ref().map(|backup| backup.sha256),
         "intent": item.backup.as_ref().map(|backup| hash(&backup.entry)),
