@@ -522,7 +522,7 @@ impl CustodyFold {
                     seq: newest(subject).map_or(0, |last| last.seq),
                 }
             })
-            .chain(self.late().map(|(kind, item, shown)| LostItem {
+            .chain(self.late().map(|(kind, (_, item), shown)| LostItem {
                 scope: Scope::of_kind(kind),
                 subject: late_subject(item),
                 state: State::LateWrite,
@@ -535,13 +535,13 @@ impl CustodyFold {
             .collect()
     }
 
-    /// What the retired system wrote late: kind, id and the entry that tells of it.
-    fn late(&self) -> impl Iterator<Item = (&str, &str, &Evidence)> {
+    /// What the retired system wrote late: kind, place and id, and the entry that tells of it.
+    pub(super) fn late(&self) -> impl Iterator<Item = (&str, &(String, String), &Evidence)> {
         let late = |(kind, of)| {
             let of: &OfKind = of;
             let kind: &String = kind;
             let late = of.late.iter();
-            late.map(move |((_, item), shown)| (kind.as_str(), item.as_str(), shown))
+            late.map(move |(key, shown)| (kind.as_str(), key, shown))
         };
         self.kinds.iter().flat_map(late)
     }
@@ -560,7 +560,7 @@ impl CustodyFold {
 }
 
 /// What the retired system wrote late has no identity of its own here until a dry run finds it: its id's digest tells it apart.
-fn late_subject(item: &str) -> String {
+pub(super) fn late_subject(item: &str) -> String {
     let digest = Hash::of(item.as_bytes()).to_string();
     format!("late-item:{}", digest.get(..16).unwrap_or_default())
 }

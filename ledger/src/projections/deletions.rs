@@ -14,7 +14,9 @@ use crate::domain::event::{BackHow, DeleteIntended, Event, ItemFound, PlanSealed
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
+use late::Late;
 
+mod late;
 mod lines;
 mod statement;
 
@@ -48,6 +50,8 @@ pub struct DeletionsFold {
     acted: BTreeMap<RunId, BTreeSet<Actor>>,
     /// The plan that a run sealed.
     sealed_by: BTreeMap<RunId, Hash>,
+    /// What the retired system wrote after the deletions, by place and id; custody says of which of them no plan accounts yet.
+    late: BTreeMap<(String, String), Late>,
 }
 
 #[derive(Debug)]
@@ -145,6 +149,7 @@ impl Projection for DeletionsFold {
                 self.overrides.entry(run).or_default().push(text);
             }
             Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
+            Event::LateWritten(late) => self.late_written(decoded, late),
             Event::SubjectErased(said) => {
                 for subject in said.items.keys() {
                     let item = self.items.entry(subject.clone()).or_default();
@@ -335,6 +340,7 @@ impl DeletionsFold {
                 items.push(self.line(subject, item, state, custody));
             }
         }
+        items.extend(self.late_lines(custody, part));
         items.sort_by(|a, b| order(a).cmp(&order(b)));
         let whole = part.run.is_none() && part.users.is_none() && part.plan.is_none();
         let sum = if whole {
@@ -426,19 +432,11 @@ impl DeletionsFold {
         let users = found
             .map(|found| found.users.as_slice())
             .unwrap_or_default();
-        let user = |subject: &Subject| {
-            self.users.get(subject).cloned().unwrap_or(UserLine {
-                subject: subject.to_string(),
-                ..UserLine::default()
-            })
-        };
         let approved = item.approval.and_then(|id| custody.approval(id));
         ItemLine {
-            subject: subject.to_string(),
-            state,
             calendar: place.as_ref().map(|(place, _)| place.clone()),
             event_id: place.map(|(_, id)| id),
-            users: users.iter().map(user).collect(),
+            users: users.iter().map(|user| self.user_line(user)).collect(),
             class: found.map(|found| found.class.clone()),
             disposition: found.map(|found| found.disposition),
             reason: found.map(|found| found.reason.clone()),
@@ -461,7 +459,15 @@ impl DeletionsFold {
             restored: item.restored.clone(),
             observed: item.observed,
             erased: item.erased.clone(),
+            ..ItemLine::unknown(subject.to_string(), state)
         }
+    }
+
+    fn user_line(&self, subject: &Subject) -> UserLine {
+        self.users.get(subject).cloned().unwrap_or(UserLine {
+            subject: subject.to_string(),
+            ..UserLine::default()
+        })
     }
 }
 

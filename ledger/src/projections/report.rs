@@ -29,7 +29,7 @@ pub enum Column {
     GoneBefore,
     /// Changed after the plan, not by us.
     ChangedSince,
-    /// Deleted without a sound approval or a true copy, or otherwise lost.
+    /// Deleted without a sound approval or a true copy, or otherwise lost; also what the retired system wrote late.
     Lost,
     /// What became of it cannot be told.
     Unknown,

@@ -152,3 +152,70 @@ proptest! {
         prop_assert_eq!(report.items.len(), items.len());
     }
 }
+
+#[test]
+fn what_was_written_late_has_a_row_and_the_sums_add_up() {
+    use crate::domain::observation::{LateItem, LateWritten};
+    let mut log = Log::default();
+    known(&mut log, 5, "kim@example.com", "reachable");
+    let plan = log.plan(run(0), &[(1, Disposition::Delete)]);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    log.started("cleanup", Some(plan), "person:runner", run(9));
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let late = Event::LateWritten(LateWritten {
+        run: run(9),
+        place: "cal@example.com".to_owned(),
+        items: vec![LateItem {
+            item: "late1".to_owned(),
+            written_at: "2026-01-20T00:00:00Z".to_owned(),
+        }],
+    });
+    let place = Subject::new("account", uuid::Uuid::from_u128(7)).unwrap();
+    log.add(late, place, "person:observer", Some(run(9)));
+    let seq = log.0.len() as u64;
+    let parts = [
+        Part::default(),
+        Part {
+            run: Some(run(9)),
+            ..Part::default()
+        },
+        Part {
+            plan: Some(plan),
+            ..Part::default()
+        },
+        Part {
+            users: Some([user(5)].into()),
+            ..Part::default()
+        },
+    ];
+    for part in &parts {
+        let fold: DeletionsFold = log.fold();
+        let review = fold.review(&log.fold::<CustodyFold>(), part);
+        let report = Report::of(review, None).unwrap();
+        let counts = (report.totals.found, report.totals.get(Column::Lost));
+        assert_eq!(counts, (2, 1), "{part:?}");
+        let mut rows = report.items.iter();
+        let row = rows.find(|row| row.column == Column::Lost).unwrap();
+        assert_eq!(row.item.state, State::LateWrite);
+        assert_eq!(row.item.event_id.as_deref(), Some("late1"));
+        assert_eq!(row.proof.as_ref().unwrap().entry.seq, seq);
+        assert_eq!(report.users.len(), 1, "it is counted with its user");
+    }
+    // Another part does not have it, and the next sealed plan that names it makes an item of it.
+    let other = Part {
+        run: Some(run(8)),
+        ..Part::default()
+    };
+    let fold: DeletionsFold = log.fold();
+    assert_eq!(fold.review(&log.fold::<CustodyFold>(), &other).total, 0);
+    log.started("dry_run", None, "person:maker", run(3));
+    let mut found = super::super::testing::found(2, Disposition::Delete);
+    found.item = "late1".to_owned();
+    let two = Event::ItemFound(found);
+    log.add(two, item(2), "person:maker", Some(run(3)));
+    log.seal(run(3), &[(2, Disposition::Delete)], 1);
+    let report = Report::of(review(&log), None).unwrap();
+    assert_eq!(report.totals.get(Column::Lost), 0);
+    assert_eq!(report.totals.found, 2);
+}

@@ -131,6 +131,15 @@ struct About<'a> {
     unreachable: bool,
 }
 
+impl About<'_> {
+    /// The kind of item that the letter is about; what was written late has none of its own yet.
+    fn kind(&self) -> Option<String> {
+        let mut items = self.items.iter();
+        let known = items.find(|item| item.state != State::LateWrite);
+        known.and_then(|item| kind_of(item))
+    }
+}
+
 /// Everybody of whom something was found, or who could not be reached.
 fn by_user(review: &Review) -> BTreeMap<&str, About<'_>> {
     let mut users: BTreeMap<&str, About<'_>> = BTreeMap::new();
@@ -179,7 +188,7 @@ impl Writer<'_> {
         about: &About<'_>,
         out: Option<&Path>,
     ) -> Result<Option<Answer>, Failure> {
-        let kind = about.items.first().and_then(|item| kind_of(item));
+        let kind = about.kind();
         let until = kind.and_then(|kind| self.kept_until.get(&kind));
         let undo = match until {
             None => Undo::NoDay,
@@ -240,7 +249,7 @@ impl<'a> Letter<'a> {
         undo: Undo,
         contact: Option<&'a str>,
     ) -> Self {
-        let kind = about.items.first().and_then(|item| kind_of(item));
+        let kind = about.kind();
         let reason = about.user.and_then(|user| user.reason.clone());
         let mut letter = Self {
             to: about.user.map_or(subject.to_owned(), user_words),
@@ -287,6 +296,9 @@ impl<'a> Letter<'a> {
             State::Held => Some(format!("a person still has to look at it{}", because())),
             State::Planned => Some("it is to be removed, and has not been yet".to_owned()),
             State::Restored => Some("it was removed and put back".to_owned()),
+            State::LateWrite => {
+                Some("the old system made it after we had removed the others".to_owned())
+            }
             State::ChangedSince => Some("it was changed while we worked, not by us".to_owned()),
             // Gone before, or not looked at: nothing was done, and the letter says why nothing was.
             State::GoneBefore | State::OutOfReach => None,

@@ -187,8 +187,8 @@ fn of_item(row: &ItemRow) -> Markup {
             }
             td { (state_words(item.state)) }
             td {
-                @if let Some(class) = &item.class { b { (class) } }
-                @if let Some(reason) = &item.reason { ": " (reason) }
+                @if let Some(class) = &item.class { b { (class) } ": " }
+                @if let Some(reason) = &item.reason { (reason) }
                 @let seen = evidence(item);
                 @if !seen.is_empty() { br; small { (seen.join("; ")) } }
                 @for decision in &item.decisions {

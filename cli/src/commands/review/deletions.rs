@@ -246,9 +246,11 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
         "  {whose}: {what}{}{uncovered}",
         date.unwrap_or_default()
     ));
-    if let (Some(class), Some(reason)) = (&item.class, &item.reason) {
+    if let Some(reason) = &item.reason {
         let seq = item.found.as_ref().map_or(0, |found| found.seq);
-        lines.push(format!("    {class}: {reason} (entry {seq})"));
+        let class = item.class.as_ref().map(|class| format!("{class}: "));
+        let class = class.unwrap_or_default();
+        lines.push(format!("    {class}{reason} (entry {seq})"));
     }
     for decision in &item.decisions {
         let counts = match decision.plan {

@@ -88,7 +88,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
             .map(|(rank, subject)| {
                 let subject = subject.to_string();
                 let of = |item: &&ItemLine| item.users.iter().any(|user| user.subject == subject);
-                let items: Vec<ItemLine> = review.items.iter().filter(of).cloned().collect();
+                // What was written late is no item that could be looked for yet: a dry run makes it one.
+                let known = |item: &&ItemLine| item.state != State::LateWrite;
+                let items = review.items.iter().filter(of).filter(known);
+                let items: Vec<ItemLine> = items.cloned().collect();
                 Picked::of(rank.to_string(), &subject, items)
             })
             .collect(),

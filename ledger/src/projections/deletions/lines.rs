@@ -333,6 +333,35 @@ pub struct ItemLine {
     pub erased: Option<ErasedLine>,
 }
 
+impl ItemLine {
+    /// Of this subject and in this state, and nothing else is known.
+    pub(super) fn unknown(subject: String, state: State) -> Self {
+        Self {
+            subject,
+            state,
+            calendar: None,
+            event_id: None,
+            users: Vec::new(),
+            class: None,
+            disposition: None,
+            reason: None,
+            date: None,
+            covered: None,
+            evidence: BTreeMap::new(),
+            plan: None,
+            found: None,
+            approved: None,
+            backup: None,
+            attempts: 0,
+            decisions: Vec::new(),
+            outcome: None,
+            restored: None,
+            observed: None,
+            erased: None,
+        }
+    }
+}
+
 /// The review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Review {

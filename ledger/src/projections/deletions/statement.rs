@@ -25,7 +25,7 @@ pub struct Statement {
 impl DeletionsFold {
     /// The statement about a run as the log is now; `None` where no run of this id was started. It names the run's begin and
     /// end, and of each item that the run found or worked on the entries about it, whichever run they are of: what happens to
-    /// the item later makes another statement. A later plan that finds the item again does not, unless its state changes.
+    /// the item later makes another statement, and so does what the retired system writes there late. A later plan that finds the item again does not, unless its state changes.
     ///
     /// # Panics
     /// Never: texts and counts of attempts have a canonical form.
@@ -42,6 +42,10 @@ impl DeletionsFold {
             let state = custody.state(subject).unwrap_or(State::Unaccounted);
             sums.add(state, 1);
             items.push(of_item(&subject.to_string(), item, state, &plans, custody));
+        }
+        for (subject, seen) in self.late_of(run, custody) {
+            sums.add(State::LateWrite, 1);
+            items.push(json!({ "subject": subject, "state": State::LateWrite, "found": seen }));
         }
         let document = json!({
             "run": run,
