@@ -27,7 +27,7 @@ pub(crate) enum Review {
 /// `ledger review deletions`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ReviewDeletions {
-    /// Only items that this run found or worked on
+    /// Only items that this run found or worked on, or was to delete
     #[arg(long, value_name = "UUID")]
     pub(crate) run: Option<String>,
     /// Only items of this user: e-mail, id in the retired system, or subject

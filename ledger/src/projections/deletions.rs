@@ -29,7 +29,7 @@ pub use statement::Statement;
 /// Which part of the review is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
-    /// Only items that this run found or worked on.
+    /// Only items that this run found or worked on, or was to delete.
     pub run: Option<RunId>,
     /// Only items reached through these users.
     pub users: Option<BTreeSet<Subject>>,
@@ -332,10 +332,11 @@ impl DeletionsFold {
     pub fn review(&self, custody: &CustodyFold, part: &Part) -> Review {
         let none = Item::default();
         let plans = part.plan.map(|plan| self.with_those_below(plan));
+        let executed = part.run.and_then(|run| self.executed_by(run));
         let mut items = Vec::new();
         for subject in custody.subjects() {
             let item = self.items.get(subject).unwrap_or(&none);
-            if self.is_part(item, part, plans.as_ref()) {
+            if self.is_part(item, part, plans.as_ref(), executed.as_ref()) {
                 let state = custody.state(subject).unwrap_or(State::Unaccounted);
                 items.push(self.line(subject, item, state, custody));
             }
@@ -408,9 +409,15 @@ impl DeletionsFold {
         told.or(last)
     }
 
-    fn is_part(&self, item: &Item, part: &Part, plans: Option<&BTreeSet<Hash>>) -> bool {
+    fn is_part(
+        &self,
+        item: &Item,
+        part: &Part,
+        plans: Option<&BTreeSet<Hash>>,
+        executed: Option<&BTreeSet<Hash>>,
+    ) -> bool {
         let users = || self.told(item).map(|(_, found)| found.users.as_slice());
-        part.run.is_none_or(|run| item.runs.contains(&run))
+        part.run.is_none_or(|run| item.is_of(run, executed))
             && plans.is_none_or(|asked| item.finds.iter().any(|(plan, _)| asked.contains(plan)))
             && part.users.as_ref().is_none_or(|asked| {
                 users().is_some_and(|users| users.iter().any(|user| asked.contains(user)))
@@ -515,6 +522,16 @@ impl Item {
             sha256: intent.backup.sha256,
             is_true: is_true(&intent.backup),
         });
+    }
+
+    /// Whether a run has an entry about it, or executes these plans, by which it was to be deleted.
+    fn is_of(&self, run: RunId, executed: Option<&BTreeSet<Hash>>) -> bool {
+        let in_plan = |plans: &BTreeSet<Hash>| {
+            let mut finds = self.finds.iter().rev();
+            let find = finds.find(|(plan, _)| plans.contains(plan));
+            find.is_some_and(|(_, found)| found.disposition == Disposition::Delete)
+        };
+        self.runs.contains(&run) || executed.is_some_and(in_plan)
     }
 
     /// It went by an attempt, or may have, and nothing brought it back.

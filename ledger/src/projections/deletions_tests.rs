@@ -89,7 +89,9 @@ fn a_part_is_that_of_a_run_or_a_user() {
             plan: None,
         }
     };
-    assert_eq!(review(&log, part(run(9))).total, 2);
+    let of_cleanup = review(&log, part(run(9)));
+    assert_eq!(of_cleanup.total, 3, "also what it did not come to");
+    assert_eq!(of_cleanup.sum.get(State::Planned), 1);
     assert_eq!(review(&log, part(run(0))).total, 6);
     assert_eq!(review(&log, part(run(8))).total, 0);
     for (name, total, unreachable) in [
@@ -199,4 +201,29 @@ fn a_plan_sealed_before_the_deletion_by_another_does_not_tell_it() {
     let mut items = review.items.iter();
     let line = items.find(|line| line.subject == item(1).to_string());
     assert_eq!(line.unwrap().plan, Some(one));
+}
+
+#[test]
+fn what_is_signed_names_what_a_run_did_not_begin() {
+    let mut log = log();
+    let fold: DeletionsFold = log.fold();
+    let custody: CustodyFold = log.fold();
+    let statement = fold.statement(run(9), &custody).unwrap();
+    assert_eq!(statement.sums.get(State::Planned), 1);
+    assert_eq!(statement.sums.total(), 3);
+    let items = statement.document["items"].as_array().unwrap();
+    let untouched = |line: &&serde_json::Value| line["untouched"] == true;
+    let untouched: Vec<_> = items.iter().filter(untouched).collect();
+    assert_eq!(untouched.len(), 1);
+    assert_eq!(untouched[0]["subject"], item(3).to_string());
+    assert_eq!(
+        (&untouched[0]["intent"], &untouched[0]["state"]),
+        (&serde_json::Value::Null, &"planned".into())
+    );
+    // What a run only finds, or undoes, is not executed by it.
+    let plan = fold.plan_of(run(9));
+    log.started("restore", plan, "person:runner", run(7));
+    let fold: DeletionsFold = log.fold();
+    let statement = fold.statement(run(7), &log.fold()).unwrap();
+    assert_eq!(statement.sums.total(), 0);
 }

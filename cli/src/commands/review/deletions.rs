@@ -1,5 +1,6 @@
 //! `ledger review deletions`: the compliance review, item by item.
 
+use ledger::domain::custody::State;
 use ledger::domain::id::{Actor, RunId, Timestamp};
 use ledger::projections::deletions::{
     DeletionsFold, ItemLine, Part, PlanLine, RestoredLine, Review, RunLine, SignOffLine,
@@ -264,6 +265,9 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
             decision.entry.seq,
             decision.reason
         ));
+    }
+    if item.state == State::Planned && item.attempts == 0 {
+        lines.push("    not begun".to_owned());
     }
     if let Some(backup) = &item.backup {
         let approved = match &item.approved {
