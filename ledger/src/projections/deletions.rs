@@ -10,7 +10,7 @@ use super::fold::{Decoded, Projection};
 use super::overlay::{Decided, base_of};
 use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
-use crate::domain::event::{BackHow, DeleteIntended, Event, ItemFound, PlanSealed};
+use crate::domain::event::{DeleteIntended, Event, ItemFound, PlanSealed};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
@@ -81,6 +81,7 @@ struct Item {
     backup: Option<BackupLine>,
     attempts: u64,
     outcome: Option<OutcomeLine>,
+    undo: Option<OutcomeLine>,
     restored: Option<RestoredLine>,
     observed: Option<Observation>,
     decisions: Vec<(RunId, DecisionLine)>,
@@ -230,25 +231,10 @@ impl DeletionsFold {
             }
             Event::ItemRestored(restored) => {
                 item.restored = Some(restored.into());
-                item.outcome = Some(OutcomeLine {
-                    what: match restored.outcome {
-                        BackHow::Restored => "restored",
-                        BackHow::AlreadyThere => "already_there",
-                    },
-                    reason: None,
-                    status: restored.status,
-                    recovered: restored.recovered,
-                    entry,
-                });
+                item.undo = Some(OutcomeLine::restored(entry, restored));
             }
             Event::ItemRestoreFailed(failed) => {
-                item.outcome = Some(OutcomeLine {
-                    what: "not_restored",
-                    reason: Some(failed.reason.clone()),
-                    status: failed.status,
-                    recovered: failed.recovered,
-                    entry,
-                });
+                item.undo = Some(OutcomeLine::not_restored(entry, failed));
             }
             Event::ItemObserved(seen) => item.observed = Some(seen.observation),
             Event::ItemDecided(taken) => {
@@ -463,6 +449,7 @@ impl DeletionsFold {
                 .map(|(_, line)| line.clone())
                 .collect(),
             outcome: item.outcome.clone(),
+            undo: item.undo.clone(),
             restored: item.restored.clone(),
             observed: item.observed,
             erased: item.erased.clone(),
@@ -516,6 +503,7 @@ impl Item {
         self.attempts += 1;
         // What became of the attempt before is history now.
         self.outcome = None;
+        self.undo = None;
         self.restored = None;
         self.backup = Some(BackupLine {
             entry,
@@ -537,16 +525,10 @@ impl Item {
     /// It went by an attempt, or may have, and nothing brought it back.
     fn is_gone(&self) -> bool {
         let outcome = self.outcome.as_ref().map(|outcome| outcome.what);
-        outcome.is_none_or(|what| {
-            [
-                "deleted",
-                "already_gone",
-                "gone_cause_unknown",
-                "not_restored",
-                "unknown",
-            ]
-            .contains(&what)
-        })
+        let went = outcome.is_none_or(|what| {
+            ["deleted", "already_gone", "gone_cause_unknown", "unknown"].contains(&what)
+        });
+        went && self.restored.is_none()
     }
 }
 

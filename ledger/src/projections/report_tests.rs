@@ -219,3 +219,56 @@ fn what_was_written_late_has_a_row_and_the_sums_add_up() {
     assert_eq!(report.totals.get(Column::Lost), 0);
     assert_eq!(report.totals.found, 2);
 }
+
+#[test]
+fn how_a_deletion_ended_stands_beside_an_undo_that_failed_or_not() {
+    let mut log = Log::default();
+    let plan = log.plan(run(0), &[(1, Disposition::Delete)]);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    let deletion = log.intend(1, plan, approval);
+    log.deleted(1, deletion, GoneHow::Deleted);
+    let deleted = log.0.len() as u64;
+    let row = |log: &Log| Report::of(review(log), None).unwrap().items.remove(0);
+    let what = |row: &ItemRow| {
+        let outcomes = [&row.item.outcome, &row.item.undo];
+        outcomes.map(|outcome| outcome.as_ref().map(|outcome| outcome.what))
+    };
+    let intent = log.intend_restore(1, deletion, 1);
+    log.not_restored(1, intent);
+    let failed = row(&log);
+    assert_eq!(failed.column, Column::Deleted);
+    assert_eq!(what(&failed), [Some("deleted"), Some("not_restored")]);
+    assert_eq!(failed.proof.unwrap().entry.seq, deleted);
+
+    let intent = log.intend_restore(1, deletion, 2);
+    log.restored(1, intent);
+    let back = row(&log);
+    assert_eq!(back.column, Column::Restored);
+    assert_eq!(what(&back), [Some("deleted"), Some("restored")]);
+    assert_eq!(back.proof.unwrap().entry.seq, log.0.len() as u64);
+    assert_eq!(back.item.restored.unwrap().event_id, "new1");
+}
+
+#[test]
+fn a_decision_that_counts_in_no_plan_proves_nothing() {
+    use crate::domain::review::Decision;
+    let mut log = Log::default();
+    let items = [(1, Disposition::Hold)];
+    let plan = log.plan(run(0), &items);
+    let found = log.0.len() as u64 - 1;
+    log.started("review", None, "person:checker", run(1));
+    log.decided(1, Decision::Keep, plan, "person:checker", run(1));
+    let proof = |log: &Log| {
+        let mut report = Report::of(review(log), None).unwrap();
+        report.items.remove(0).proof.unwrap().entry.seq
+    };
+    assert_eq!(proof(&log), found);
+    log.overlay(
+        run(2),
+        plan,
+        &items,
+        &[(1, Decision::Keep)],
+        "person:checker",
+    );
+    assert!(proof(&log) > found);
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use cleanup_worker::executors::label_signal;
 use ledger::domain::custody::State;
 use ledger::domain::id::{Subject, Timestamp};
-use ledger::projections::deletions::{ItemLine, Part, Review, UserLine};
+use ledger::projections::deletions::{ItemLine, Part, Reference, Review, UserLine};
 use ledger::projections::erasure::retentions;
 use ledger::projections::fold::At;
 use maud::{DOCTYPE, PreEscaped, html};
@@ -196,8 +196,10 @@ impl Writer<'_> {
             Some(until) => Undo::Until(*until),
         };
         let rests_on = about.items.iter().flat_map(|item| {
-            let outcome = item.outcome.as_ref().map(|outcome| outcome.entry.seq);
-            [item.found.as_ref().map(|found| found.seq), outcome]
+            let seq = |entry: &Reference| entry.seq;
+            let undo = item.undo.as_ref().map(|undo| seq(&undo.entry));
+            let outcome = item.outcome.as_ref().map(|outcome| seq(&outcome.entry));
+            [item.found.as_ref().map(seq), outcome, undo]
         });
         let rests_on = rests_on.flatten().collect();
         let contact = self.args.contact.as_deref();

@@ -195,11 +195,8 @@ impl Answer {
                     .as_deref()
                     .unwrap_or("a place that is not known");
                 let date = item.date.as_ref().map(|date| format!(" of {date}"));
-                let outcome = item
-                    .outcome
-                    .as_ref()
-                    .map(|it| &it.entry)
-                    .or(item.found.as_ref());
+                let outcome = item.undo.as_ref().or(item.outcome.as_ref());
+                let outcome = outcome.map(|it| &it.entry).or(item.found.as_ref());
                 let seq = outcome.map_or(0, |entry| entry.seq);
                 let looks = picked.looks.iter().flatten();
                 let seen = looks.filter(|look| look.subject == item.subject);

@@ -44,6 +44,9 @@ impl DeletionsFold {
             let state = custody.state(subject).unwrap_or(State::Unaccounted);
             sums.add(state, 1);
             let mut line = of_item(&subject.to_string(), item, state, &plans, custody);
+            if let Some(undo) = &item.undo {
+                line["undo"] = undo.entry.hash.to_string().into();
+            }
             if !item.runs.contains(&run) {
                 line["untouched"] = true.into();
             }
