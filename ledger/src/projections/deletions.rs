@@ -43,6 +43,8 @@ pub struct DeletionsFold {
     waiting: BTreeMap<RunId, Vec<(Subject, Found)>>,
     items: BTreeMap<Subject, Item>,
     users: BTreeMap<Subject, UserLine>,
+    /// The users that each run looked for.
+    looked_for: BTreeMap<RunId, BTreeSet<Subject>>,
     plans: Vec<PlanLine>,
     runs: BTreeMap<RunId, RunLine>,
     overrides: BTreeMap<RunId, Vec<String>>,
@@ -109,6 +111,10 @@ impl Projection for DeletionsFold {
                 user.email.clone_from(&found.email);
                 user.access = Some(found.access.clone());
                 user.reason = Some(found.reason.clone());
+                if let Some(run) = entry.run {
+                    let users = self.looked_for.entry(run).or_default();
+                    users.insert(entry.subject.clone());
+                }
             }
             Event::RunStarted(started) => {
                 let Some(run) = entry.run else { return };
@@ -352,20 +358,18 @@ impl DeletionsFold {
             self.compare(line, custody);
         }
         runs.sort_by_key(|run| run.started.seq);
-        let unreachable = self.users.iter().filter(|(subject, user)| {
-            let asked = part.users.as_ref();
-            user.access
-                .as_deref()
-                .is_some_and(|access| access != "reachable")
-                && asked.is_none_or(|asked| asked.contains(subject))
-        });
+        let users = self.users_of(part);
+        let is_unreachable =
+            |user: &&UserLine| user.access.as_deref().is_some_and(|it| it != "reachable");
+        let unreachable = users.iter().filter(is_unreachable).cloned().collect();
         Review {
             plans,
             runs,
             total: sum.total(),
             sum,
             items,
-            unreachable: unreachable.map(|(_, user)| user.clone()).collect(),
+            users,
+            unreachable,
             unreadable: custody.unreadable().values().sum(),
         }
     }
@@ -455,6 +459,30 @@ impl DeletionsFold {
             erased: item.erased.clone(),
             ..ItemLine::unknown(subject.to_string(), state)
         }
+    }
+
+    /// The users of a part, as far as a dry run looked for them.
+    fn users_of(&self, part: &Part) -> Vec<UserLine> {
+        let of_plan = |plan: Hash| {
+            let plans = self.with_those_below(plan);
+            let mut runs = self.sealed_by.iter();
+            runs.find_map(|(run, sealed)| {
+                let users = self.looked_for.get(run)?;
+                plans.contains(sealed).then_some(users)
+            })
+        };
+        let of_run = |run: RunId| {
+            let plan = || self.plan_of(run);
+            self.looked_for.get(&run).or_else(|| of_plan(plan()?))
+        };
+        let of_run = part.run.and_then(of_run);
+        let of_plan = part.plan.and_then(of_plan);
+        let asked = [of_run, of_plan, part.users.as_ref()];
+        let known = self.users.iter().filter(|(subject, user)| {
+            let mut asked = asked.into_iter().flatten();
+            user.access.is_some() && asked.all(|asked| asked.contains(*subject))
+        });
+        known.map(|(_, user)| user.clone()).collect()
     }
 
     fn user_line(&self, subject: &Subject) -> UserLine {

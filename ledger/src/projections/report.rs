@@ -188,17 +188,16 @@ impl Report {
     /// [`DoesNotAddUp`]; nothing may be printed then.
     pub fn of(review: Review, checkpoint: Option<u64>) -> Result<Self, DoesNotAddUp> {
         let mut users: BTreeMap<(Option<String>, Option<String>), UserRow> = BTreeMap::new();
-        for user in &review.unreachable {
+        for user in &review.users {
             let key = (user.email.clone(), Some(user.subject.clone()));
-            users.insert(
-                key,
-                UserRow {
-                    subject: Some(user.subject.clone()),
-                    email: user.email.clone(),
-                    unreachable: user.access.clone(),
-                    counts: Counts::none(),
-                },
-            );
+            let access = user.access.clone();
+            let row = UserRow {
+                subject: Some(user.subject.clone()),
+                email: user.email.clone(),
+                unreachable: access.filter(|access| access != "reachable"),
+                counts: Counts::none(),
+            };
+            users.insert(key, row);
         }
         let mut items = Vec::new();
         for item in review.items {

@@ -45,6 +45,7 @@ fn users_items_and_totals_are_told_with_their_proof() {
     let mut log = Log::default();
     known(&mut log, 5, "kim@example.com", "reachable");
     known(&mut log, 6, "lee@example.com", "revoked");
+    known(&mut log, 7, "ida@example.com", "reachable");
     let items = [
         (1, Delete),
         (2, Delete),
@@ -74,9 +75,13 @@ fn users_items_and_totals_are_told_with_their_proof() {
         .iter()
         .map(|user| user.email.as_deref())
         .collect();
-    assert_eq!(emails, [Some("kim@example.com"), Some("lee@example.com")]);
-    assert_eq!(report.users[1].unreachable.as_deref(), Some("revoked"));
-    assert_eq!(report.users[1].counts.found, 0);
+    let expected = ["ida@example.com", "kim@example.com", "lee@example.com"];
+    assert_eq!(emails, expected.map(Some));
+    assert_eq!(report.users[0].counts, Counts::none(), "nothing was found");
+    assert_eq!(report.users[0].unreachable, None);
+    assert_eq!(report.users[1].counts.found, 5);
+    assert_eq!(report.users[2].unreachable.as_deref(), Some("revoked"));
+    assert_eq!(report.users[2].counts.found, 0);
     let row = |n: u32| {
         let mut rows = report.items.iter();
         rows.find(|row| row.item.subject == item(n).to_string())
@@ -271,4 +276,48 @@ fn a_decision_that_counts_in_no_plan_proves_nothing() {
         "person:checker",
     );
     assert!(proof(&log) > found);
+}
+
+#[test]
+fn the_users_of_a_report_are_those_of_the_plan_or_the_run() {
+    let mut log = Log::default();
+    let mut plans = Vec::new();
+    for (n, of) in [(5, run(0)), (6, run(1))] {
+        let found = Event::UserFound(UserFound {
+            email: None,
+            access: "reachable".to_owned(),
+            reason: String::new(),
+            soft_deleted: false,
+            recorded: 0,
+            token_fingerprint: None,
+            account: None,
+        });
+        log.add(found, user(n), "person:maker", Some(of));
+        plans.push(log.plan(of, &[(u32::try_from(n).unwrap(), Disposition::Protect)]));
+    }
+    log.started("cleanup", Some(plans[1]), "person:runner", run(9));
+    let of = |part: Part| {
+        let fold: DeletionsFold = log.fold();
+        let users = fold.review(&log.fold::<CustodyFold>(), &part).users;
+        users
+            .into_iter()
+            .map(|user| user.subject)
+            .collect::<Vec<_>>()
+    };
+    let of_plan = |plan| Part {
+        plan: Some(plan),
+        ..Part::default()
+    };
+    let of_run = |run| Part {
+        run: Some(run),
+        ..Part::default()
+    };
+    let users = |numbers: &[u128]| {
+        let users = numbers.iter().map(|n| user(*n).to_string());
+        users.collect::<Vec<_>>()
+    };
+    assert_eq!(of(of_plan(plans[0])), users(&[5]));
+    assert_eq!(of(of_run(run(9))), users(&[6]));
+    assert_eq!(of(of_run(run(0))), users(&[5]));
+    assert_eq!(of(Part::default()), users(&[5, 6]));
 }

@@ -406,7 +406,9 @@ pub struct Review {
     pub total: u64,
     /// The items, by state.
     pub items: Vec<ItemLine>,
-    /// Users whose items could not be reached.
+    /// The users that were looked for: of the plan or the run that is asked for, where that can be told.
+    pub users: Vec<UserLine>,
+    /// Of these, those whose items could not be reached.
     pub unreachable: Vec<UserLine>,
     /// Entries about items, plans or approvals that say nothing: the review is not whole.
     pub unreadable: u64,
