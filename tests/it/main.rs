@@ -17,6 +17,7 @@ mod server;
 mod witness;
 mod workers;
 mod world;
+mod wrapper;
 
 mod append;
 mod auditor;
@@ -54,6 +55,7 @@ mod restore_again;
 mod restore_faults;
 mod review;
 mod review_reports;
+mod runlog;
 mod schema;
 mod simulation;
 mod story;

@@ -19,7 +19,7 @@ pub(crate) struct ReportDeletions {
     /// As a table for a spreadsheet, for a program, for a browser, or for paper and PDF
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     pub(crate) format: Format,
-    /// Only items that this run found or worked on
+    /// Only items that this run found or worked on, or was to delete
     #[arg(long, value_name = "UUID")]
     pub(crate) run: Option<String>,
     /// Only items of this plan: its hash, or at least its first 8 digits
@@ -40,6 +40,7 @@ pub(crate) enum Format {
     /// One page that loads nothing
     Html,
     /// The same with page breaks, to be printed or saved as PDF
+    #[value(alias = "pdf-ready-html")]
     Print,
 }
 

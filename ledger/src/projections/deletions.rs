@@ -10,11 +10,13 @@ use super::fold::{Decoded, Projection};
 use super::overlay::{Decided, base_of};
 use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
-use crate::domain::event::{BackHow, DeleteIntended, Event, ItemFound, PlanSealed};
+use crate::domain::event::{DeleteIntended, Event, ItemFound, PlanSealed};
 use crate::domain::hash::Hash;
-use crate::domain::id::{Actor, EntryId, RunId, Subject};
+use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
+use late::Late;
 
+mod late;
 mod lines;
 mod statement;
 
@@ -27,7 +29,7 @@ pub use statement::Statement;
 /// Which part of the review is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
-    /// Only items that this run found or worked on.
+    /// Only items that this run found or worked on, or was to delete.
     pub run: Option<RunId>,
     /// Only items reached through these users.
     pub users: Option<BTreeSet<Subject>>,
@@ -41,6 +43,8 @@ pub struct DeletionsFold {
     waiting: BTreeMap<RunId, Vec<(Subject, Found)>>,
     items: BTreeMap<Subject, Item>,
     users: BTreeMap<Subject, UserLine>,
+    /// The users that each run looked for.
+    looked_for: BTreeMap<RunId, BTreeSet<Subject>>,
     plans: Vec<PlanLine>,
     runs: BTreeMap<RunId, RunLine>,
     overrides: BTreeMap<RunId, Vec<String>>,
@@ -48,6 +52,8 @@ pub struct DeletionsFold {
     acted: BTreeMap<RunId, BTreeSet<Actor>>,
     /// The plan that a run sealed.
     sealed_by: BTreeMap<RunId, Hash>,
+    /// What the retired system wrote after the deletions, by place and id; custody says of which of them no plan accounts yet.
+    late: BTreeMap<(String, String), Late>,
 }
 
 #[derive(Debug)]
@@ -67,15 +73,17 @@ struct Found {
 
 #[derive(Debug, Default)]
 struct Item {
-    found: Option<(Hash, Found)>,
-    /// Every sealed plan that names it, oldest first, with the entry that found it for that.
-    finds: Vec<(Hash, Reference)>,
+    /// Every sealed plan that names it, oldest first, with what was found of it for that.
+    finds: Vec<(Hash, Found)>,
     runs: BTreeSet<RunId>,
     place: Option<(String, String)>,
+    /// The plan of the last attempt to delete it.
+    begun: Option<Hash>,
     approval: Option<EntryId>,
     backup: Option<BackupLine>,
     attempts: u64,
     outcome: Option<OutcomeLine>,
+    undo: Option<OutcomeLine>,
     restored: Option<RestoredLine>,
     observed: Option<Observation>,
     decisions: Vec<(RunId, DecisionLine)>,
@@ -103,6 +111,10 @@ impl Projection for DeletionsFold {
                 user.email.clone_from(&found.email);
                 user.access = Some(found.access.clone());
                 user.reason = Some(found.reason.clone());
+                if let Some(run) = entry.run {
+                    let users = self.looked_for.entry(run).or_default();
+                    users.insert(entry.subject.clone());
+                }
             }
             Event::RunStarted(started) => {
                 let Some(run) = entry.run else { return };
@@ -144,6 +156,7 @@ impl Projection for DeletionsFold {
                 self.overrides.entry(run).or_default().push(text);
             }
             Event::PlanSealed(sealed) => self.sealed(decoded, sealed),
+            Event::LateWritten(late) => self.late_written(decoded, late),
             Event::SubjectErased(said) => {
                 for subject in said.items.keys() {
                     let item = self.items.entry(subject.clone()).or_default();
@@ -183,8 +196,7 @@ impl DeletionsFold {
         let found = run.and_then(|run| self.waiting.remove(&run));
         for (subject, found) in found.unwrap_or_default() {
             let item = self.items.entry(subject).or_default();
-            item.finds.push((sealed.plan, found.entry.clone()));
-            item.found = Some((sealed.plan, found));
+            item.finds.push((sealed.plan, found));
             item.runs.extend(run);
             let decisions = item.decisions.iter_mut();
             for (_, decision) in decisions.filter(|(of, _)| Some(*of) == run) {
@@ -225,25 +237,10 @@ impl DeletionsFold {
             }
             Event::ItemRestored(restored) => {
                 item.restored = Some(restored.into());
-                item.outcome = Some(OutcomeLine {
-                    what: match restored.outcome {
-                        BackHow::Restored => "restored",
-                        BackHow::AlreadyThere => "already_there",
-                    },
-                    reason: None,
-                    status: restored.status,
-                    recovered: restored.recovered,
-                    entry,
-                });
+                item.undo = Some(OutcomeLine::restored(entry, restored));
             }
             Event::ItemRestoreFailed(failed) => {
-                item.outcome = Some(OutcomeLine {
-                    what: "not_restored",
-                    reason: Some(failed.reason.clone()),
-                    status: failed.status,
-                    recovered: failed.recovered,
-                    entry,
-                });
+                item.undo = Some(OutcomeLine::not_restored(entry, failed));
             }
             Event::ItemObserved(seen) => item.observed = Some(seen.observation),
             Event::ItemDecided(taken) => {
@@ -255,17 +252,37 @@ impl DeletionsFold {
         }
     }
 
-    /// The items of this id in the outside system, or of this subject or its UUID.
+    /// The items of this id in the outside system, also of the one that they got when they were put back, or of this subject or
+    /// its UUID.
     pub fn items_named(&self, text: &str) -> BTreeSet<Subject> {
         let named = |(subject, item): &(&Subject, &Item)| {
-            let found = item.found.as_ref().map(|(_, found)| found.item.as_str());
+            let found = item.finds.iter().any(|(_, found)| found.item == text);
             let place = item.place.as_ref().map(|(_, id)| id.as_str());
-            found.or(place) == Some(text)
+            let restored = item.restored.as_ref().map(|back| back.event_id.as_str());
+            found
+                || [place, restored].contains(&Some(text))
                 || subject.to_string() == text
                 || subject.uuid().as_hyphenated().to_string() == text
         };
         let named = self.items.iter().filter(named);
         named.map(|(subject, _)| subject.clone()).collect()
+    }
+
+    /// An item, its place and the users through whom it was reached: what tells two of one id apart.
+    pub fn whereabouts<'a>(
+        &'a self,
+        subject: &'a Subject,
+    ) -> (&'a Subject, Option<&'a str>, Vec<UserLine>) {
+        let item = self.items.get(subject);
+        let found = item.and_then(|item| self.told(item));
+        let found = found.map(|(_, found)| (found.place.as_str(), found.users.iter()));
+        let (place, users) = found.unzip();
+        let users = users.into_iter().flatten();
+        (
+            subject,
+            place,
+            users.map(|user| self.user_line(user)).collect(),
+        )
     }
 
     /// One item, with its state of `custody`, which was folded over the same entries.
@@ -282,13 +299,38 @@ impl DeletionsFold {
 
     /// The last sealed plan that names an item, and the entry that found it for that.
     pub fn last_find(&self, subject: &Subject) -> Option<(Hash, &Reference)> {
-        let (plan, entry) = self.items.get(subject)?.finds.last()?;
-        Some((*plan, entry))
+        let (plan, found) = self.items.get(subject)?.finds.last()?;
+        Some((*plan, &found.entry))
+    }
+
+    /// What a person decided about an item last, where a plan was sealed with it.
+    pub fn last_decision(&self, subject: &Subject) -> Option<&DecisionLine> {
+        let decisions = self.items.get(subject)?.decisions.iter().rev();
+        decisions
+            .map(|(_, line)| line)
+            .find(|line| line.plan.is_some())
     }
 
     /// The plan that was sealed last.
     pub fn last_plan(&self) -> Option<Hash> {
         self.plans.last().map(|line| line.plan)
+    }
+
+    /// The plans that are approved at a time and wait to be carried out: of a row that decisions made the newest, and none that a
+    /// run has carried out.
+    pub fn waiting(&self, custody: &CustodyFold, now: Timestamp) -> BTreeSet<Hash> {
+        let is_done = |plan: Hash| {
+            let mut runs = self.runs.values();
+            runs.any(|run| {
+                let executed = run.plan == Some(plan) && run.verb == "cleanup";
+                executed && run.status.as_deref() == Some("complete")
+            })
+        };
+        let approvals = custody.approvals().into_iter();
+        let hold = approvals.filter(|(_, approval)| approval.holds_at(now));
+        hold.map(|(plan, _)| *plan)
+            .filter(|plan| self.newest(*plan) == *plan && !is_done(*plan))
+            .collect()
     }
 
     /// The plan that is made of this one by decisions, of which another one is made, and so on to the newest.
@@ -326,14 +368,16 @@ impl DeletionsFold {
     pub fn review(&self, custody: &CustodyFold, part: &Part) -> Review {
         let none = Item::default();
         let plans = part.plan.map(|plan| self.with_those_below(plan));
+        let executed = part.run.and_then(|run| self.executed_by(run));
         let mut items = Vec::new();
         for subject in custody.subjects() {
             let item = self.items.get(subject).unwrap_or(&none);
-            if item.is_part(part, plans.as_ref()) {
+            if self.is_part(item, part, plans.as_ref(), executed.as_ref()) {
                 let state = custody.state(subject).unwrap_or(State::Unaccounted);
                 items.push(self.line(subject, item, state, custody));
             }
         }
+        items.extend(self.late_lines(custody, part));
         items.sort_by(|a, b| order(a).cmp(&order(b)));
         let whole = part.run.is_none() && part.users.is_none() && part.plan.is_none();
         let sum = if whole {
@@ -358,22 +402,60 @@ impl DeletionsFold {
             self.compare(line, custody);
         }
         runs.sort_by_key(|run| run.started.seq);
-        let unreachable = self.users.iter().filter(|(subject, user)| {
-            let asked = part.users.as_ref();
-            user.access
-                .as_deref()
-                .is_some_and(|access| access != "reachable")
-                && asked.is_none_or(|asked| asked.contains(subject))
-        });
+        let users = self.users_of(part);
+        let is_unreachable =
+            |user: &&UserLine| user.access.as_deref().is_some_and(|it| it != "reachable");
+        let unreachable = users.iter().filter(is_unreachable).cloned().collect();
         Review {
             plans,
             runs,
             total: sum.total(),
             sum,
             items,
-            unreachable: unreachable.map(|(_, user)| user.clone()).collect(),
+            users,
+            unreachable,
             unreadable: custody.unreadable().values().sum(),
         }
+    }
+
+    /// What tells what an item is: what was found of it last. Of what is gone by an attempt it is what was found for the plan of that
+    /// attempt: a dry run that finds it gone since, or cannot reach it, adds nothing to that.
+    fn told<'a>(&self, item: &'a Item) -> Option<&'a (Hash, Found)> {
+        let last = item.finds.last();
+        let (Some(plan), Some(intent)) = (item.begun, &item.backup) else {
+            return last;
+        };
+        let plans = self.with_those_below(plan);
+        let mut finds = item.finds.iter().rev();
+        let mut told = finds.find(|(plan, _)| plans.contains(plan));
+        let mut is_gone = item.is_gone();
+        let since = item.finds.iter();
+        for find in since.filter(|(_, found)| found.entry.seq > intent.entry.seq) {
+            let is_nothing_new = matches!(
+                find.1.disposition,
+                Disposition::Done | Disposition::OutOfReach
+            );
+            if !(is_gone && is_nothing_new) {
+                is_gone = false;
+                told = Some(find);
+            }
+        }
+        told.or(last)
+    }
+
+    fn is_part(
+        &self,
+        item: &Item,
+        part: &Part,
+        plans: Option<&BTreeSet<Hash>>,
+        executed: Option<&BTreeSet<Hash>>,
+    ) -> bool {
+        let users = || self.told(item).map(|(_, found)| found.users.as_slice());
+        part.run.is_none_or(|run| item.is_of(run, executed))
+            && plans.is_none_or(|asked| item.finds.iter().any(|(plan, _)| asked.contains(plan)))
+            && part.users.as_ref().is_none_or(|asked| {
+                users().is_some_and(|users| users.iter().any(|user| asked.contains(user)))
+            })
     }
 
     fn line(
@@ -383,26 +465,19 @@ impl DeletionsFold {
         state: State,
         custody: &CustodyFold,
     ) -> ItemLine {
-        let found = item.found.as_ref().map(|(_, found)| found);
+        let told = self.told(item);
+        let found = told.map(|(_, found)| found);
         let place = found
             .map(|found| (found.place.clone(), found.item.clone()))
             .or_else(|| item.place.clone());
         let users = found
             .map(|found| found.users.as_slice())
             .unwrap_or_default();
-        let user = |subject: &Subject| {
-            self.users.get(subject).cloned().unwrap_or(UserLine {
-                subject: subject.to_string(),
-                ..UserLine::default()
-            })
-        };
         let approved = item.approval.and_then(|id| custody.approval(id));
         ItemLine {
-            subject: subject.to_string(),
-            state,
             calendar: place.as_ref().map(|(place, _)| place.clone()),
             event_id: place.map(|(_, id)| id),
-            users: users.iter().map(user).collect(),
+            users: users.iter().map(|user| self.user_line(user)).collect(),
             class: found.map(|found| found.class.clone()),
             disposition: found.map(|found| found.disposition),
             reason: found.map(|found| found.reason.clone()),
@@ -411,7 +486,7 @@ impl DeletionsFold {
             evidence: found
                 .map(|found| found.evidence.clone())
                 .unwrap_or_default(),
-            plan: item.found.as_ref().map(|(plan, _)| *plan),
+            plan: told.map(|(plan, _)| *plan),
             found: found.map(|found| found.entry.clone()),
             approved: approved.map(|(_, approval)| approval.into()),
             backup: item.backup.clone(),
@@ -422,10 +497,43 @@ impl DeletionsFold {
                 .map(|(_, line)| line.clone())
                 .collect(),
             outcome: item.outcome.clone(),
+            undo: item.undo.clone(),
             restored: item.restored.clone(),
             observed: item.observed,
             erased: item.erased.clone(),
+            ..ItemLine::unknown(subject.to_string(), state)
         }
+    }
+
+    /// The users of a part, as far as a dry run looked for them.
+    fn users_of(&self, part: &Part) -> Vec<UserLine> {
+        let of_plan = |plan: Hash| {
+            let plans = self.with_those_below(plan);
+            let mut runs = self.sealed_by.iter();
+            runs.find_map(|(run, sealed)| {
+                let users = self.looked_for.get(run)?;
+                plans.contains(sealed).then_some(users)
+            })
+        };
+        let of_run = |run: RunId| {
+            let plan = || self.plan_of(run);
+            self.looked_for.get(&run).or_else(|| of_plan(plan()?))
+        };
+        let of_run = part.run.and_then(of_run);
+        let of_plan = part.plan.and_then(of_plan);
+        let asked = [of_run, of_plan, part.users.as_ref()];
+        let known = self.users.iter().filter(|(subject, user)| {
+            let mut asked = asked.into_iter().flatten();
+            user.access.is_some() && asked.all(|asked| asked.contains(*subject))
+        });
+        known.map(|(_, user)| user.clone()).collect()
+    }
+
+    fn user_line(&self, subject: &Subject) -> UserLine {
+        self.users.get(subject).cloned().unwrap_or(UserLine {
+            subject: subject.to_string(),
+            ..UserLine::default()
+        })
     }
 }
 
@@ -463,9 +571,11 @@ impl Item {
     fn intended(&mut self, entry: Reference, intent: &DeleteIntended) {
         self.place = Some((intent.place.clone(), intent.item.clone()));
         self.approval = Some(intent.approval);
+        self.begun = Some(intent.plan);
         self.attempts += 1;
         // What became of the attempt before is history now.
         self.outcome = None;
+        self.undo = None;
         self.restored = None;
         self.backup = Some(BackupLine {
             entry,
@@ -474,13 +584,23 @@ impl Item {
         });
     }
 
-    fn is_part(&self, part: &Part, plans: Option<&BTreeSet<Hash>>) -> bool {
-        let users = self.found.as_ref().map(|(_, found)| found.users.as_slice());
-        part.run.is_none_or(|run| self.runs.contains(&run))
-            && plans.is_none_or(|asked| self.finds.iter().any(|(plan, _)| asked.contains(plan)))
-            && part.users.as_ref().is_none_or(|asked| {
-                users.is_some_and(|users| users.iter().any(|user| asked.contains(user)))
-            })
+    /// Whether a run has an entry about it, or executes these plans, by which it was to be deleted.
+    fn is_of(&self, run: RunId, executed: Option<&BTreeSet<Hash>>) -> bool {
+        let in_plan = |plans: &BTreeSet<Hash>| {
+            let mut finds = self.finds.iter().rev();
+            let find = finds.find(|(plan, _)| plans.contains(plan));
+            find.is_some_and(|(_, found)| found.disposition == Disposition::Delete)
+        };
+        self.runs.contains(&run) || executed.is_some_and(in_plan)
+    }
+
+    /// It went by an attempt, or may have, and nothing brought it back.
+    fn is_gone(&self) -> bool {
+        let outcome = self.outcome.as_ref().map(|outcome| outcome.what);
+        let went = outcome.is_none_or(|what| {
+            ["deleted", "already_gone", "gone_cause_unknown", "unknown"].contains(&what)
+        });
+        went && self.restored.is_none()
     }
 }
 

@@ -89,7 +89,9 @@ fn a_part_is_that_of_a_run_or_a_user() {
             plan: None,
         }
     };
-    assert_eq!(review(&log, part(run(9))).total, 2);
+    let of_cleanup = review(&log, part(run(9)));
+    assert_eq!(of_cleanup.total, 3, "also what it did not come to");
+    assert_eq!(of_cleanup.sum.get(State::Planned), 1);
     assert_eq!(review(&log, part(run(0))).total, 6);
     assert_eq!(review(&log, part(run(8))).total, 0);
     for (name, total, unreachable) in [
@@ -135,4 +137,93 @@ fn what_the_keys_do_not_open_is_not_shown_and_is_counted() {
             .iter()
             .any(|line| line.subject == item(1).to_string())
     );
+}
+
+/// A dry run that comes later and finds this of items 1 to 6.
+fn found_later(log: &mut Log, of: RunId, class: &str, disposition: Disposition) -> Hash {
+    log.started("dry_run", None, "person:maker", of);
+    let items: Vec<_> = (1..=6).map(|n| (n, disposition)).collect();
+    for (n, _) in &items {
+        let mut found = super::super::testing::found(*n, disposition);
+        found.class = class.to_owned();
+        found.reason = "it says otherwise".to_owned();
+        found.users = Vec::new();
+        log.add(Event::ItemFound(found), item(*n), "person:maker", Some(of));
+    }
+    log.seal(of, &items, 6)
+}
+
+#[test]
+fn what_is_gone_is_told_by_the_plan_under_which_it_went() {
+    let mut log = log();
+    let line = |log: &Log, n: u32, part: &Part| {
+        let review = review(log, |_| part.clone());
+        let mut items = review.items.into_iter();
+        items.find(|line| line.subject == item(n).to_string())
+    };
+    let whole = Part::default();
+    let before = line(&log, 1, &whole).unwrap();
+    assert_eq!(before.class.as_deref(), Some("V1_RECORDED"));
+    let first = before.plan;
+    let of_first = Part {
+        plan: first,
+        ..Part::default()
+    };
+    let of_user = Part {
+        users: Some([user()].into()),
+        ..Part::default()
+    };
+    found_later(&mut log, run(3), "GONE", Disposition::Done);
+    for part in [&whole, &of_first, &of_user] {
+        assert_eq!(line(&log, 1, part).as_ref(), Some(&before));
+    }
+    // What was left alone is what it was found to be last.
+    for n in 2..=6 {
+        let line = line(&log, n, &whole).unwrap();
+        assert_eq!(line.class.as_deref(), Some("GONE"), "{n}");
+    }
+    // And so is what came back.
+    let again = found_later(&mut log, run(4), "THERE_AGAIN", Disposition::Delete);
+    let line = line(&log, 1, &whole).unwrap();
+    assert_eq!(line.class.as_deref(), Some("THERE_AGAIN"));
+    assert_eq!((line.plan, line.state), (Some(again), State::Planned));
+}
+
+#[test]
+fn a_plan_sealed_before_the_deletion_by_another_does_not_tell_it() {
+    let mut log = Log::default();
+    let one = log.plan(run(0), &[(1, Disposition::Delete)]);
+    found_later(&mut log, run(3), "OTHER", Disposition::Delete);
+    let approval = log.approve(one, "person:checker", 3_600);
+    let intent = log.intend(1, one, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let review = review(&log, |_| Part::default());
+    let mut items = review.items.iter();
+    let line = items.find(|line| line.subject == item(1).to_string());
+    assert_eq!(line.unwrap().plan, Some(one));
+}
+
+#[test]
+fn what_is_signed_names_what_a_run_did_not_begin() {
+    let mut log = log();
+    let fold: DeletionsFold = log.fold();
+    let custody: CustodyFold = log.fold();
+    let statement = fold.statement(run(9), &custody).unwrap();
+    assert_eq!(statement.sums.get(State::Planned), 1);
+    assert_eq!(statement.sums.total(), 3);
+    let items = statement.document["items"].as_array().unwrap();
+    let untouched = |line: &&serde_json::Value| line["untouched"] == true;
+    let untouched: Vec<_> = items.iter().filter(untouched).collect();
+    assert_eq!(untouched.len(), 1);
+    assert_eq!(untouched[0]["subject"], item(3).to_string());
+    assert_eq!(
+        (&untouched[0]["intent"], &untouched[0]["state"]),
+        (&serde_json::Value::Null, &"planned".into())
+    );
+    // What a run only finds, or undoes, is not executed by it.
+    let plan = fold.plan_of(run(9));
+    log.started("restore", plan, "person:runner", run(7));
+    let fold: DeletionsFold = log.fold();
+    let statement = fold.statement(run(7), &log.fold()).unwrap();
+    assert_eq!(statement.sums.total(), 0);
 }

@@ -29,7 +29,7 @@ pub enum Column {
     GoneBefore,
     /// Changed after the plan, not by us.
     ChangedSince,
-    /// Deleted without a sound approval or a true copy, or otherwise lost.
+    /// Deleted without a sound approval or a true copy, or otherwise lost; also what the retired system wrote late.
     Lost,
     /// What became of it cannot be told.
     Unknown,
@@ -144,7 +144,7 @@ pub struct ItemRow {
     /// What is known of it.
     #[serde(flatten)]
     pub item: ItemLine,
-    /// The entry that says where it is: its outcome, else what was begun, else what found it.
+    /// The entry that says where it is: that it came back, or its outcome, else what was begun, else what found it.
     pub proof: Option<Proof>,
 }
 
@@ -188,17 +188,16 @@ impl Report {
     /// [`DoesNotAddUp`]; nothing may be printed then.
     pub fn of(review: Review, checkpoint: Option<u64>) -> Result<Self, DoesNotAddUp> {
         let mut users: BTreeMap<(Option<String>, Option<String>), UserRow> = BTreeMap::new();
-        for user in &review.unreachable {
+        for user in &review.users {
             let key = (user.email.clone(), Some(user.subject.clone()));
-            users.insert(
-                key,
-                UserRow {
-                    subject: Some(user.subject.clone()),
-                    email: user.email.clone(),
-                    unreachable: user.access.clone(),
-                    counts: Counts::none(),
-                },
-            );
+            let access = user.access.clone();
+            let row = UserRow {
+                subject: Some(user.subject.clone()),
+                email: user.email.clone(),
+                unreachable: access.filter(|access| access != "reachable"),
+                counts: Counts::none(),
+            };
+            users.insert(key, row);
         }
         let mut items = Vec::new();
         for item in review.items {
@@ -298,10 +297,12 @@ impl Report {
             let item = &row.item;
             let found = item.found.as_ref().map(|entry| entry.seq);
             let backup = item.backup.as_ref().map(|backup| backup.entry.seq);
-            let outcome = item.outcome.as_ref().map(|outcome| outcome.entry.seq);
+            let outcomes = [&item.outcome, &item.undo].map(Option::as_ref);
+            let outcomes = outcomes.map(|outcome| outcome.map(|outcome| outcome.entry.seq));
             let decisions = item.decisions.iter().map(|decision| decision.entry.seq);
-            [found, backup, outcome]
+            [found, backup]
                 .into_iter()
+                .chain(outcomes)
                 .flatten()
                 .chain(decisions)
                 .collect::<Vec<_>>()
@@ -329,9 +330,16 @@ impl ItemRow {
     fn of(column: Column, item: ItemLine, checkpoint: Option<u64>) -> Self {
         let erased = item.erased.as_ref().map(|erased| &erased.entry);
         let outcome = item.outcome.as_ref().map(|outcome| &outcome.entry);
+        // An attempt to put it back that failed left it where it was.
+        let back = item.undo.as_ref().filter(|_| item.restored.is_some());
+        let back = back.map(|undo| &undo.entry);
         let begun = item.backup.as_ref().map(|backup| &backup.entry);
-        let decided = item.decisions.last().map(|decision| &decision.entry);
-        let entry = outcome
+        // A decision that was sealed into no plan says nothing of where it is.
+        let mut decisions = item.decisions.iter().rev();
+        let decided = decisions.find(|decision| decision.plan.is_some());
+        let decided = decided.map(|decision| &decision.entry);
+        let entry = back
+            .or(outcome)
             .or(begun)
             .or(decided)
             .or(item.found.as_ref())

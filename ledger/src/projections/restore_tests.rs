@@ -120,7 +120,8 @@ fn an_item_is_in_flight_until_its_restoration_has_an_outcome_and_then_restored()
         .find(|line| line.subject == of_one)
         .unwrap();
     assert_eq!(line.restored.as_ref().unwrap().event_id, "new1");
-    assert_eq!(line.outcome.as_ref().unwrap().what, "restored");
+    assert_eq!(line.undo.as_ref().unwrap().what, "restored");
+    assert_eq!(line.outcome.as_ref().unwrap().what, "deleted");
 }
 
 #[test]

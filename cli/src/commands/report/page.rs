@@ -17,7 +17,7 @@ body{font:14px/1.45 sans-serif;margin:2em auto;max-width:70em;padding:0 1em;colo
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}\
 table{border-collapse:collapse;width:100%;margin:1em 0}\
 th,td{border:1px solid #bbb;padding:.25em .5em;text-align:left;vertical-align:top;overflow-wrap:anywhere}\
-td.n,th.n{text-align:right;overflow-wrap:normal}\
+td p{margin:0 0 .4em}td.n,th.n{text-align:right;overflow-wrap:normal}\
 code{font:12px monospace;overflow-wrap:anywhere}\
 tfoot td{font-weight:bold}.bad{color:#a00;font-weight:bold}";
 
@@ -187,11 +187,11 @@ fn of_item(row: &ItemRow) -> Markup {
             }
             td { (state_words(item.state)) }
             td {
-                @if let Some(class) = &item.class { b { (class) } }
-                @if let Some(reason) = &item.reason { ": " (reason) }
+                @if let Some(class) = &item.class { b { (class) } ": " }
+                @if let Some(reason) = &item.reason { (reason) }
                 @let seen = evidence(item);
                 @if !seen.is_empty() { br; small { (seen.join("; ")) } }
-                @for decision in &item.decisions {
+                @for decision in item.decisions.iter().filter(|decision| decision.plan.is_some()) {
                     br; (decision.by) " decided to " (decision.decision.name()) " it (entry " (decision.entry.seq) ")"
                 }
             }
@@ -205,10 +205,20 @@ fn of_item(row: &ItemRow) -> Markup {
                 }
             }
             td {
-                @if let Some(outcome) = &item.outcome {
-                    (outcome.what.replace('_', " "))
-                    @if let Some(status) = outcome.status { " (" (status) ")" }
-                    br; (outcome.entry.recorded_at)
+                @for outcome in [&item.outcome, &item.undo].into_iter().flatten() {
+                    p {
+                        (outcome.what.replace('_', " "))
+                        @if let Some(status) = outcome.status { " (" (status) ")" }
+                        br; (outcome.entry.recorded_at)
+                    }
+                }
+                @if let Some(restored) = &item.restored {
+                    p {
+                        "by " (restored.way) ", its id is " code { (restored.event_id) } " now"
+                        @if !restored.differs.is_empty() {
+                            br; span.bad { "differs in " (restored.differs.join(", ")) }
+                        }
+                    }
                 }
             }
             td {

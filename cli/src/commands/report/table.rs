@@ -7,7 +7,7 @@ use crate::commands::word;
 use crate::exit::{Failure, environment};
 
 /// Columns of an item's row, after the counts.
-const ITEM: [&str; 22] = [
+const ITEM: [&str; 27] = [
     "state",
     "subject",
     "place",
@@ -30,6 +30,11 @@ const ITEM: [&str; 22] = [
     "proof_seq",
     "proof_hash",
     "proof_checkpoint",
+    "undo",
+    "undo_seq",
+    "restored_item",
+    "restored_way",
+    "restored_differs",
 ];
 
 /// A row for each user, one for the totals, and one for each item; `row` says which. All have the same columns.
@@ -107,6 +112,8 @@ fn of_item(row: &ItemRow) -> Vec<String> {
     let backup = item.backup.as_ref();
     let outcome = item.outcome.as_ref();
     let proof = row.proof.as_ref();
+    let undo = item.undo.as_ref();
+    let restored = item.restored.as_ref();
     let decided: Vec<String> = item
         .decisions
         .iter()
@@ -151,6 +158,17 @@ fn of_item(row: &ItemRow) -> Vec<String> {
             .map(|proof| proof.entry.hash.to_string())
             .unwrap_or_default(),
         number(proof.and_then(|proof| proof.checkpoint)),
+        undo.map(|undo| undo.what.to_owned()).unwrap_or_default(),
+        number(undo.map(|undo| undo.entry.seq)),
+        restored
+            .map(|restored| restored.event_id.clone())
+            .unwrap_or_default(),
+        restored
+            .map(|restored| restored.way.clone())
+            .unwrap_or_default(),
+        restored
+            .map(|restored| restored.differs.join(" "))
+            .unwrap_or_default(),
     ]);
     fields
 }

@@ -1,8 +1,10 @@
 //! `ledger review deletions`: the compliance review, item by item.
 
+use ledger::domain::custody::State;
 use ledger::domain::id::{Actor, RunId, Timestamp};
 use ledger::projections::deletions::{
-    DeletionsFold, ItemLine, Part, PlanLine, RestoredLine, Review, RunLine, SignOffLine,
+    DeletionsFold, ItemLine, OutcomeLine, Part, PlanLine, RestoredLine, Review, RunLine,
+    SignOffLine,
 };
 use ledger::projections::fold::{At, Pass};
 use serde::Serialize;
@@ -246,9 +248,11 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
         "  {whose}: {what}{}{uncovered}",
         date.unwrap_or_default()
     ));
-    if let (Some(class), Some(reason)) = (&item.class, &item.reason) {
+    if let Some(reason) = &item.reason {
         let seq = item.found.as_ref().map_or(0, |found| found.seq);
-        lines.push(format!("    {class}: {reason} (entry {seq})"));
+        let class = item.class.as_ref().map(|class| format!("{class}: "));
+        let class = class.unwrap_or_default();
+        lines.push(format!("    {class}{reason} (entry {seq})"));
     }
     for decision in &item.decisions {
         let counts = match decision.plan {
@@ -262,6 +266,9 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
             decision.entry.seq,
             decision.reason
         ));
+    }
+    if item.state == State::Planned && item.attempts == 0 {
+        lines.push("    not begun".to_owned());
     }
     if let Some(backup) = &item.backup {
         let approved = match &item.approved {
@@ -290,30 +297,33 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
             short(erased.entry.hash)
         ));
     }
-    if let Some(outcome) = &item.outcome {
-        let status = outcome.status.map(|status| format!(" ({status})"));
-        let recovered = if outcome.recovered {
-            ", found out afterwards"
-        } else {
-            ""
-        };
-        let reason = outcome.reason.as_ref().map(|reason| format!(": {reason}"));
-        lines.push(format!(
-            "    {}{}{recovered}{} at {}, entry {} hash {}",
-            outcome.what,
-            status.unwrap_or_default(),
-            reason.unwrap_or_default(),
-            outcome.entry.recorded_at,
-            outcome.entry.seq,
-            short(outcome.entry.hash)
-        ));
-    }
+    lines.extend(item.outcome.as_ref().map(outcome_line));
+    lines.extend(item.undo.as_ref().map(outcome_line));
     if let Some(restored) = &item.restored {
         lines.push(restored_line(restored, item.event_id.as_deref()));
     }
     if let Some(seen) = &item.observed {
         lines.push(format!("    seen {} afterwards", super::super::word(seen)));
     }
+}
+
+fn outcome_line(outcome: &OutcomeLine) -> String {
+    let status = outcome.status.map(|status| format!(" ({status})"));
+    let recovered = if outcome.recovered {
+        ", found out afterwards"
+    } else {
+        ""
+    };
+    let reason = outcome.reason.as_ref().map(|reason| format!(": {reason}"));
+    format!(
+        "    {}{}{recovered}{} at {}, entry {} hash {}",
+        outcome.what,
+        status.unwrap_or_default(),
+        reason.unwrap_or_default(),
+        outcome.entry.recorded_at,
+        outcome.entry.seq,
+        short(outcome.entry.hash)
+    )
 }
 
 fn restored_line(restored: &RestoredLine, before: Option<&str>) -> String {

@@ -8,7 +8,9 @@ use super::super::fold::Decoded;
 use super::super::overlay::Decided;
 use super::super::plan::Approval;
 use crate::domain::custody::{Observation, State, Sums};
-use crate::domain::event::{DeleteFailed, GoneHow, ItemDeleted, ItemRestored, NotGone};
+use crate::domain::event::{
+    BackHow, DeleteFailed, GoneHow, ItemDeleted, ItemRestored, NotGone, RestoreFailed,
+};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, RunId, Timestamp};
 use crate::domain::identify::Disposition;
@@ -243,6 +245,31 @@ impl OutcomeLine {
     }
 }
 
+impl OutcomeLine {
+    pub(in crate::projections) fn restored(entry: Reference, restored: &ItemRestored) -> Self {
+        Self {
+            what: match restored.outcome {
+                BackHow::Restored => "restored",
+                BackHow::AlreadyThere => "already_there",
+            },
+            reason: None,
+            status: restored.status,
+            recovered: restored.recovered,
+            entry,
+        }
+    }
+
+    pub(in crate::projections) fn not_restored(entry: Reference, failed: &RestoreFailed) -> Self {
+        Self {
+            what: "not_restored",
+            reason: Some(failed.reason.clone()),
+            status: failed.status,
+            recovered: failed.recovered,
+            entry,
+        }
+    }
+}
+
 /// How an item came back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoredLine {
@@ -321,8 +348,11 @@ pub struct ItemLine {
     /// What persons decided about it, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<DecisionLine>,
-    /// What happened to it last.
+    /// How its deletion ended, or that it was held when its turn came.
     pub outcome: Option<OutcomeLine>,
+    /// How the last attempt to put it back ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo: Option<OutcomeLine>,
     /// How it came back, where it was put back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoredLine>,
@@ -331,6 +361,36 @@ pub struct ItemLine {
     /// The erasure that took it along; then all but its state is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erased: Option<ErasedLine>,
+}
+
+impl ItemLine {
+    /// Of this subject and in this state, and nothing else is known.
+    pub(super) fn unknown(subject: String, state: State) -> Self {
+        Self {
+            subject,
+            state,
+            calendar: None,
+            event_id: None,
+            users: Vec::new(),
+            class: None,
+            disposition: None,
+            reason: None,
+            date: None,
+            covered: None,
+            evidence: BTreeMap::new(),
+            plan: None,
+            found: None,
+            approved: None,
+            backup: None,
+            attempts: 0,
+            decisions: Vec::new(),
+            outcome: None,
+            undo: None,
+            restored: None,
+            observed: None,
+            erased: None,
+        }
+    }
 }
 
 /// The review.
@@ -346,7 +406,9 @@ pub struct Review {
     pub total: u64,
     /// The items, by state.
     pub items: Vec<ItemLine>,
-    /// Users whose items could not be reached.
+    /// The users that were looked for: of the plan or the run that is asked for, where that can be told.
+    pub users: Vec<UserLine>,
+    /// Of these, those whose items could not be reached.
     pub unreachable: Vec<UserLine>,
     /// Entries about items, plans or approvals that say nothing: the review is not whole.
     pub unreadable: u64,

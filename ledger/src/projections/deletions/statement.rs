@@ -24,8 +24,9 @@ pub struct Statement {
 
 impl DeletionsFold {
     /// The statement about a run as the log is now; `None` where no run of this id was started. It names the run's begin and
-    /// end, and of each item that the run found or worked on the entries about it, whichever run they are of: what happens to
-    /// the item later makes another statement. A later plan that finds the item again does not, unless its state changes.
+    /// end, and of each item that the run found, worked on or was to delete the entries about it, whichever run they are of: what
+    /// happens to the item later makes another statement, and so does what the retired system writes there late. A later plan that
+    /// finds the item again does not, unless its state changes. An item without an entry of this run says `untouched`.
     ///
     /// # Panics
     /// Never: texts and counts of attempts have a canonical form.
@@ -35,13 +36,25 @@ impl DeletionsFold {
         let plans = plans.unwrap_or_default();
         let mut sums = Sums::new();
         let mut items = Vec::new();
+        let executed = self.executed_by(run);
         for (subject, item) in &self.items {
-            if !item.runs.contains(&run) {
+            if !item.is_of(run, executed.as_ref()) {
                 continue;
             }
             let state = custody.state(subject).unwrap_or(State::Unaccounted);
             sums.add(state, 1);
-            items.push(of_item(&subject.to_string(), item, state, &plans, custody));
+            let mut line = of_item(&subject.to_string(), item, state, &plans, custody);
+            if let Some(undo) = &item.undo {
+                line["undo"] = undo.entry.hash.to_string().into();
+            }
+            if !item.runs.contains(&run) {
+                line["untouched"] = true.into();
+            }
+            items.push(line);
+        }
+        for (subject, seen) in self.late_of(run, custody) {
+            sums.add(State::LateWrite, 1);
+            items.push(json!({ "subject": subject, "state": State::LateWrite, "found": seen }));
         }
         let document = json!({
             "run": run,
@@ -68,6 +81,13 @@ impl DeletionsFold {
     pub fn plan_of(&self, run: RunId) -> Option<Hash> {
         let executed = self.runs.get(&run).and_then(|line| line.plan);
         executed.or_else(|| self.sealed_by.get(&run).copied())
+    }
+
+    /// The plan that a cleanup executes, and those below it.
+    pub(super) fn executed_by(&self, run: RunId) -> Option<BTreeSet<Hash>> {
+        let line = self.runs.get(&run).filter(|line| line.verb == "cleanup");
+        let plan = line.and_then(|line| line.plan);
+        plan.map(|plan| self.with_those_below(plan))
     }
 
     /// A run, without what custody adds to it.
@@ -118,7 +138,7 @@ fn of_item(
     json!({
         "subject": subject,
         "state": state,
-        "found": found.map(|(_, entry)| entry.hash),
+        "found": found.map(|(_, found)| found.entry.hash),
         "approval": approval.map(|(_, approval)| approval.hash),
         "backup": item.backup.as_ref().map(|backup| backup.sha256),
         "intent": item.backup.as_ref().map(|backup| hash(&backup.entry)),
