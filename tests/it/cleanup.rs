@@ -151,6 +151,45 @@ async fn an_approved_plan_is_executed_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_seldom_met_is_judged_as_it_is_true() {
+    for channels in [false, true] {
+        let spec = WorldSpec {
+            rare: true,
+            channels,
+            ..WorldSpec::seeded(2)
+        };
+        let migration = Migration::start(spec).await;
+        let report = migration.dry_run();
+        assert_items_are_true(&migration, &report);
+        assert_totals_add_up(&report);
+        assert_seal_is_of_the_log(&migration, &report);
+        let plan = Plan::of(&report);
+        migration.approve(&plan.hash);
+        let run = migration.live_run(&plan.hash).ok().json();
+        migration.sim.assert_only_deleted(&plan.deletes);
+        migration.sim.assert_only_v1_events_gone();
+        migration.assert_ledger_accounts_for_all();
+        // An event of another case of the same employer stands in for nothing.
+        let run = run["run"].as_str().unwrap();
+        let back = migration.restore(&["--run", run, "--reason", "case 17"]);
+        let truths = migration.sim.truth();
+        let twin = |truth: &&Truth| truth.why.ends_with("is another case's");
+        assert!(truths.iter().filter(twin).count() > 2);
+        for item in back.json()["items"].as_array().unwrap() {
+            let truth = truths
+                .iter()
+                .find(|truth| item["old_id"] == truth.event_id.as_str());
+            let ended = if truth.unwrap().covered {
+                "stand_in"
+            } else {
+                "restored"
+            };
+            assert_eq!(item["ended"], ended, "{item} {truth:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_v2s_export_nothing_is_to_be_deleted() {
     let migration = Migration::start(WorldSpec::seeded(2)).await;
     let report =

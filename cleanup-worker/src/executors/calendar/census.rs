@@ -12,8 +12,8 @@ use ledger::domain::identify::{Classification, ExecutorLimits, Facts};
 use ledger::domain::policy::Policy;
 
 use super::calibration::Calibration;
-use super::coverage::Coverage;
-use super::event::ParsedEvent;
+use super::coverage::{Claim, Coverage, claims};
+use super::event::{EventView, ParsedEvent};
 use super::incumbent::{IncumbentCount, Selector};
 use super::signals::{
     AccountFacts, ConditionInputs, MigrationFacts, Presence, is_candidate, measure,
@@ -233,20 +233,19 @@ impl Survey {
                 measure(id, Presence::Present(event), account.facts, facts, policy)
             })
             .collect();
-        let mut coverage = Coverage::new();
-        for event in account.others.iter().copied().flatten() {
-            let id = event.id().unwrap_or_default();
-            let signals = measure(id, Presence::Present(event), account.facts, facts, policy);
-            if let Some(view) = event.best_view() {
-                coverage.add(view, &signals);
-            }
-        }
+        let others = account.others.iter().copied().flatten();
+        let others: Vec<(&ParsedEvent, Facts)> = others
+            .map(|event| {
+                let id = event.id().unwrap_or_default();
+                let presence = Presence::Present(event);
+                (event, measure(id, presence, account.facts, facts, policy))
+            })
+            .collect();
         for (event, signals) in account.events.iter().zip(&measured) {
             self.calibration.add(signals);
             let Some(view) = event.best_view() else {
                 continue;
             };
-            coverage.add(view, signals);
             for selector in [Selector::TitlePrefix, Selector::SearchText] {
                 self.incumbent
                     .entry(selector)
@@ -254,6 +253,30 @@ impl Survey {
                     .add(selector, view, signals, now);
             }
         }
+        // The pairs are made over all calendars of the account, so that each of their surveys comes to the same.
+        let everywhere = || {
+            let here = account.events.iter().zip(&measured);
+            let there = others.iter().map(|(event, signals)| (*event, signals));
+            here.chain(there)
+                .filter_map(|(event, signals)| Some((event.best_view()?, signals)))
+        };
+        let mut coverage = Coverage::new();
+        for (view, signals) in everywhere() {
+            coverage.add(view, signals, facts.v2_production.cases_of(view));
+        }
+        let asking = everywhere().filter(|(_, signals)| claims(signals));
+        let covered = coverage.pair(asking.map(|(view, signals)| Claim {
+            view,
+            case: account.facts.case_of(view),
+            is_held: signals.holds("edited"),
+        }));
+        let is_covered = |view: &EventView, signals: &Facts| {
+            if claims(signals) {
+                covered.contains(view.id.as_str())
+            } else {
+                coverage.stands(view)
+            }
+        };
         for (event, signals) in account.events.iter().zip(measured) {
             if !is_candidate(&signals) {
                 self.others += 1;
@@ -276,7 +299,9 @@ impl Survey {
                 event_id: event.id().map(str::to_owned),
                 users,
                 etag: event.etag().map(str::to_owned),
-                covered: event.readable().is_some_and(|view| coverage.covers(view)),
+                covered: event
+                    .readable()
+                    .is_some_and(|view| is_covered(view, &signals)),
                 event: Some(event.clone()),
                 signals: vec![signals],
             });

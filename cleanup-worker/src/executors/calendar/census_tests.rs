@@ -348,6 +348,54 @@ fn a_recorded_id_is_judged_where_it_is_and_not_found_only_where_no_calendar_has_
 }
 
 #[test]
+fn of_two_cases_of_one_employer_only_the_one_that_v2_has_an_event_for_is_covered() {
+    let (other_case, day) = (Uuid::from_u128(8), "PWD Expiration: Example");
+    let mut account_facts = account_facts(&["a", "b"]);
+    let on_other = RecordedOn {
+        case: other_case,
+        key: None,
+    };
+    account_facts.recorded.insert("b".to_owned(), on_other);
+    account_facts.cases.insert(other_case, Vec::new());
+    let users = [user("u1", &["a", "b"], &["v2"])];
+    let [a, b, v2] = ["a", "b", "v2"].map(|id| event(id, day, false));
+    // Where v2's event stands does not count, nor whose it is where that is not known: one covers one.
+    for (v1_case, expected) in [
+        (Some(CASE), Some("a")),
+        (Some(other_case), Some("b")),
+        (Some(Uuid::from_u128(9)), None),
+        (None, Some("a")),
+    ] {
+        let mut facts = facts();
+        facts.v2_production = V2Facts::default();
+        facts.v2_production.record("v2".to_owned(), v1_case);
+        let here = [v2.clone(), a.clone()];
+        let there = [b.clone()];
+        let mut covered = Vec::new();
+        for (events, others) in [(&here[..], &there[..]), (&there, &here)] {
+            let account = Account {
+                facts: &account_facts,
+                users: &users,
+                unreachable: None,
+                events,
+                others: &[others],
+                lookups: &HashMap::from(
+                    ["a", "b", "v2"].map(|id| (id.to_owned(), Lookup::NotFound)),
+                ),
+            };
+            let survey = survey(account, &facts, &policy(), now()).unwrap();
+            let found = survey.candidates.into_iter();
+            let found = found
+                .filter(|one| one.covered)
+                .filter_map(|one| one.event_id);
+            covered.extend(found.filter(|id| id != "v2"));
+        }
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(covered, expected, "{v1_case:?}");
+    }
+}
+
+#[test]
 fn an_event_of_v2s_on_another_calendar_of_the_account_covers() {
     let account_facts = account_facts(&["a"]);
     let users = [user("u1", &["a"], &[])];

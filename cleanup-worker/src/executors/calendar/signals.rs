@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::event::{EventView, ParsedEvent};
 use super::text::{case_links, mentions_product};
 use super::titles::Title;
-use super::v2_text::V2Texts;
+use super::v2_text::{OfCases, V2Texts};
 
 macro_rules! named {
     ($($name:literal: $meaning:literal,)*) => {
@@ -103,6 +103,22 @@ pub struct AccountFacts {
     pub creator: Option<String>,
 }
 
+impl AccountFacts {
+    /// The case that an event of v1's is of: where its id is recorded, else the one that its text names.
+    pub fn case_of(&self, view: &EventView) -> Option<Uuid> {
+        if let Some(on) = self.recorded.get(&view.id) {
+            return Some(on.case).filter(|case| !case.is_nil());
+        }
+        let links = case_links(view.description.as_deref()?);
+        let known: BTreeSet<Uuid> = links
+            .into_iter()
+            .map(|(_, case)| case)
+            .filter(|case| self.cases.contains_key(case))
+            .collect();
+        known.first().copied().filter(|_| known.len() == 1)
+    }
+}
+
 /// What a v2 deployment says, read at one snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct V2Facts {
@@ -110,6 +126,23 @@ pub struct V2Facts {
     pub recorded: HashSet<String>,
     /// The descriptions of its cases.
     pub texts: V2Texts,
+    /// The cases of v1 that each recorded id is of.
+    pub cases: HashMap<String, OfCases>,
+}
+
+impl V2Facts {
+    /// Notes an id that is recorded on a case, which came of this case of v1 where that is known.
+    pub fn record(&mut self, id: String, v1_case: Option<Uuid>) {
+        self.cases.entry(id.clone()).or_default().add(v1_case);
+        self.recorded.insert(id);
+    }
+
+    /// The cases of v1 that an event of v2's may be of, where they are known: by its id, else by its text.
+    pub fn cases_of(&self, view: &EventView) -> Option<&BTreeSet<Uuid>> {
+        let recorded = self.cases.get(&view.id);
+        let text = || self.texts.cases_of(view.description.as_deref()?);
+        recorded.or_else(text)?.known()
+    }
 }
 
 /// What is the same for all accounts of a run.

@@ -39,7 +39,7 @@ fn facts() -> MigrationFacts {
     let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let mut production = V2Facts {
         recorded: ids(&["both", "v2p"]),
-        texts: V2Texts::new(),
+        ..V2Facts::default()
     };
     production.texts.add_case(&case());
     let counts = [("rec", 1), ("both", 2), ("elsewhere", 1)];
@@ -51,7 +51,7 @@ fn facts() -> MigrationFacts {
         v2_production: production,
         v2_development: V2Facts {
             recorded: ids(&["v2d"]),
-            texts: V2Texts::new(),
+            ..V2Facts::default()
         },
         go_live: Some("2026-01-15T05:00:00Z".parse().unwrap()),
         freeze: Some("2026-01-15T04:00:00Z".parse().unwrap()),

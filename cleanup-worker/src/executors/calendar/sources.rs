@@ -321,8 +321,10 @@ fn v2_facts(exports: &[V2Export], deployment: Deployment) -> V2Facts {
         .iter()
         .filter(|export| export.deployment == deployment);
     for case in exports.flat_map(|export| &export.cases) {
-        let ids = case.calendar_event_ids.iter().map(|(_, id)| id.clone());
-        facts.recorded.extend(ids);
+        let v1_case = v1_case_of(case);
+        for (_, id) in &case.calendar_event_ids {
+            facts.record(id.clone(), v1_case);
+        }
         facts.texts.add_case(&text_of(case));
     }
     facts
@@ -355,6 +357,11 @@ fn v2_ids_by_v1_user(exports: &[V2Export]) -> BTreeMap<String, BTreeSet<String>>
     ids
 }
 
+/// The case of v1 that a case of v2's came of.
+fn v1_case_of(case: &V2Case) -> Option<Uuid> {
+    Uuid::try_parse(case.legacy_id.as_deref()?).ok()
+}
+
 fn text_of(case: &V2Case) -> V2CaseText<'_> {
     V2CaseText {
         employer_name: case.employer_name.as_deref().unwrap_or_default(),
@@ -371,5 +378,6 @@ fn text_of(case: &V2Case) -> V2CaseText<'_> {
             .iter()
             .map(|entry| entry.id.as_str())
             .collect(),
+        v1_case: v1_case_of(case),
     }
 }

@@ -9,7 +9,7 @@ use super::draft::{UserDraft, Verdict};
 use super::recipes::{COLLEAGUE, CYCLE, Kitchen, Recipe};
 use super::tables::database;
 use super::truth::{Class, Truth};
-use super::{Keys, UserFact, UserKind, World, WorldSpec};
+use super::{Keys, UserFact, UserKind, World, WorldSpec, rare};
 use crate::calendar::CalendarSeed;
 use crate::dice::Dice;
 use crate::fernet::FernetKey;
@@ -54,6 +54,9 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
     }
     cross_record(&mut users);
     cross_name(&mut users);
+    if spec.rare {
+        rare::add_events(spec, &mut users);
+    }
 
     let second = if spec.channels {
         channels::second_calendars(&mut users)
