@@ -58,7 +58,7 @@ fn assert_items_are_true(migration: &Migration, report: &Value) {
     assert!(expected.is_empty(), "missed: {expected:#?}");
 }
 
-fn assert_totals_add_up(report: &Value) {
+pub(crate) fn assert_totals_add_up(report: &Value) {
     let items = report["items"].as_array().unwrap();
     for (by, name) in [("class", "classes"), ("disposition", "dispositions")] {
         let mut counted: BTreeMap<&str, u64> = BTreeMap::new();

@@ -158,6 +158,11 @@ impl Unreachable {
                 ErrorClass::Decrypt,
                 "the stored token does not open with ENCRYPTION_KEY; the user has to connect again",
             ),
+            "unknown_owner" => (
+                ErrorClass::NotFound,
+                "v1's cases name this owner and its table of users does not, so nobody's token leads to the \
+                 events: is it the right --users-table?",
+            ),
             _ => (
                 ErrorClass::Auth,
                 "v1 holds no token; events it left behind only the user can remove",

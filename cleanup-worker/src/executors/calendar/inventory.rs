@@ -507,6 +507,13 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
     if sources.odd > 0 {
         lines.push(format!("recorded values that are no ids: {}", sources.odd));
     }
+    let without_owner = sources.without_owner();
+    if without_owner > 0 {
+        lines.push(format!(
+            "recorded ids of cases whose owner v1's table of users does not have, which cannot be reached: {without_owner} \
+             (is it the right --users-table?)"
+        ));
+    }
     for export in &sources.exports {
         lines.push(format!(
             "v2's {} as it was at {}, {}",
@@ -536,6 +543,7 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
         ("calibrated", calibrated.into()),
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
+        ("ids_without_owner", without_owner.into()),
         ("v2", v2_lines(sources)),
         ("v2_known", sources.v2_known().into()),
         ("channels", sources.channels.into()),

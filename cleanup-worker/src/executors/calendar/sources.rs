@@ -45,6 +45,31 @@ pub struct SourceUser {
     pub channels: Vec<V1Channel>,
 }
 
+impl SourceUser {
+    /// An owner of cases that v1's table of users does not have. What v1 recorded there is not lost sight of: it cannot be reached.
+    fn unknown(id: String, (facts, v1): (AccountFacts, Vec<String>)) -> Self {
+        Self {
+            email: None,
+            google_email: None,
+            soft_deleted: false,
+            access: Err(NoAccess::UnknownOwner),
+            token_fingerprint: None,
+            ids: UserIds {
+                user: id.clone(),
+                v1,
+                ..UserIds::default()
+            },
+            facts,
+            calendars: Vec::new(),
+            channels: Vec::new(),
+            id,
+        }
+    }
+}
+
+/// Who owns the cases that name nobody.
+const NO_OWNER: &str = "(no owner)";
+
 /// Why a user's calendar cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAccess {
@@ -52,6 +77,8 @@ pub enum NoAccess {
     Disconnected,
     /// The stored token does not open.
     Undecryptable,
+    /// v1's table of users has no such user: only cases name them.
+    UnknownOwner,
 }
 
 impl NoAccess {
@@ -60,6 +87,7 @@ impl NoAccess {
         match self {
             Self::Disconnected => "disconnected",
             Self::Undecryptable => "undecryptable",
+            Self::UnknownOwner => "unknown_owner",
         }
     }
 }
@@ -67,7 +95,7 @@ impl NoAccess {
 /// Everything read before any calendar is asked.
 #[derive(Debug)]
 pub struct Sources {
-    /// v1's users by id.
+    /// v1's users, and after them owners that v1's cases name and its users do not.
     pub users: Vec<SourceUser>,
     /// What is the same for all accounts.
     pub facts: MigrationFacts,
@@ -86,6 +114,13 @@ impl Sources {
     pub fn v2_known(&self) -> bool {
         let mut exports = self.exports.iter();
         exports.any(|export| export.deployment == Deployment::Production)
+    }
+
+    /// The ids recorded on cases whose owner v1's table of users does not have.
+    pub fn without_owner(&self) -> u64 {
+        let users = self.users.iter();
+        let unknown = users.filter(|user| matches!(user.access, Err(NoAccess::UnknownOwner)));
+        unknown.map(|user| user.ids.v1.len() as u64).sum()
     }
 
     /// The user of this id.
@@ -206,8 +241,7 @@ fn assemble(
     let mut by_user: HashMap<String, (AccountFacts, Vec<String>)> = HashMap::new();
     let mut recorded_by: HashMap<String, BTreeSet<String>> = HashMap::new();
     for case in v1.cases {
-        let Some(user) = &case.user_id else { continue };
-        let user = user.to_lowercase();
+        let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
         let (facts, ids) = by_user.entry(user.clone()).or_default();
         let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
         let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
@@ -237,7 +271,7 @@ fn assemble(
         let of_user = channels.entry(user.to_lowercase()).or_default();
         of_user.push(channel.clone());
     }
-    let users: Vec<SourceUser> = v1
+    let mut users: Vec<SourceUser> = v1
         .users
         .iter()
         .map(|user| {
@@ -277,6 +311,14 @@ fn assemble(
             }
         })
         .collect();
+    let mut unknown: Vec<_> = by_user.into_iter().collect();
+    unknown.retain(|(_, (_, ids))| !ids.is_empty());
+    unknown.sort_by(|one, other| one.0.cmp(&other.0));
+    users.extend(
+        unknown
+            .into_iter()
+            .map(|(id, of)| SourceUser::unknown(id, of)),
+    );
     let [v2_production, v2_development] =
         Deployment::ALL.map(|deployment| v2_facts(exports, deployment));
     let facts = MigrationFacts {

@@ -1,0 +1,98 @@
+//! What v1's tables can hold that no plan foresaw: nothing of it may vanish, end a run or be taken for something else.
+
+use std::collections::BTreeSet;
+
+use ledger_sim::supabase::Cell;
+use ledger_sim::world::UserKind;
+use ledger_sim::{UsersTable, WorldSpec};
+use serde_json::Value;
+
+use crate::cleanup::assert_totals_add_up;
+use crate::migration::{Migration, total};
+use crate::world::output;
+
+impl Migration {
+    /// Sets a column of the rows of a table that have this value in another.
+    fn set(&self, table: &str, (key, of): (&str, &str), (column, value): (&str, &Cell)) {
+        self.sim.with_database(|database| {
+            let table = database.table_mut(table).unwrap();
+            let [key, column] = [key, column].map(|name| table.position(name).unwrap());
+            for row in table.rows_mut() {
+                if row[key] == Cell::Text(of.to_owned()) {
+                    row[column] = value.clone();
+                }
+            }
+        });
+    }
+
+    /// The id of a user of this kind.
+    fn user_of(&self, kind: UserKind) -> String {
+        let users = self.sim.world().users.iter();
+        let mut of_kind = users.filter(|user| user.kind == kind);
+        of_kind.next().unwrap().id.clone()
+    }
+
+    /// The ids that v1 recorded for a user, by the truth.
+    fn recorded_of(&self, user: &str) -> BTreeSet<String> {
+        let truths = self.sim.truth().iter();
+        let of_user =
+            truths.filter(|truth| truth.v1_made && truth.users.iter().any(|it| it == user));
+        let recorded = of_user.filter(|truth| truth.why.contains("recorded"));
+        recorded.map(|truth| truth.event_id.clone()).collect()
+    }
+}
+
+fn line<'a>(report: &'a Value, user: &str) -> Option<&'a Value> {
+    let lines = report["users"].as_array().unwrap();
+    lines.iter().find(|line| line["user"] == user)
+}
+
+/// The ids of a user's items of this class.
+fn ids(report: &Value, user: &str, class: &str) -> BTreeSet<String> {
+    let items = report["items"].as_array().unwrap().iter();
+    let of_user = items.filter(|item| item["user"] == user && item["class"] == class);
+    of_user
+        .map(|item| item["event_id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_recorded_for_an_owner_that_is_not_known_is_not_lost_sight_of() {
+    let spec = WorldSpec {
+        users_table: UsersTable::Both,
+        ..WorldSpec::seeded(33).users(22).events_per_user(8)
+    };
+    let migration = Migration::start(spec).await;
+    // One user is in one of the two tables only; another's cases name nobody.
+    let user = migration.user_of(UserKind::ExpiredAccess);
+    let other = Cell::Text("00000000-0000-4000-8000-000000000000".to_owned());
+    migration.set("perm_users", ("id", &user), ("id", &other));
+    let orphaned = migration.user_of(UserKind::SoftDeleted);
+    migration.set("cases", ("user_id", &orphaned), ("user_id", &Cell::Null));
+
+    let dry_run = |table: &str| {
+        output(migration.dry_command().args(["--users-table", table]))
+            .ok()
+            .json()
+    };
+    let report = dry_run("perm_users");
+    assert_totals_add_up(&report);
+    let of_nobody = ids(&report, "(no owner)", "UNREACHABLE");
+    assert!(of_nobody.is_superset(&migration.recorded_of(&orphaned)));
+    let of_user = ids(&report, &user, "UNREACHABLE");
+    assert!(of_user.is_superset(&migration.recorded_of(&user)));
+    assert!(!of_user.is_empty() && !of_nobody.is_empty());
+    for owner in ["(no owner)", &user] {
+        assert_eq!(line(&report, owner).unwrap()["access"], "unknown_owner");
+    }
+    let without_owner = (of_user.len() + of_nobody.len()) as u64;
+    assert_eq!(total(&report, "ids_without_owner"), without_owner);
+    let loss = migration.loss();
+    assert_eq!(loss["complete"], false, "{loss}");
+
+    // The other table has the user.
+    let report = dry_run("users");
+    assert_eq!(line(&report, &user).unwrap()["access"], "reachable");
+    assert_eq!(total(&report, "ids_without_owner"), of_nobody.len() as u64);
+    migration.sim.assert_only_reads();
+}
