@@ -33,7 +33,7 @@ fn expected(migration: &Migration) -> BTreeMap<(String, String), &Truth> {
         .collect()
 }
 
-fn assert_items_are_true(migration: &Migration, report: &Value) {
+pub(crate) fn assert_items_are_true(migration: &Migration, report: &Value) {
     let mut expected = expected(migration);
     for item in report["items"].as_array().unwrap() {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();

@@ -1,14 +1,14 @@
 //! What v1's tables can hold that no plan foresaw: nothing of it may vanish, end a run or be taken for something else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_sim::supabase::Cell;
 use ledger_sim::world::UserKind;
-use ledger_sim::{UsersTable, WorldSpec};
-use serde_json::Value;
+use ledger_sim::{Call, Fault, FaultKind, Occurrence, Truth, UsersTable, WorldSpec};
+use serde_json::{Value, json};
 
 use crate::cleanup::assert_totals_add_up;
-use crate::migration::{Migration, total};
+use crate::migration::{Migration, Plan, now, total};
 use crate::world::output;
 
 impl Migration {
@@ -95,4 +95,88 @@ async fn what_is_recorded_for_an_owner_that_is_not_known_is_not_lost_sight_of() 
     assert_eq!(line(&report, &user).unwrap()["access"], "reachable");
     assert_eq!(total(&report, "ids_without_owner"), of_nobody.len() as u64);
     migration.sim.assert_only_reads();
+}
+
+/// Class by event id, of every item.
+fn classes(report: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let items = report["items"].as_array().unwrap().iter();
+    items
+        .map(|item| (text(&item["event_id"]), text(&item["class"])))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_google_does_not_answer_costs_no_other() {
+    let migration = Migration::start(WorldSpec::seeded(34)).await;
+    let mut expected = classes(&migration.dry_run());
+    let purged = |truth: &&Truth| truth.why == "v1 recorded it; answers 404";
+    let truths: Vec<&Truth> = migration.sim.truth().iter().filter(purged).collect();
+    let reachable = |truth: &&&Truth| expected[&truth.event_id] == "GONE";
+    let gone: Vec<&&Truth> = truths.iter().filter(reachable).collect();
+    let [no_id, silent] = [gone[0], gone[1]];
+    let always = |kind, event: &str| {
+        let fault = Fault::once(Call::EventsGet, kind).when(Occurrence::Always);
+        migration.sim.add_fault(fault.for_event(event));
+    };
+    // As Google answers what is no id, and as it answers where something is wrong with it.
+    always(FaultKind::reason(400, "invalid"), &no_id.event_id);
+    always(FaultKind::status(500), &silent.event_id);
+    let report = migration.dry_run();
+    expected.insert(silent.event_id.clone(), "UNREACHABLE".to_owned());
+    assert_eq!(classes(&report), expected);
+    for user in no_id.users.iter().chain(&silent.users) {
+        assert_eq!(line(&report, user).unwrap()["access"], "reachable");
+    }
+    let found = migration.log(&["item.found"]);
+    let found = found.iter().rev().map(|line| &line["payload"]);
+    let mut of_silent = found.filter(|found| found["item"] == silent.event_id.as_str());
+    let evidence = &of_silent.next().unwrap()["evidence"]["unreachable"];
+    assert_eq!(evidence["detail"], "unanswered_500", "{evidence}");
+
+    // One that answers nothing at all is not asked about each of its ids.
+    migration.sim.clear_faults();
+    let dead = Fault::once(Call::EventsGet, FaultKind::status(500)).when(Occurrence::Always);
+    migration.sim.add_fault(dead);
+    let report = migration.dry_run();
+    let lines = report["users"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["access"] == "failed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_calendar_is_not_taken_for_the_account_whose_address_v1_stored() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(35).users(4).events_per_user(12)
+    };
+    let mut made = spec.as_of(now()).generate();
+    let [one, other] = [0, 2].map(|n| made.users[n].clone());
+    let account = one.account.unwrap();
+    let calendars = &mut made.calendars;
+    let mut calendar = calendars.iter_mut().find(|calendar| calendar.id == account);
+    let calendar = calendar.as_mut().unwrap();
+    calendar.title = Some("Deadlines @ Firm".to_owned());
+    calendar.events.clear();
+    let migration = Migration::of(made).await;
+    let address = Cell::Text(other.account.clone().unwrap());
+    migration.set("perm_users", ("id", &one.id), ("google_email", &address));
+    let report = migration.dry_run();
+    let items = report["items"].as_array().unwrap();
+    for item in items.iter().filter(|item| item["user"] == one.id.as_str()) {
+        assert_eq!(item["class"], "UNREACHABLE", "{item}");
+    }
+    assert!(!ids(&report, &one.id, "UNREACHABLE").is_empty());
+    let accounts: BTreeSet<String> = migration
+        .log(&["user.found"])
+        .iter()
+        .map(|line| line["payload"]["account"].to_string())
+        .collect();
+    assert_eq!(accounts.len(), 4);
+    let of_other = |truth: &&Truth| truth.users.contains(&other.id);
+    let truths = migration.sim.truth().iter().filter(of_other);
+    let deletes = &Plan::of(&report).deletes;
+    for truth in truths.filter(|truth| json!(truth.disposition) == "delete") {
+        let key = (truth.calendar.clone(), truth.event_id.clone());
+        assert!(deletes.contains(&key), "{truth:?}");
+    }
 }

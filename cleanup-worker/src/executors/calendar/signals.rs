@@ -98,9 +98,9 @@ pub struct AccountFacts {
     pub recorded: HashMap<String, RecordedOn>,
     /// The cases of those users, soft-deleted too, with the deadlines computed for each.
     pub cases: HashMap<Uuid, Vec<NaiveDate>>,
-    /// Address of the account, on a calendar that is not its primary one: there Google calls nobody the creator itself, since that would be
-    /// the calendar. In lower case.
-    pub creator: Option<String>,
+    /// Addresses of those accounts whose primary calendar this is not: there Google calls nobody the creator itself, since that would be the
+    /// calendar. In lower case.
+    pub creators: BTreeSet<String>,
 }
 
 impl AccountFacts {
@@ -275,8 +275,8 @@ fn measure_shape(view: &EventView, account: &AccountFacts, out: &mut Facts) {
         Some(own) => out.set("organizer_not_self", !own),
         None => out.set_with("organizer_not_self", true, "no organizer is named"),
     }
-    let by_owner = account.creator.is_some()
-        && account.creator == view.creator_email.as_deref().map(str::to_lowercase);
+    let creator = view.creator_email.as_deref().map(str::to_lowercase);
+    let by_owner = creator.is_some_and(|address| account.creators.contains(&address));
     let creator_not_self = view.creator_self == Some(false) && !by_owner;
     out.set("creator_not_self", creator_not_self);
     if view.attendees_omitted {

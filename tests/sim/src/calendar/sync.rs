@@ -255,7 +255,7 @@ fn answer(
     let mut head = json!({
         "kind": "calendar#events",
         "etag": format!("\"p{:016x}\"", calendar.change),
-        "summary": calendar.id,
+        "summary": calendar.title,
         "updated": rfc3339_ms(calendar.updated),
         "timeZone": calendar.time_zone,
         "accessRole": "owner",

@@ -59,7 +59,7 @@ pub struct WorldSpec {
     pub channels: bool,
     /// A quarter of the events that v1 recorded lack its signature: it may not decide alone, and orphans are held.
     pub uncalibrated: bool,
-    /// What is seldom met is there too: see [`rare`].
+    /// What is seldom met is there too: twin deadlines, renamed and shared calendars.
     pub rare: bool,
 }
 
