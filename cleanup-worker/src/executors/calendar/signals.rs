@@ -158,7 +158,7 @@ pub struct MigrationFacts {
     pub go_live: Option<DateTime<Utc>>,
     /// When v1 stopped writing; go-live where nothing better is known.
     pub freeze: Option<DateTime<Utc>>,
-    /// The day of the run, in the run's time zone.
+    /// The day of the run where the day begins last.
     pub today: NaiveDate,
 }
 

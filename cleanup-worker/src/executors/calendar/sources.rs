@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 use ledger::store::Clock;
 use uuid::Uuid;
 
@@ -330,7 +330,7 @@ fn assemble(
         v2_development,
         go_live: options.go_live,
         freeze: options.freeze.or(options.go_live),
-        today: now.date_naive(),
+        today: earliest_day(now),
     };
     let exports = exports.iter().map(ExportSeen::from).collect();
     let positions = users.iter().enumerate();
@@ -342,6 +342,12 @@ fn assemble(
         odd,
         channels: v1.channels.map(|channels| channels.len() as u64),
     }
+}
+
+/// The day that it is where the day begins last: only what is before it is over everywhere. By UTC a deadline of today in New York is over
+/// before the evening is.
+fn earliest_day(now: DateTime<Utc>) -> NaiveDate {
+    (now - Duration::hours(12)).date_naive()
 }
 
 /// The calendars that channels watch, but the primary one, each once.
@@ -421,5 +427,23 @@ fn text_of(case: &V2Case) -> V2CaseText<'_> {
             .map(|entry| entry.id.as_str())
             .collect(),
         v1_case: v1_case_of(case),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_over_once_it_is_over_everywhere() {
+        for (now, today) in [
+            ("2026-03-02T01:00:00Z", "2026-03-01"),
+            ("2026-03-02T11:59:59Z", "2026-03-01"),
+            ("2026-03-02T12:00:00Z", "2026-03-02"),
+            ("2026-03-02T23:59:59Z", "2026-03-02"),
+        ] {
+            let day = earliest_day(now.parse().unwrap());
+            assert_eq!(day.to_string(), today, "{now}");
+        }
     }
 }
