@@ -513,7 +513,8 @@ async fn users_who_cannot_be_reached_are_not_done() {
             .find(|line| line["user"] == fact.id.as_str())
             .unwrap();
         let expected = match fact.kind {
-            UserKind::Disconnected | UserKind::NeverConnected => "disconnected",
+            UserKind::Disconnected => "disconnected",
+            UserKind::NeverConnected => "never_connected",
             UserKind::Undecryptable | UserKind::NotEncrypted => "undecryptable",
             UserKind::Revoked | UserKind::OtherClient => "revoked",
             _ => "reachable",

@@ -180,3 +180,54 @@ async fn an_empty_calendar_is_not_taken_for_the_account_whose_address_v1_stored(
         assert!(deletes.contains(&key), "{truth:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_recorded_values_are_named_and_a_missing_column_is_refused() {
+    let migration = Migration::start(WorldSpec::seeded(38).users(6).events_per_user(6)).await;
+    let (case, number) = migration.sim.with_database(|database| {
+        let table = database.table_mut("cases").unwrap();
+        let [id, ids] = ["id", "calendar_event_ids"].map(|name| table.position(name).unwrap());
+        let case = table.rows_mut().next().unwrap();
+        case[ids] = Cell::Json(json!({"rfi_due": 7, "Ann Example": true}));
+        let Cell::Text(id) = &case[id] else {
+            panic!("a case without an id")
+        };
+        (id.clone(), 2)
+    });
+    let run = output(&mut migration.dry_command()).ok();
+    assert_eq!(total(&run.json(), "odd_ids"), number);
+    let said: Vec<&str> = run
+        .stderr
+        .lines()
+        .filter(|line| line.contains(&case))
+        .collect();
+    assert_eq!(said.len(), 2, "{}", run.stderr);
+    assert!(
+        said.iter()
+            .any(|line| line.contains("rfi_due") && line.contains("a number"))
+    );
+    assert!(!run.stderr.contains("Ann Example"), "{}", run.stderr);
+
+    migration.sim.with_database(|database| {
+        let table = database.table("cases").unwrap();
+        let columns = table
+            .columns
+            .iter()
+            .filter(|one| one.name != "calendar_event_ids");
+        let columns: Vec<_> = columns.map(|one| (one.name, one.kind)).collect();
+        let mut without = ledger_sim::supabase::Table::new(&columns);
+        for row in table.rows() {
+            let named = table.columns.iter().zip(row);
+            let named = named.filter(|(one, _)| one.name != "calendar_event_ids");
+            without.push(named.map(|(one, cell)| (one.name, cell.clone())));
+        }
+        database.add("cases", without);
+    });
+    let refused = output(&mut migration.dry_command());
+    assert_eq!(refused.exit, 4);
+    assert!(
+        refused.stderr.contains("has a column calendar_event_ids"),
+        "{}",
+        refused.stderr
+    );
+}

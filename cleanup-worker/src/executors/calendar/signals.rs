@@ -252,7 +252,8 @@ fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out
     }
 }
 
-fn is_plain_name(key: &str) -> bool {
+/// Whether a key has the form that v1 gives them.
+pub(super) fn is_plain_name(key: &str) -> bool {
     key.len() <= 40
         && key
             .bytes()

@@ -11,8 +11,8 @@ use super::census::{Elsewhere, UserIds};
 use super::deadlines::deadlines;
 use super::error::CalendarError;
 use super::reader::Reader;
-use super::recorded::parse_recorded;
-use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
+use super::recorded::{Recorded, parse_recorded};
+use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts, is_plain_name};
 use super::v2_text::V2CaseText;
 use crate::clients::convex::{Origin, V2Case, V2Export};
 use crate::clients::supabase::{UsersTable, V1Case, V1Channel, V1User};
@@ -75,6 +75,8 @@ const NO_OWNER: &str = "(no owner)";
 pub enum NoAccess {
     /// v1 holds no token, or holds the calendar for disconnected.
     Disconnected,
+    /// v1 holds no token and nothing else that a calendar would have left: it wrote nothing for the user.
+    NeverConnected,
     /// The stored token does not open.
     Undecryptable,
     /// v1's table of users has no such user: only cases name them.
@@ -86,6 +88,7 @@ impl NoAccess {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
+            Self::NeverConnected => "never_connected",
             Self::Undecryptable => "undecryptable",
             Self::UnknownOwner => "unknown_owner",
         }
@@ -101,7 +104,7 @@ pub struct Sources {
     pub facts: MigrationFacts,
     /// v2's exports, for the plan's header.
     pub exports: Vec<ExportSeen>,
-    /// Values in v1's recorded ids that are no ids, by case: shown, never dropped.
+    /// Values in v1's recorded ids that are no ids: each is a warning with its case and key, never dropped.
     pub odd: u64,
     /// Rows of v1's table of watch channels; `None` where there is no such table, which is to be expected.
     pub channels: Option<u64>,
@@ -203,6 +206,9 @@ pub async fn read_sources(
     }
     let users: Vec<V1User> = users.rows.iter().map(V1User::from).collect();
     let cases: Vec<V1Case> = cases.rows.iter().map(V1Case::from).collect();
+    if !cases.is_empty() && cases.iter().all(|case| case.calendar_event_ids.is_none()) {
+        return Err(CalendarError::NoRecordedIds(cases.len()));
+    }
     let v1 = V1 {
         users: &users,
         cases: &cases,
@@ -247,10 +253,30 @@ fn assemble(
         let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
         let days = facts.cases.entry(uuid).or_default();
         days.extend(deadlines(&row));
-        let value = case.calendar_event_ids.as_deref().map(serde_json::from_str);
-        let Some(Ok(value)) = value else { continue };
-        let recorded = parse_recorded(&value);
+        let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
+            None => continue,
+            Some(Ok(value)) => parse_recorded(&value),
+            Some(Err(_)) => Recorded {
+                odd: vec!["(top): it cannot be read".to_owned()],
+                ..Recorded::default()
+            },
+        };
         odd += recorded.odd.len() as u64;
+        for what in &recorded.odd {
+            // Keys come out of v1's data: one that is no plain name is not repeated.
+            let (key, what) = what.split_once(": ").unwrap_or_default();
+            let key = if key == "(top)" || is_plain_name(key) {
+                key
+            } else {
+                "(a key)"
+            };
+            tracing::warn!(
+                case = case.id,
+                key,
+                what,
+                "a value that v1 recorded is no event's id"
+            );
+        }
         for found in recorded.ids {
             recorded_by
                 .entry(found.id.clone())
@@ -284,6 +310,9 @@ fn assemble(
                 .unwrap_or_default();
             let stored = user.refresh_token.as_ref();
             let access = match stored {
+                None if v1.is_empty() && channels.is_empty() && never_connected(user) => {
+                    Err(NoAccess::NeverConnected)
+                }
                 _ if user.calendar_connected == Some(false) => Err(NoAccess::Disconnected),
                 None => Err(NoAccess::Disconnected),
                 Some(token) => reader
@@ -342,6 +371,14 @@ fn assemble(
         odd,
         channels: v1.channels.map(|channels| channels.len() as u64),
     }
+}
+
+/// Whether nothing of a user's row says that a calendar was connected once.
+fn never_connected(user: &V1User) -> bool {
+    user.calendar_connected != Some(true)
+        && user.google_email.is_none()
+        && user.token_expiry.is_none()
+        && user.scopes.is_empty()
 }
 
 /// The day that it is where the day begins last: only what is before it is over everywhere. By UTC a deadline of today in New York is over
