@@ -134,6 +134,7 @@ pub(super) async fn inventory(
         sums.add(&pass.account(calendar, members)?.survey);
     }
     let calibrated = sums.calibration.is_calibrated(policy);
+    to.places(accounts.keys().cloned().collect()).await?;
     for (n, why) in unreachable {
         let user = &sources.users[n];
         let survey = pass.unreachable(user, &why);
