@@ -33,7 +33,7 @@ fn expected(migration: &Migration) -> BTreeMap<(String, String), &Truth> {
         .collect()
 }
 
-fn assert_items_are_true(migration: &Migration, report: &Value) {
+pub(crate) fn assert_items_are_true(migration: &Migration, report: &Value) {
     let mut expected = expected(migration);
     for item in report["items"].as_array().unwrap() {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
@@ -58,7 +58,7 @@ fn assert_items_are_true(migration: &Migration, report: &Value) {
     assert!(expected.is_empty(), "missed: {expected:#?}");
 }
 
-fn assert_totals_add_up(report: &Value) {
+pub(crate) fn assert_totals_add_up(report: &Value) {
     let items = report["items"].as_array().unwrap();
     for (by, name) in [("class", "classes"), ("disposition", "dispositions")] {
         let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
@@ -148,6 +148,45 @@ async fn an_approved_plan_is_executed_and_nothing_else() {
         plan.deletes.len() as u64,
         "{again}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_seldom_met_is_judged_as_it_is_true() {
+    for channels in [false, true] {
+        let spec = WorldSpec {
+            rare: true,
+            channels,
+            ..WorldSpec::seeded(2)
+        };
+        let migration = Migration::start(spec).await;
+        let report = migration.dry_run();
+        assert_items_are_true(&migration, &report);
+        assert_totals_add_up(&report);
+        assert_seal_is_of_the_log(&migration, &report);
+        let plan = Plan::of(&report);
+        migration.approve(&plan.hash);
+        let run = migration.live_run(&plan.hash).ok().json();
+        migration.sim.assert_only_deleted(&plan.deletes);
+        migration.sim.assert_only_v1_events_gone();
+        migration.assert_ledger_accounts_for_all();
+        // An event of another case of the same employer stands in for nothing.
+        let run = run["run"].as_str().unwrap();
+        let back = migration.restore(&["--run", run, "--reason", "case 17"]);
+        let truths = migration.sim.truth();
+        let twin = |truth: &&Truth| truth.why.ends_with("is another case's");
+        assert!(truths.iter().filter(twin).count() > 2);
+        for item in back.json()["items"].as_array().unwrap() {
+            let truth = truths
+                .iter()
+                .find(|truth| item["old_id"] == truth.event_id.as_str());
+            let ended = if truth.unwrap().covered {
+                "stand_in"
+            } else {
+                "restored"
+            };
+            assert_eq!(item["ended"], ended, "{item} {truth:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -474,7 +513,8 @@ async fn users_who_cannot_be_reached_are_not_done() {
             .find(|line| line["user"] == fact.id.as_str())
             .unwrap();
         let expected = match fact.kind {
-            UserKind::Disconnected | UserKind::NeverConnected => "disconnected",
+            UserKind::Disconnected => "disconnected",
+            UserKind::NeverConnected => "never_connected",
             UserKind::Undecryptable | UserKind::NotEncrypted => "undecryptable",
             UserKind::Revoked | UserKind::OtherClient => "revoked",
             _ => "reachable",

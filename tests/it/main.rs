@@ -27,6 +27,7 @@ mod checkpoint;
 mod cleanup;
 mod cleanup_bad_input;
 mod cleanup_faults;
+mod cleanup_sources;
 mod cleanup_stops;
 mod cleanup_v2;
 mod cli;

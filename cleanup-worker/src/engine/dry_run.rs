@@ -4,12 +4,14 @@
 //! and is one `item.found`; one `plan.sealed` ends a complete inventory. One that is interrupted leaves no seal, and so
 //! nothing that could be approved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ledger::chain::entry::Hash;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use ledger::chain::entry::{Hash, PAYLOAD_BYTES_MAX};
 use ledger::chain::plan::{PlanItem, plan_hash};
 use ledger::domain::event::{
     Body, ContainerListed, Event, Evidence, ItemFound, PlanSealed, RunFinished, RunStarted,
@@ -20,6 +22,7 @@ use ledger::domain::identify::{Classification, Disposition, Facts, Vocabulary};
 use ledger::domain::policy::Policy;
 use ledger::projections::explain::CONDITION;
 use ledger::store::identity::Natural;
+use ledger::store::read::Filter;
 use ledger::store::{Appended, Draft};
 use serde::Serialize;
 
@@ -31,6 +34,10 @@ use crate::executors::{
 
 /// Entries appended together.
 const BATCH: usize = 256;
+/// The largest item of which a copy is kept: as base64, and with all that is said of it, it fits into an entry.
+const KEPT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 8 * 5;
+const TOO_LARGE: &str =
+    "held, because it is too large to be kept, and what cannot be put back is not deleted";
 
 /// What it found, for the person who ran it. The items themselves are in the ledger, as `item.found` of the run.
 #[derive(Debug, Serialize)]
@@ -110,6 +117,9 @@ pub async fn dry_run(
         progress,
         waiting: Vec::new(),
         owners: HashMap::new(),
+        met: None,
+        taken: HashSet::new(),
+        listed: HashSet::new(),
         lines: HashMap::new(),
         plan: Vec::new(),
         totals: Totals::default(),
@@ -148,6 +158,12 @@ struct Writer<'a> {
     waiting: Vec<(Draft, Vec<(&'static str, String)>)>,
     /// Subjects of places that were listed.
     owners: HashMap<String, Subject>,
+    /// The places that inventories met each user at; read when it is first asked for.
+    met: Option<HashMap<Subject, BTreeSet<String>>>,
+    /// Natural ids that another item of this plan has, or may come to have: a plan names an item once.
+    taken: HashSet<String>,
+    /// The places that this inventory lists.
+    listed: HashSet<String>,
     /// Where each user's line is among `users`.
     lines: HashMap<String, usize>,
     plan: Vec<PlanItem>,
@@ -193,6 +209,11 @@ impl Inventory for Writer<'_> {
         }
     }
 
+    async fn places(&mut self, places: Vec<String>) -> Result<(), EngineError> {
+        self.listed.extend(places);
+        Ok(())
+    }
+
     async fn place(&mut self, place: &PlaceSeen) -> Result<(), EngineError> {
         let owner = self.owner(&place.id).await?;
         let event = Event::ContainerListed(ContainerListed {
@@ -212,8 +233,9 @@ impl Inventory for Writer<'_> {
         place: Option<&PlaceSeen>,
         candidates: Vec<Candidate>,
     ) -> Result<(), EngineError> {
-        for (chunk_number, chunk) in candidates.chunks(BATCH).enumerate() {
-            self.record(place, chunk, chunk_number * BATCH).await?;
+        let mut unread = Unread::default();
+        for chunk in candidates.chunks(BATCH) {
+            self.record(place, chunk, &mut unread).await?;
         }
         Ok(())
     }
@@ -312,12 +334,12 @@ impl Writer<'_> {
         self.push(&failed, subject.clone(), subject, words).await
     }
 
-    /// Gives each candidate its class and records it. `before`: how many of the place came earlier.
+    /// Gives each candidate its class and records it.
     async fn record(
         &mut self,
         place: Option<&PlaceSeen>,
         candidates: &[Candidate],
-        before: usize,
+        unread: &mut Unread,
     ) -> Result<(), EngineError> {
         let judged: Vec<(Classification, &Facts)> =
             candidates.iter().map(|one| self.judge(one)).collect();
@@ -333,12 +355,21 @@ impl Writer<'_> {
                 .and_then(|id| users.get(id.as_str()));
             owner.as_ref().or(first).cloned()
         };
+        let out_of_reach = |class: &Classification| class.disposition == Disposition::OutOfReach;
+        let former = self.former(place, candidates, &judged, &users).await?;
         let mut naturals = Vec::with_capacity(candidates.len());
-        for (n, (candidate, (class, _))) in candidates.iter().zip(&judged).enumerate() {
-            let resolved = place.filter(|_| class.disposition != Disposition::OutOfReach);
+        for (candidate, (class, _)) in candidates.iter().zip(&judged) {
+            let kind = self.kinds.item.clone().into_owned();
+            if let Some(known) = candidate.item.as_ref().and_then(|item| former.get(item))
+                && out_of_reach(class)
+            {
+                naturals.push(known.clone());
+                continue;
+            }
+            let resolved = place.filter(|_| !out_of_reach(class));
             naturals.push(Natural {
-                kind: self.kinds.item.clone().into_owned(),
-                id: natural_id(resolved, candidate, before + n),
+                kind,
+                id: natural_id(resolved, candidate, unread),
                 owner: owner_of(candidate),
             });
         }
@@ -351,6 +382,84 @@ impl Writer<'_> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Of the items that cannot be reached now, those that were met before at a place of their users: they are the same items still, whatever
+    /// was done to them.
+    async fn former(
+        &mut self,
+        at: Option<&PlaceSeen>,
+        candidates: &[Candidate],
+        judged: &[(Classification, &Facts)],
+        users: &HashMap<&str, Subject>,
+    ) -> Result<HashMap<String, Natural>, EngineError> {
+        let mut former = HashMap::new();
+        for (candidate, (class, _)) in candidates.iter().zip(judged) {
+            let Some(item) = &candidate.item else {
+                continue;
+            };
+            if class.disposition != Disposition::OutOfReach {
+                continue;
+            }
+            let mut places = BTreeSet::new();
+            for user in candidate
+                .users
+                .iter()
+                .filter_map(|id| users.get(id.as_str()))
+            {
+                places.extend(self.met().await?.get(user).into_iter().flatten().cloned());
+            }
+            for place in places {
+                // What is listed there now says itself what it is.
+                if self.listed.contains(&place) && at.is_none_or(|at| at.id != place) {
+                    continue;
+                }
+                let kind = self.kinds.item.clone().into_owned();
+                let id = format!("{place}\n{item}");
+                let is_known = self.recorder.store.subject_of(&kind, &id).await?.is_some();
+                if is_known && self.taken.insert(id.clone()) {
+                    let owner = Some(self.owner(&place).await?);
+                    former.insert(item.clone(), Natural { kind, id, owner });
+                    break;
+                }
+            }
+        }
+        Ok(former)
+    }
+
+    async fn met(&mut self) -> Result<&HashMap<Subject, BTreeSet<String>>, EngineError> {
+        if self.met.is_none() {
+            self.met = Some(self.read_met().await?);
+        }
+        Ok(self.met.get_or_insert_default())
+    }
+
+    async fn read_met(&self) -> Result<HashMap<Subject, BTreeSet<String>>, EngineError> {
+        let store = &self.recorder.store;
+        let mut met: HashMap<Subject, BTreeSet<String>> = HashMap::new();
+        let mut places: HashMap<Subject, Option<String>> = HashMap::new();
+        let mut entries = std::pin::pin!(store.read(Filter {
+            types: "user.found".parse().into_iter().collect(),
+            ..Filter::default()
+        }));
+        while let Some(recorded) = entries.next().await {
+            let recorded = recorded?;
+            let json = recorded.payload.json().unwrap_or_default();
+            // What was erased, or a newer program wrote, tells of no place.
+            let Ok(Event::UserFound(found)) = Event::decode("user.found", 1, json) else {
+                continue;
+            };
+            let Some(account) = found.account else {
+                continue;
+            };
+            if !places.contains_key(&account) {
+                let place = store.natural_id(&account).await?;
+                places.insert(account.clone(), place);
+            }
+            let place = places.get(&account).cloned().flatten();
+            met.entry(recorded.entry.subject).or_default().extend(place);
+        }
+        Ok(met)
     }
 
     /// Of the ways to it, the one whose class protects it most.
@@ -367,7 +476,8 @@ impl Writer<'_> {
             });
         // What nothing was measured of, no class matches: it is held.
         let (mut class, signals) = judged.unwrap_or_else(|| (classify(&NOTHING), &NOTHING));
-        if let Some(why) = candidate.must_hold
+        let too_large = candidate.bytes.as_ref().filter(|bytes| is_too_large(bytes));
+        if let Some(why) = candidate.must_hold.or(too_large.map(|_| TOO_LARGE))
             && class.disposition == Disposition::Delete
         {
             class.disposition = Disposition::Hold;
@@ -381,7 +491,7 @@ impl Writer<'_> {
         &self,
         candidates: &'c [Candidate],
     ) -> Result<HashMap<&'c str, Subject>, EngineError> {
-        let ids: std::collections::BTreeSet<&str> = candidates
+        let ids: BTreeSet<&str> = candidates
             .iter()
             .flat_map(|candidate| candidate.users.iter().map(String::as_str))
             .collect();
@@ -406,8 +516,9 @@ impl Writer<'_> {
         (subject, owner): (Subject, Subject),
         users: &HashMap<&str, Subject>,
     ) -> Result<(), EngineError> {
-        let kept = matches!(class.disposition, Disposition::Delete | Disposition::Hold);
         let bytes = candidate.bytes.as_ref();
+        let kept = matches!(class.disposition, Disposition::Delete | Disposition::Hold)
+            && !bytes.is_some_and(|bytes| is_too_large(bytes));
         let digest = match bytes.filter(|_| !kept) {
             Some(bytes) => Some(self.recorder.store.owner_digest(&owner, bytes).await?),
             None => None,
@@ -425,7 +536,10 @@ impl Writer<'_> {
             version: candidate.version.clone(),
             body: bytes.filter(|_| kept).map(|bytes| body_of(bytes)),
             digest,
-            date: candidate.date.clone().filter(|_| kept),
+            date: candidate
+                .date
+                .clone()
+                .filter(|_| matches!(class.disposition, Disposition::Delete | Disposition::Hold)),
             covered,
             users: candidate
                 .users
@@ -533,10 +647,34 @@ impl Writer<'_> {
     }
 }
 
+fn is_too_large(bytes: &[u8]) -> bool {
+    bytes.len() > KEPT_BYTES_MAX
+}
+
+/// Names of the items of a place of which not even the id could be read.
+#[derive(Default)]
+struct Unread(HashMap<String, u32>);
+
+impl Unread {
+    /// By what it holds, so that the next inventory finds the same item; of several that hold the same each has a number of its own.
+    fn name(&mut self, bytes: Option<&Bytes>) -> String {
+        let digest = bytes.map(|bytes| Hash::of(bytes).to_string());
+        let digest = digest.unwrap_or_default();
+        let count = self.0.entry(digest.clone()).or_default();
+        *count += 1;
+        match count {
+            1 => format!("unreadable {digest}"),
+            n => format!("unreadable {digest} {n}"),
+        }
+    }
+}
+
 /// (place, item) where the place is known to hold it; else (user of the retired system, recorded id).
-fn natural_id(resolved: Option<&PlaceSeen>, candidate: &Candidate, n: usize) -> String {
-    let unread = format!("unreadable {n}");
-    let item = candidate.item.as_deref().unwrap_or(&unread);
+fn natural_id(resolved: Option<&PlaceSeen>, candidate: &Candidate, unread: &mut Unread) -> String {
+    let item = match &candidate.item {
+        Some(item) => item.clone(),
+        None => unread.name(candidate.bytes.as_ref()),
+    };
     if let Some(place) = resolved {
         format!("{}\n{item}", place.id)
     } else {
@@ -569,5 +707,30 @@ pub(super) fn body_of(bytes: &[u8]) -> Body {
     Body {
         base64: STANDARD.encode(bytes),
         sha256: Hash::of(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_called_by_what_it_holds() {
+        let [one, other] = ["{", "["].map(|text| Bytes::from_static(text.as_bytes()));
+        let names = |order: [&Bytes; 3]| {
+            let mut unread = Unread::default();
+            order.map(|bytes| unread.name(Some(bytes)))
+        };
+        let [a, b, again] = names([&one, &other, &one]);
+        assert!(a != b && again != a && again.starts_with(&a));
+        assert_eq!(names([&other, &one, &one]), [b, a, again]);
+        let mut unread = Unread::default();
+        assert_ne!(unread.name(None), unread.name(None));
+    }
+
+    #[test]
+    fn what_is_kept_fits_into_an_entry() {
+        let base64 = KEPT_BYTES_MAX.div_ceil(3) * 4;
+        assert!(base64 + 1024 * 1024 < PAYLOAD_BYTES_MAX, "{base64}");
     }
 }

@@ -73,7 +73,7 @@ pub struct Evidence {
 pub struct UserFound {
     /// E-mail address in the retired system.
     pub email: Option<String>,
-    /// `reachable`, or why not: `disconnected`, `undecryptable`, `revoked`, `wrong_account`, `failed`.
+    /// `reachable`, or why not: `disconnected`, `never_connected`, `undecryptable`, `revoked`, `wrong_account`, `unknown_owner`, `failed`.
     pub access: String,
     /// The same in words.
     pub reason: String,

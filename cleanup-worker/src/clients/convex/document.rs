@@ -147,8 +147,12 @@ fn recorded_ids(
 ) -> Result<(), &'static str> {
     match value {
         Value::Null => {}
-        Value::String(id) if id.is_empty() => {}
-        Value::String(id) => ids.push((slot.to_owned(), id.clone())),
+        // v1's ids are trimmed too: the import copied them with whatever stood around them, and an id that is not recognised as the same
+        // one would not protect its event.
+        Value::String(id) => match id.trim() {
+            "" => {}
+            id => ids.push((slot.to_owned(), id.to_owned())),
+        },
         Value::Array(items) => {
             for item in items {
                 recorded_ids(slot, item, ids)?;
@@ -256,7 +260,8 @@ mod tests {
                 .map(|case| case.calendar_event_ids)
         };
         let pair = |slot: &str, id: &str| (slot.to_owned(), id.to_owned());
-        let object = json!({"rfi_due": "e1", "pwd_expiration": null, "more": {"x": ["e2", ""]}});
+        let object =
+            json!({"rfi_due": "e1\n", "pwd_expiration": null, "more": {"x": [" e2 ", "", " "]}});
         assert_eq!(
             read(object),
             Ok(vec![pair("more", "e2"), pair("rfi_due", "e1")])

@@ -77,6 +77,15 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// An id, which may be a number.
+    fn id(&self, column: &str) -> Option<String> {
+        match self.value(column)? {
+            Value::String(id) => Some(id.trim().to_owned()).filter(|id| !id.is_empty()),
+            Value::Number(id) => Some(id.to_string()),
+            _ => None,
+        }
+    }
+
     fn yes(&self, column: &str) -> Option<bool> {
         match self.value(column)? {
             Value::Bool(yes) => Some(yes),
@@ -171,7 +180,7 @@ fn scopes(value: &Value) -> Vec<String> {
 pub struct V1Case {
     /// v1's id.
     pub id: String,
-    /// The user it belongs to.
+    /// The user it belongs to, as text.
     pub user_id: Option<String>,
     /// The recorded calendar event ids, exactly as they stand: an object, an array, JSON text or null. `None`: no such column.
     pub calendar_event_ids: Option<String>,
@@ -200,7 +209,7 @@ impl From<&RawRow> for V1Case {
         let columns = Columns::of(&row.bytes).unwrap_or_else(|| Columns(HashMap::new()));
         Self {
             id: row.id.clone(),
-            user_id: columns.text("user_id"),
+            user_id: columns.id("user_id"),
             calendar_event_ids: columns
                 .0
                 .get("calendar_event_ids")
@@ -242,7 +251,7 @@ impl From<&RawRow> for V1Channel {
         let text = |column: &str| columns.text(column).filter(|text| !text.trim().is_empty());
         Self {
             id: row.id.clone(),
-            user_id: text("user_id"),
+            user_id: columns.id("user_id"),
             calendar_id: text("calendar_id").unwrap_or_else(|| "primary".to_owned()),
             channel_id: text("channel_id"),
             resource_id: text("resource_id"),
@@ -315,6 +324,21 @@ mod tests {
             assert_eq!(case.calendar_event_ids.as_deref(), Some(json));
         }
         assert_eq!(V1Case::from(&row(r#"{"id":"c"}"#)).calendar_event_ids, None);
+    }
+
+    #[test]
+    fn an_owner_is_named_by_text_or_number_or_not_at_all() {
+        for (json, owner) in [
+            (r#""U1""#, Some("U1")),
+            ("7", Some("7")),
+            ("null", None),
+            (r#"" ""#, None),
+            ("true", None),
+        ] {
+            let case = V1Case::from(&row(&format!(r#"{{"id":"c","user_id":{json}}}"#)));
+            assert_eq!(case.user_id.as_deref(), owner, "{json}");
+        }
+        assert_eq!(V1Case::from(&row(r#"{"id":"c"}"#)).user_id, None);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! Users start one interval apart and overlap where one is slow; one user's failure stops nobody.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
+use serde::Deserialize;
 
 use super::census::{CalendarAnswers, Lookup, UserIds, share_out};
 use super::error::CalendarError;
@@ -21,6 +22,8 @@ use crate::secrets::Secret;
 
 /// The calendar that v1 wrote to.
 pub const PRIMARY: &str = "primary";
+/// So many ids one after the other without an answer are the calendar's fault and not theirs.
+const UNANSWERED_MAX: u32 = 3;
 
 /// What asking a user's calendars came to.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Listed {
     pub calendar: String,
     /// Address of the account: the resolved id of its primary calendar.
     pub account: String,
+    /// The calendar itself says so, and not v1 alone.
+    pub is_sure: bool,
     /// The user's recorded ids that are judged here.
     pub ids: UserIds,
     /// Its events, exactly as they came.
@@ -123,6 +128,7 @@ impl<'a> Answered<'a> {
 async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>, GoogleError> {
     let primary = Answered::list(calendar, PRIMARY).await?;
     let account = resolved_id(&primary.listing, user);
+    let is_sure = address_of(&primary.listing).is_some();
     let mut answered = vec![primary];
     let mut unasked = 0;
     for name in &user.calendars {
@@ -139,13 +145,14 @@ async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>
             }
         }
     }
+    let mut in_a_row = 0;
     for id in user.ids.v1.iter().chain(&user.ids.v2) {
         if answered.iter().any(|one| one.listed.contains(id)) {
             continue;
         }
         for one in &mut answered {
             if !one.lookups.contains_key(id) {
-                let found = look_up(calendar, one.name, id).await?;
+                let found = look_up(calendar, one.name, id, &mut in_a_row).await?;
                 one.lookups.insert(id.clone(), found);
             }
         }
@@ -155,9 +162,11 @@ async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>
         calendar: if one.name == PRIMARY {
             account.clone()
         } else {
-            one.name.to_owned()
+            // As its owner's own listing is called, if it is somebody's primary one.
+            one.name.to_lowercase()
         },
         account: account.clone(),
+        is_sure,
         ids,
         sync_token: one.listing.sync_token,
         date: one.listing.ended,
@@ -203,53 +212,179 @@ pub(super) async fn look_for(
     listed: &HashSet<String>,
 ) -> Result<HashMap<String, (Lookup, Option<RawItem>)>, GoogleError> {
     let mut lookups = HashMap::new();
+    let mut in_a_row = 0;
     for id in ids.v1.iter().chain(&ids.v2) {
         if !listed.contains(id) && !lookups.contains_key(id) {
-            lookups.insert(id.clone(), look_up(calendar, PRIMARY, id).await?);
+            let found = look_up(calendar, PRIMARY, id, &mut in_a_row).await?;
+            lookups.insert(id.clone(), found);
         }
     }
     Ok(lookups)
 }
 
+/// Asks for one id. What Google cannot answer about one of them costs the others nothing; `in_a_row` counts those that came last.
 async fn look_up(
     calendar: &CalendarReader,
     name: &str,
     id: &str,
+    in_a_row: &mut u32,
 ) -> Result<(Lookup, Option<RawItem>), GoogleError> {
-    match calendar.get(name, id).await {
+    let error = match calendar.get(name, id).await {
         Ok(fetched) => {
-            let event = ParsedEvent::parse(&fetched.item.bytes);
-            Ok((Lookup::Found(event), Some(fetched.item)))
+            *in_a_row = 0;
+            let event = ParsedEvent::known(&fetched.item.bytes, Some(id));
+            return Ok((Lookup::Found(event), Some(fetched.item)));
         }
-        Err(error) => match (error.class(), &error.kind) {
-            (ErrorClass::Gone, _) => Ok((Lookup::Gone, None)),
-            // An id that cannot be part of an address is no event's id on any calendar.
-            (ErrorClass::NotFound, _) | (_, GoogleErrorKind::UnusableId) => {
-                Ok((Lookup::NotFound, None))
+        Err(error) => error,
+    };
+    let lookup = match (error.class(), &error.kind) {
+        (ErrorClass::Gone, _) => Lookup::Gone,
+        // An id that cannot be part of an address, or that Google takes for none, is no event's id on any calendar.
+        (ErrorClass::NotFound, _) | (_, GoogleErrorKind::UnusableId) => Lookup::NotFound,
+        (ErrorClass::Refused, _) if is_no_id(&error) => Lookup::NotFound,
+        (
+            ErrorClass::Server | ErrorClass::Refused,
+            GoogleErrorKind::Answered | GoogleErrorKind::Malformed(_),
+        ) if error.reason.as_deref() != Some("insufficientPermissions") => {
+            *in_a_row += 1;
+            if *in_a_row >= UNANSWERED_MAX {
+                return Err(error);
             }
-            _ => Err(error),
-        },
+            let status = error.status().map_or(String::new(), |it| format!("_{it}"));
+            return Ok((Lookup::Unanswered(format!("unanswered{status}")), None));
+        }
+        _ => return Err(error),
+    };
+    *in_a_row = 0;
+    Ok((lookup, None))
+}
+
+fn is_no_id(error: &GoogleError) -> bool {
+    error.status() == Some(400) && matches!(error.reason.as_deref(), Some("invalid" | "badRequest"))
+}
+
+/// The calendar's own id. With an events scope alone it can only be read off: own events name their organizer, and the title of a primary
+/// calendar is its address until somebody renames it.
+pub fn resolved_id(listing: &Listing, user: &SourceUser) -> String {
+    let said = address_of(listing).or_else(|| user.google_email.clone());
+    said.map_or_else(|| nameless(user), |address| address.to_lowercase())
+}
+
+/// The address as the calendar itself says it; a stored one may be stale, and be another account's.
+fn address_of(listing: &Listing) -> Option<String> {
+    let organizers: BTreeSet<String> = listing
+        .items
+        .iter()
+        .filter_map(|item| {
+            let event: Organized = serde_json::from_slice(&item.bytes).ok()?;
+            event.organizer.own.then_some(event.organizer.email)
+        })
+        .map(|address| address.to_lowercase())
+        .collect();
+    let title = listing.summary.as_deref().map(str::to_lowercase);
+    match title.filter(|title| is_address(title)) {
+        // Of several, as after a change of the address, the one that the calendar is called by now.
+        Some(title) if organizers.is_empty() || organizers.contains(&title) => Some(title),
+        _ => organizers.into_iter().next(),
     }
 }
 
-/// The calendar's own id. With an events scope alone it can only be read off: the title of a primary calendar is its
-/// address unless the user renamed it, and own events name their organizer.
-pub fn resolved_id(listing: &Listing, user: &SourceUser) -> String {
-    let from_title = listing.summary.clone().filter(|title| title.contains('@'));
-    let from_events = || {
-        listing.items.iter().find_map(|item| {
-            let event: serde_json::Value = serde_json::from_slice(&item.bytes).ok()?;
-            let organizer = event.get("organizer")?;
-            let own = organizer.get("self")?.as_bool()?;
-            own.then(|| organizer.get("email")?.as_str().map(str::to_owned))
-                .flatten()
-        })
-    };
-    let address = from_title
-        .or_else(from_events)
-        .or_else(|| user.google_email.clone());
-    address.map_or_else(
-        || format!("primary of v1 user {}", user.id),
-        |it| it.to_lowercase(),
-    )
+/// What of an event names its calendar.
+#[derive(Deserialize)]
+struct Organized {
+    organizer: Organizer,
+}
+
+#[derive(Deserialize)]
+struct Organizer {
+    email: String,
+    #[serde(rename = "self", default)]
+    own: bool,
+}
+
+/// One word of the form of an address: a title may hold an `@` and be none.
+fn is_address(text: &str) -> bool {
+    let parts = text.split_once('@');
+    parts.is_some_and(|(name, domain)| {
+        let plain = |part: &str| {
+            !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '@' || c == ',')
+        };
+        plain(name)
+            && plain(domain)
+            && domain
+                .split_once('.')
+                .is_some_and(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    })
+}
+
+/// How a primary calendar is called of which nothing tells the address.
+pub(super) fn nameless(user: &SourceUser) -> String {
+    format!("primary of v1 user {}", user.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn listing(summary: Option<&str>, events: &[Value]) -> Listing {
+        let items = events
+            .iter()
+            .map(|event| RawItem::new(Bytes::from(event.to_string())));
+        Listing {
+            items: items.collect(),
+            sync_token: String::new(),
+            summary: summary.map(str::to_owned),
+            access_role: None,
+            began: None,
+            ended: None,
+            pages: 1,
+            repeated: 0,
+        }
+    }
+
+    #[test]
+    fn a_calendar_is_called_as_its_own_events_say_then_by_a_title_that_is_an_address() {
+        let own = |address: &str| json!({"id": "a", "organizer": {"email": address, "self": true}});
+        let others = json!({"id": "b", "organizer": {"email": "x@example.com"}});
+        let odd = json!({"id": "c", "organizer": "me", "creator": {"self": true}});
+        for (title, events, address) in [
+            (Some("Me@Example.com"), vec![], Some("me@example.com")),
+            (Some("Me @ Work"), vec![], None),
+            (Some("Deadlines@Firm"), vec![], None),
+            (Some("a@b.example,c"), vec![], None),
+            (Some("@example.com"), vec![], None),
+            (
+                Some("me@example.com (work)"),
+                vec![others.clone(), odd.clone()],
+                None,
+            ),
+            (
+                Some("Me @ Work"),
+                vec![others, odd, own("Me@example.com")],
+                Some("me@example.com"),
+            ),
+            (
+                Some("old@example.com"),
+                vec![own("me@example.com")],
+                Some("me@example.com"),
+            ),
+            (
+                Some("me@example.com"),
+                vec![own("a.old@example.com"), own("me@example.com")],
+                Some("me@example.com"),
+            ),
+            (
+                None,
+                vec![own("b@example.com"), own("a@example.com")],
+                Some("a@example.com"),
+            ),
+            (None, vec![], None),
+        ] {
+            let found = address_of(&listing(title, &events));
+            assert_eq!(found.as_deref(), address, "{title:?} {events:?}");
+        }
+    }
 }

@@ -12,8 +12,8 @@ use ledger::domain::identify::{Classification, ExecutorLimits, Facts};
 use ledger::domain::policy::Policy;
 
 use super::calibration::Calibration;
-use super::coverage::Coverage;
-use super::event::ParsedEvent;
+use super::coverage::{Claim, Coverage, claims};
+use super::event::{EventView, ParsedEvent};
 use super::incumbent::{IncumbentCount, Selector};
 use super::signals::{
     AccountFacts, ConditionInputs, MigrationFacts, Presence, is_candidate, measure,
@@ -30,6 +30,8 @@ pub enum Lookup {
     NotFound,
     /// 410.
     Gone,
+    /// Nothing that says anything about it; why, in one word.
+    Unanswered(String),
 }
 
 /// A v1 user and the ids that are looked for on the calendar.
@@ -88,6 +90,11 @@ impl CalendarAnswers<'_> {
         self.listed.is_some_and(|listed| listed.contains(id))
     }
 
+    /// It could not say.
+    fn is_silent(&self, id: &str) -> bool {
+        matches!(self.lookups.get(id), Some(Lookup::Unanswered(_)))
+    }
+
     /// It had the event once.
     fn remembers(&self, id: &str) -> bool {
         matches!(self.lookups.get(id), Some(Lookup::Found(_) | Lookup::Gone))
@@ -115,7 +122,10 @@ pub fn share_out(user: &UserIds, calendars: &[CalendarAnswers<'_>]) -> Vec<UserI
         let listed = with(&|one| one.lists(id));
         if listed.is_empty() {
             let remembered = with(&|one| one.remembers(id));
-            vec![remembered.first().copied().unwrap_or(0)]
+            // Where one could not say, what the others did not find may be there.
+            let silent = with(&|one| one.is_silent(id));
+            let first = remembered.first().or(silent.first());
+            vec![first.copied().unwrap_or(0)]
         } else {
             listed
         }
@@ -151,18 +161,13 @@ pub fn share_out(user: &UserIds, calendars: &[CalendarAnswers<'_>]) -> Vec<UserI
     shares
 }
 
-/// A recorded id that was neither in the list nor asked for: a fault of the caller, never a finding.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "judge an account: a recorded event id is neither in its calendar's list nor was it asked for"
-)]
-pub struct NotAskedFor;
-
 /// One id that concerns the migration, and what was measured of it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Google's id; `None` where nothing of an unreadable event could be recovered.
     pub event_id: Option<String>,
+    /// Where it stands in the list, if it does.
+    pub listed: Option<usize>,
     /// The v1 users through whom it was reached.
     pub users: Vec<String>,
     /// The version that was judged; `None` where it is not known, and then nothing can be deleted.
@@ -202,19 +207,22 @@ pub struct Survey {
     pub incumbent: BTreeMap<Selector, IncumbentCount>,
 }
 
+/// Why nothing is known of an id that was not asked for.
+const NOT_ASKED: &str = "not_asked";
+
 /// First pass over one account. `now` bounds the incumbent's window.
 pub fn survey(
     account: Account<'_>,
     facts: &MigrationFacts,
     policy: &Policy,
     now: DateTime<Utc>,
-) -> Result<Survey, NotAskedFor> {
+) -> Survey {
     let mut survey = Survey::default();
     if account.unreachable.is_none() {
         survey.take_list(account, facts, policy, now);
     }
-    survey.take_recorded(account, facts, policy)?;
-    Ok(survey)
+    survey.take_recorded(account, facts, policy);
+    survey
 }
 
 impl Survey {
@@ -233,20 +241,19 @@ impl Survey {
                 measure(id, Presence::Present(event), account.facts, facts, policy)
             })
             .collect();
-        let mut coverage = Coverage::new();
-        for event in account.others.iter().copied().flatten() {
-            let id = event.id().unwrap_or_default();
-            let signals = measure(id, Presence::Present(event), account.facts, facts, policy);
-            if let Some(view) = event.best_view() {
-                coverage.add(view, &signals);
-            }
-        }
+        let others = account.others.iter().copied().flatten();
+        let others: Vec<(&ParsedEvent, Facts)> = others
+            .map(|event| {
+                let id = event.id().unwrap_or_default();
+                let presence = Presence::Present(event);
+                (event, measure(id, presence, account.facts, facts, policy))
+            })
+            .collect();
         for (event, signals) in account.events.iter().zip(&measured) {
             self.calibration.add(signals);
             let Some(view) = event.best_view() else {
                 continue;
             };
-            coverage.add(view, signals);
             for selector in [Selector::TitlePrefix, Selector::SearchText] {
                 self.incumbent
                     .entry(selector)
@@ -254,7 +261,31 @@ impl Survey {
                     .add(selector, view, signals, now);
             }
         }
-        for (event, signals) in account.events.iter().zip(measured) {
+        // The pairs are made over all calendars of the account, so that each of their surveys comes to the same.
+        let everywhere = || {
+            let here = account.events.iter().zip(&measured);
+            let there = others.iter().map(|(event, signals)| (*event, signals));
+            here.chain(there)
+                .filter_map(|(event, signals)| Some((event.best_view()?, signals)))
+        };
+        let mut coverage = Coverage::new();
+        for (view, signals) in everywhere() {
+            coverage.add(view, signals, facts.v2_production.cases_of(view));
+        }
+        let asking = everywhere().filter(|(_, signals)| claims(signals));
+        let covered = coverage.pair(asking.map(|(view, signals)| Claim {
+            view,
+            case: account.facts.case_of(view),
+            is_held: signals.holds("edited"),
+        }));
+        let is_covered = |view: &EventView, signals: &Facts| {
+            if claims(signals) {
+                covered.contains(view.id.as_str())
+            } else {
+                coverage.stands(view)
+            }
+        };
+        for (at, (event, signals)) in account.events.iter().zip(measured).enumerate() {
             if !is_candidate(&signals) {
                 self.others += 1;
                 continue;
@@ -274,9 +305,12 @@ impl Survey {
             }
             self.candidates.push(Candidate {
                 event_id: event.id().map(str::to_owned),
+                listed: Some(at),
                 users,
                 etag: event.etag().map(str::to_owned),
-                covered: event.readable().is_some_and(|view| coverage.covers(view)),
+                covered: event
+                    .readable()
+                    .is_some_and(|view| is_covered(view, &signals)),
                 event: Some(event.clone()),
                 signals: vec![signals],
             });
@@ -285,12 +319,7 @@ impl Survey {
 
     /// The recorded ids that are not in the list. Each is measured through each user who records
     /// it, since a 404 means different things beside a user's other ids.
-    fn take_recorded(
-        &mut self,
-        account: Account<'_>,
-        facts: &MigrationFacts,
-        policy: &Policy,
-    ) -> Result<(), NotAskedFor> {
+    fn take_recorded(&mut self, account: Account<'_>, facts: &MigrationFacts, policy: &Policy) {
         let listed: HashSet<&str> = match account.unreachable {
             None => account.events.iter().filter_map(ParsedEvent::id).collect(),
             Some(_) => HashSet::new(),
@@ -319,11 +348,14 @@ impl Survey {
                     (None, Some(Lookup::Found(event))) => (Presence::Present(event), Some(event)),
                     (None, Some(Lookup::Gone)) => (Presence::Gone, None),
                     (None, Some(Lookup::NotFound)) => (Presence::NotFound { sibling_found }, None),
-                    (None, None) => return Err(NotAskedFor),
+                    (None, Some(Lookup::Unanswered(why))) => (Presence::Unreachable { why }, None),
+                    // Neither listed nor asked for: nothing is known, and least of all that it is gone.
+                    (None, None) => (Presence::Unreachable { why: NOT_ASKED }, None),
                 };
                 let signals = measure(id, presence, account.facts, facts, policy);
                 let candidate = absent.entry(id).or_insert_with(|| Candidate {
                     event_id: Some(id.clone()),
+                    listed: None,
                     users: Vec::new(),
                     etag: event.and_then(ParsedEvent::etag).map(str::to_owned),
                     event: event.cloned(),
@@ -339,7 +371,6 @@ impl Survey {
             }
         }
         self.candidates.extend(absent.into_values());
-        Ok(())
     }
 
     /// Second pass: one class per candidate. `calibrated` is the whole run's answer.

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ledger::domain::identify::Disposition;
 use serde_json::json;
@@ -49,7 +49,7 @@ fn account_facts(ids: &[&str]) -> AccountFacts {
     AccountFacts {
         recorded: ids.iter().map(on).collect(),
         cases: HashMap::from([(CASE, Vec::new())]),
-        creator: None,
+        creators: BTreeSet::new(),
     }
 }
 
@@ -125,7 +125,7 @@ fn every_candidate_is_judged_once_and_the_rest_is_only_counted() {
         others: &[],
         lookups: &lookups,
     };
-    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    let survey = survey(account, &facts(), &policy(), now());
     assert_eq!(survey.others, 1);
     assert_eq!(
         (survey.calibration.recorded, survey.calibration.signed),
@@ -177,7 +177,7 @@ fn all_404_is_the_wrong_account_and_v2s_ids_prove_nothing() {
         others: &[],
         lookups: &lookups,
     };
-    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    let survey = survey(account, &facts(), &policy(), now());
     assert_eq!(
         classes(&survey, true),
         [
@@ -204,7 +204,7 @@ fn an_id_reached_through_two_users_is_one_item_of_the_more_protective_class() {
         others: &[],
         lookups: &lookups,
     };
-    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    let survey = survey(account, &facts(), &policy(), now());
     let second = &survey.candidates[1];
     assert_eq!(second.users, ["u1", "u2"]);
     assert_eq!(survey.candidates[0].users, ["u1"]);
@@ -227,7 +227,7 @@ fn an_unreachable_account_has_its_recorded_ids_and_nothing_else() {
         others: &[],
         lookups: &HashMap::new(),
     };
-    let survey = survey(account, &facts(), &policy(), now()).unwrap();
+    let survey = survey(account, &facts(), &policy(), now());
     assert_eq!(
         classes(&survey, true),
         [
@@ -239,7 +239,7 @@ fn an_unreachable_account_has_its_recorded_ids_and_nothing_else() {
 }
 
 #[test]
-fn an_id_that_was_never_asked_for_is_an_error_and_not_gone() {
+fn an_id_that_was_never_asked_for_is_out_of_reach_and_not_gone() {
     let account_facts = account_facts(&["a"]);
     let users = [user("u1", &["a"], &[])];
     let account = Account {
@@ -250,9 +250,10 @@ fn an_id_that_was_never_asked_for_is_an_error_and_not_gone() {
         others: &[],
         lookups: &HashMap::new(),
     };
+    let survey = survey(account, &facts(), &policy(), now());
     assert_eq!(
-        survey(account, &facts(), &policy(), now()).unwrap_err(),
-        NotAskedFor
+        classes(&survey, true),
+        [row("a", "UNREACHABLE", Disposition::OutOfReach)]
     );
 }
 
@@ -342,8 +343,56 @@ fn a_recorded_id_is_judged_where_it_is_and_not_found_only_where_no_calendar_has_
             others: &[],
             lookups: &first_lookups,
         };
-        let survey = survey(account, &facts(), &policy(), now()).unwrap();
+        let survey = survey(account, &facts(), &policy(), now());
         assert_eq!(classes(&survey, true), [row("nowhere", class, disposition)]);
+    }
+}
+
+#[test]
+fn of_two_cases_of_one_employer_only_the_one_that_v2_has_an_event_for_is_covered() {
+    let (other_case, day) = (Uuid::from_u128(8), "PWD Expiration: Example");
+    let mut account_facts = account_facts(&["a", "b"]);
+    let on_other = RecordedOn {
+        case: other_case,
+        key: None,
+    };
+    account_facts.recorded.insert("b".to_owned(), on_other);
+    account_facts.cases.insert(other_case, Vec::new());
+    let users = [user("u1", &["a", "b"], &["v2"])];
+    let [a, b, v2] = ["a", "b", "v2"].map(|id| event(id, day, false));
+    // Where v2's event stands does not count, nor whose it is where that is not known: one covers one.
+    for (v1_case, expected) in [
+        (Some(CASE), Some("a")),
+        (Some(other_case), Some("b")),
+        (Some(Uuid::from_u128(9)), None),
+        (None, Some("a")),
+    ] {
+        let mut facts = facts();
+        facts.v2_production = V2Facts::default();
+        facts.v2_production.record("v2".to_owned(), v1_case);
+        let here = [v2.clone(), a.clone()];
+        let there = [b.clone()];
+        let mut covered = Vec::new();
+        for (events, others) in [(&here[..], &there[..]), (&there, &here)] {
+            let account = Account {
+                facts: &account_facts,
+                users: &users,
+                unreachable: None,
+                events,
+                others: &[others],
+                lookups: &HashMap::from(
+                    ["a", "b", "v2"].map(|id| (id.to_owned(), Lookup::NotFound)),
+                ),
+            };
+            let survey = survey(account, &facts, &policy(), now());
+            let found = survey.candidates.into_iter();
+            let found = found
+                .filter(|one| one.covered)
+                .filter_map(|one| one.event_id);
+            covered.extend(found.filter(|id| id != "v2"));
+        }
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(covered, expected, "{v1_case:?}");
     }
 }
 
@@ -362,7 +411,7 @@ fn an_event_of_v2s_on_another_calendar_of_the_account_covers() {
             others: &others,
             lookups: &HashMap::new(),
         };
-        let survey = survey(account, &facts(), &policy(), now()).unwrap();
+        let survey = survey(account, &facts(), &policy(), now());
         assert_eq!(survey.candidates.len(), 1);
         assert_eq!(survey.candidates[0].covered, covered);
     }

@@ -28,6 +28,11 @@ pub enum CalendarError {
     /// No stored token opens with the key: it is another project's key.
     #[error("open v1's stored tokens: ENCRYPTION_KEY opens none of {0}")]
     EncryptionKey(usize),
+    /// No case has the column of recorded ids: then nothing is known of what v1 wrote, and everything would pass for somebody else's.
+    #[error(
+        "read the event ids that v1 recorded: none of its {0} cases has a column calendar_event_ids"
+    )]
+    NoRecordedIds(usize),
     /// The HTTP client could not be made.
     #[error("set up the HTTP client")]
     Http(#[from] HttpSetupError),
@@ -66,6 +71,9 @@ impl CalendarError {
             }
             Self::Supabase(_) => {
                 "check SUPABASE_URL and SUPABASE_KEY (the service role's key); nothing was deleted"
+            }
+            Self::NoRecordedIds(_) => {
+                "check that SUPABASE_URL is v1's project and that its table cases is whole; nothing was deleted"
             }
             Self::Clock { .. } => "set this machine's clock",
             Self::Spool(_) => "free space in the folder for temporary files (TMPDIR)",
@@ -174,6 +182,15 @@ impl Unreachable {
             "undecryptable" => (
                 ErrorClass::Decrypt,
                 "the stored token does not open with ENCRYPTION_KEY; the user has to connect again",
+            ),
+            "never_connected" => (
+                ErrorClass::Auth,
+                "v1 holds no token and recorded nothing: the user never connected a calendar",
+            ),
+            "unknown_owner" => (
+                ErrorClass::NotFound,
+                "v1's cases name this owner and its table of users does not, so nobody's token leads to the \
+                 events: is it the right --users-table?",
             ),
             _ => (
                 ErrorClass::Auth,

@@ -143,6 +143,18 @@ impl ParsedEvent {
         }
     }
 
+    /// Reads an item whose id is known apart from it: from the listing that it stood in, or because it was asked for. That one counts, so
+    /// that nobody else's idea of an id is taken for an event that cannot be read.
+    pub fn known(raw: &[u8], id: Option<&str>) -> Self {
+        match Self::parse(raw) {
+            Self::Unreadable(mut bad) => {
+                bad.id = id.map(str::to_owned);
+                Self::Unreadable(bad)
+            }
+            readable @ Self::Readable(_) => readable,
+        }
+    }
+
     /// The id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -188,7 +200,7 @@ fn salvage(raw: &[u8], why: &str) -> Unreadable {
             guess: fields.view(Strictness::Guess).ok().map(Box::new),
         },
         Err(_) => Unreadable {
-            id: scan_for_id(&text),
+            id: None,
             etag: None,
             why: why.to_owned(),
             guess: None,
@@ -223,23 +235,6 @@ fn replace_lone_surrogates(text: &str) -> String {
         at += step;
     }
     out
-}
-
-/// The last resort, for text that is no JSON: the value after the first `"id":`, if it has the form
-/// of an id. An id of something inside the event is no danger: nothing is done with such an item.
-fn scan_for_id(text: &str) -> Option<String> {
-    let after = &text[text.find("\"id\"")? + 4..];
-    let value = after
-        .trim_start()
-        .strip_prefix(':')?
-        .trim_start()
-        .strip_prefix('"')?;
-    let id = &value[..value.find('"')?];
-    let well_formed = !id.is_empty()
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-@.".contains(&b));
-    well_formed.then(|| id.to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -530,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_json_still_give_an_id_where_there_is_one() {
+    fn bytes_that_are_no_json_give_an_id_only_where_the_event_itself_has_one() {
         let mut raw = full().to_string().into_bytes();
         let at = raw
             .windows(7)
@@ -538,16 +533,6 @@ mod tests {
             .unwrap();
         raw[at] = 0xff;
         assert_eq!(unreadable(&raw).id.as_deref(), Some("abc123"));
-        assert_eq!(
-            unreadable(br#"{"id" : "cut55", "summary": "x"#)
-                .id
-                .as_deref(),
-            Some("cut55")
-        );
-        assert_eq!(
-            unreadable(br#"{"id":"a","id":"b"}"#).id.as_deref(),
-            Some("a")
-        );
         for none in [
             &b""[..],
             b"[]",
@@ -555,12 +540,23 @@ mod tests {
             b"{\"id\":\"\"}",
             b"{\"summary\":\"x\"}",
             b"\"id\"",
+            b"{\"creator\":{\"id\":\"117\"},\"summary\":\"x",
+            b"{\"id\":\"a\",\"id\":\"b\"}",
         ] {
             assert!(
                 unreadable(none).id.unwrap_or_default().is_empty(),
                 "{none:?}"
             );
         }
+        let known = |raw: &[u8]| {
+            ParsedEvent::known(raw, Some("asked"))
+                .id()
+                .map(str::to_owned)
+        };
+        assert_eq!(known(br#"{"id":"a","id":"b"}"#).as_deref(), Some("asked"));
+        assert_eq!(known(br#"{"id":"a"}"#).as_deref(), Some("a"));
+        let nameless = ParsedEvent::known(br#"{"id":"a","start":7}"#, None);
+        assert_eq!(nameless.id(), None);
         // An id that itself holds the bad escape is not a recovered id.
         assert_eq!(unreadable(br#"{"id":"a\ud800"}"#).id, None);
     }

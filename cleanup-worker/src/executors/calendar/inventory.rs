@@ -5,20 +5,21 @@
 //!    and what the planned searches would have deleted.
 //! 3. Each calendar is surveyed again, now that it is known whether v1's signature may decide alone, and handed on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger::domain::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{Asked, Listed, ask_all, calendar_of, look_for};
+use super::accounts::{Asked, Listed, ask_all, calendar_of, look_for, nameless};
 use super::calibration::Calibration;
-use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, UserIds, survey};
+use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, survey};
 use super::error::CalendarError;
 use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
+use super::members::{Accounts, Member, Members, take_unsure};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{SourceUser, Sources};
 use crate::clients::google::RawItem;
@@ -41,24 +42,7 @@ enum KeptLookup {
     Found,
     NotFound,
     Gone,
-}
-
-/// A calendar, the users who lead to it, and where what each of them was answered lies.
-struct Members {
-    /// Address of the account; the calendar's own id where it is the primary one.
-    account: String,
-    blocks: Vec<Block>,
-    users: Vec<usize>,
-    /// Of each user, the recorded ids that are judged here.
-    ids: Vec<UserIds>,
-}
-
-impl Members {
-    fn add(&mut self, user: usize, ids: UserIds, block: Block) {
-        self.users.push(user);
-        self.ids.push(ids);
-        self.blocks.push(block);
-    }
+    Unanswered(String),
 }
 
 /// What is summed over all accounts.
@@ -89,7 +73,8 @@ pub(super) async fn inventory(
 ) -> Result<Summary, EngineError> {
     let sources = executor.sources().await?;
     let mut spool = Spool::new().map_err(CalendarError::from)?;
-    let mut accounts: BTreeMap<String, Members> = BTreeMap::new();
+    let mut accounts = Accounts::new();
+    let mut unsure: Vec<(String, Member)> = Vec::new();
     let mut unreachable: Vec<(usize, Unreachable)> = Vec::new();
     let mut sums = Sums::default();
     let all = sources.users.len() as u64;
@@ -102,15 +87,19 @@ pub(super) async fn inventory(
                 Asked::Listed(calendars) => {
                     for listed in calendars {
                         sums.date = sums.date.max(listed.date);
-                        let account = accounts.entry(listed.calendar.clone());
-                        let members = account.or_insert_with(|| Members {
+                        let (calendar, is_sure) = (listed.calendar.clone(), listed.is_sure);
+                        let member = Member {
+                            user: n,
                             account: listed.account.clone(),
-                            blocks: Vec::new(),
-                            users: Vec::new(),
-                            ids: Vec::new(),
-                        });
-                        let ids = listed.ids.clone();
-                        members.add(n, ids, put_aside(&mut spool, listed)?);
+                            ids: listed.ids.clone(),
+                            block: put_aside(&mut spool, listed)?,
+                        };
+                        if is_sure {
+                            let members = accounts.entry(calendar.clone()).or_default();
+                            members.add(&calendar, member);
+                        } else {
+                            unsure.push((calendar, member));
+                        }
                     }
                 }
                 Asked::Unreachable(why) => unreachable.push((n, why)),
@@ -124,11 +113,13 @@ pub(super) async fn inventory(
     )
     .await?;
 
+    take_unsure(&mut accounts, unsure, |user| nameless(&sources.users[user]));
     let unreachable = join(executor, sources, &mut spool, &mut accounts, unreachable).await?;
     let mut calendars: HashMap<&str, Vec<&str>> = HashMap::new();
     for (calendar, members) in &accounts {
-        let of_account = calendars.entry(&members.account).or_default();
-        of_account.push(calendar);
+        for account in members.accounts() {
+            calendars.entry(account).or_default().push(calendar);
+        }
     }
     let pass = SecondPass {
         accounts: &accounts,
@@ -143,9 +134,10 @@ pub(super) async fn inventory(
         sums.add(&pass.account(calendar, members)?.survey);
     }
     let calibrated = sums.calibration.is_calibrated(policy);
+    to.places(accounts.keys().cloned().collect()).await?;
     for (n, why) in unreachable {
         let user = &sources.users[n];
-        let survey = pass.unreachable(user, &why)?;
+        let survey = pass.unreachable(user, &why);
         sums.add(&survey);
         to.user(&seen(user, Err(why))).await?;
         let candidates = survey.candidates.into_iter();
@@ -155,12 +147,11 @@ pub(super) async fn inventory(
     // Users are met at their primary calendar, so those come first.
     let (first, others): (Vec<_>, Vec<_>) = accounts
         .iter()
-        .partition(|(calendar, members)| **calendar == members.account);
+        .partition(|(calendar, members)| members.owners(calendar).next().is_some());
     for (calendar, members) in first.into_iter().chain(others) {
-        let is_primary = *calendar == members.account;
-        for n in members.users.iter().filter(|_| is_primary) {
-            to.user(&seen(&sources.users[*n], Ok(calendar.clone())))
-                .await?;
+        for owner in members.owners(calendar) {
+            let user = &sources.users[owner.user];
+            to.user(&seen(user, Ok(calendar.clone()))).await?;
         }
         let account = pass.account(calendar, members)?;
         let place = PlaceSeen {
@@ -174,8 +165,8 @@ pub(super) async fn inventory(
         let candidates = account.survey.candidates.into_iter();
         let candidates = candidates.map(|mut one| {
             // Whoever leads to the calendar may be the one through whom it is reached.
-            for n in &members.users {
-                let id = &sources.users[*n].id;
+            for member in &members.0 {
+                let id = &sources.users[member.user].id;
                 if !one.users.contains(id) {
                     one.users.push(id.clone());
                 }
@@ -193,28 +184,23 @@ async fn join(
     executor: &CalendarExecutor,
     sources: &Sources,
     spool: &mut Spool,
-    accounts: &mut BTreeMap<String, Members>,
+    accounts: &mut Accounts,
     unreachable: Vec<(usize, Unreachable)>,
 ) -> Result<Vec<(usize, Unreachable)>, EngineError> {
     let mut left = Vec::new();
     for (n, why) in unreachable {
         let user = &sources.users[n];
         let address = user.google_email.as_deref().map(str::to_lowercase);
-        let Some(members) = address.and_then(|address| accounts.get_mut(&address)) else {
+        let account = address.and_then(|address| {
+            let owner = accounts.get(&address)?.owners(&address).next()?;
+            let through = &sources.users[owner.user];
+            Some((owner.block, through, through.access.as_ref().ok()?, address))
+        });
+        let Some((block, through, token, address)) = account else {
             left.push((n, why));
             continue;
         };
-        let through = members.users.first().map(|first| &sources.users[*first]);
-        let Some((through, token)) =
-            through.and_then(|user| Some((user, user.access.as_ref().ok()?)))
-        else {
-            left.push((n, why));
-            continue;
-        };
-        let listed = match members.blocks.first() {
-            Some(block) => ids_of(&unpack(spool, *block)?.events),
-            None => HashSet::new(),
-        };
+        let listed = ids_of(&unpack(spool, block)?.events);
         let calendar = calendar_of(&executor.reader, &through.id, token);
         let Ok(lookups) = look_for(&calendar, &user.ids, &listed).await else {
             left.push((n, why));
@@ -235,8 +221,9 @@ async fn join(
         let block = put_aside(
             spool,
             Listed {
-                calendar: members.account.clone(),
-                account: members.account.clone(),
+                calendar: address.clone(),
+                account: address.clone(),
+                is_sure: true,
                 ids: ids.clone(),
                 items: Vec::new(),
                 sync_token: String::new(),
@@ -244,7 +231,15 @@ async fn join(
                 lookups,
             },
         )?;
-        members.add(n, ids, block);
+        let member = Member {
+            user: n,
+            account: address.clone(),
+            ids,
+            block,
+        };
+        if let Some(members) = accounts.get_mut(&address) {
+            members.add(&address, member);
+        }
     }
     Ok(left)
 }
@@ -285,6 +280,7 @@ fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
             // An answer that was found has its bytes.
             (Lookup::Gone | Lookup::Found(_), _) => KeptLookup::Gone,
             (Lookup::NotFound, _) => KeptLookup::NotFound,
+            (Lookup::Unanswered(why), _) => KeptLookup::Unanswered(why),
         };
         head.lookups.push((id, kept));
     }
@@ -314,9 +310,10 @@ fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
         lookups.push(match kept {
             KeptLookup::NotFound => (id, Lookup::NotFound, None),
             KeptLookup::Gone => (id, Lookup::Gone, None),
+            KeptLookup::Unanswered(why) => (id, Lookup::Unanswered(why), None),
             KeptLookup::Found => {
                 let bytes = frames.next().ok_or_else(changed)?;
-                let event = ParsedEvent::parse(&bytes);
+                let event = ParsedEvent::known(&bytes, Some(&id));
                 (id, Lookup::Found(event), Some(bytes))
             }
         });
@@ -330,22 +327,40 @@ fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
 }
 
 fn parse_all(events: &[Bytes]) -> Vec<ParsedEvent> {
-    let events = events.iter();
-    events.map(|bytes| ParsedEvent::parse(bytes)).collect()
+    let items = events.iter().cloned().map(RawItem::new);
+    items
+        .map(|item| ParsedEvent::known(&item.bytes, item.id.as_deref()))
+        .collect()
+}
+
+/// Bytes of the candidates only; the rest of a person's calendar is none of our business.
+struct Kept {
+    /// By id.
+    bytes: HashMap<String, Bytes>,
+    /// Of those without an id, by their place in the list.
+    nameless: HashMap<usize, Bytes>,
+}
+
+impl Kept {
+    fn of(&self, measured: &Measured) -> Option<&Bytes> {
+        match &measured.event_id {
+            Some(id) => self.bytes.get(id),
+            None => self.nameless.get(&measured.listed?),
+        }
+    }
 }
 
 /// A calendar as it was listed and surveyed.
 struct Surveyed {
     survey: Survey,
-    /// Of the candidates only; the rest of a person's calendar is none of our business.
-    bytes: HashMap<String, Bytes>,
+    bytes: Kept,
     sync_token: String,
     date: Option<DateTime<Utc>>,
     events: u64,
 }
 
 struct SecondPass<'a> {
-    accounts: &'a BTreeMap<String, Members>,
+    accounts: &'a Accounts,
     /// The calendars of each account.
     calendars: HashMap<&'a str, Vec<&'a str>>,
     sources: &'a Sources,
@@ -356,77 +371,107 @@ struct SecondPass<'a> {
 }
 
 impl SecondPass<'_> {
-    /// Takes a calendar out of the spool. The first member's listing counts; what the others looked up is added.
+    /// Takes a calendar out of the spool. The first member's listing counts; what the others looked up is added, and what was recorded for
+    /// them and only their listing has: it came while the users were asked one after the other.
     fn account(&self, calendar: &str, members: &Members) -> Result<Surveyed, EngineError> {
         let mut lookups: HashMap<String, Lookup> = HashMap::new();
         let mut bytes: HashMap<String, Bytes> = HashMap::new();
-        let mut first: Option<Unpacked> = None;
-        for block in &members.blocks {
-            let mut unpacked = unpack(self.spool, *block)?;
+        let mut first: Option<(Unpacked, HashSet<String>)> = None;
+        for member in &members.0 {
+            let mut unpacked = unpack(self.spool, member.block)?;
             for (id, lookup, found) in std::mem::take(&mut unpacked.lookups) {
                 bytes.extend(found.map(|found| (id.clone(), found)));
                 lookups.insert(id, lookup);
             }
-            first.get_or_insert(unpacked);
+            let Some((_, listed)) = &first else {
+                let listed = ids_of(&unpacked.events);
+                first = Some((unpacked, listed));
+                continue;
+            };
+            let recorded = member.ids.v1.iter().chain(&member.ids.v2);
+            let late: HashSet<&String> = recorded.filter(|id| !listed.contains(*id)).collect();
+            for item in unpacked.events.into_iter().map(RawItem::new) {
+                if let Some(id) = item.id.filter(|id| late.contains(id)) {
+                    let event = ParsedEvent::known(&item.bytes, Some(&id));
+                    lookups.insert(id.clone(), Lookup::Found(event));
+                    bytes.insert(id, item.bytes);
+                }
+            }
         }
         let missing = || EngineError::Internal("a calendar without a listing".to_owned());
-        let first = first.ok_or_else(missing)?;
+        let (first, _) = first.ok_or_else(missing)?;
         let events = parse_all(&first.events);
         let others = self.others(calendar, members)?;
         let others: Vec<&[ParsedEvent]> = others.iter().map(Vec::as_slice).collect();
+        let accounts = members.accounts().into_iter();
         let mut facts = AccountFacts {
-            creator: (calendar != members.account).then(|| members.account.clone()),
+            creators: accounts
+                .filter(|account| *account != calendar)
+                .map(str::to_owned)
+                .collect(),
             ..AccountFacts::default()
         };
-        for n in &members.users {
-            let user = &self.sources.users[*n];
+        let mut users = Vec::with_capacity(members.0.len());
+        for member in &members.0 {
+            let user = &self.sources.users[member.user];
             facts.cases.extend(user.facts.cases.clone());
             facts.recorded.extend(user.facts.recorded.clone());
+            users.push(member.ids.clone());
         }
         let survey = self.survey(Account {
             facts: &facts,
-            users: &members.ids,
+            users: &users,
             unreachable: None,
             events: &events,
             others: &others,
             lookups: &lookups,
-        })?;
+        });
         let wanted: HashSet<&str> = survey
             .candidates
             .iter()
             .filter_map(|candidate| candidate.event_id.as_deref())
             .collect();
         let count = first.events.len() as u64;
-        for (event, item) in events.iter().zip(first.events) {
-            if let Some(id) = event.id().filter(|id| wanted.contains(id)) {
-                bytes.insert(id.to_owned(), item);
+        let mut nameless = HashMap::new();
+        for (at, (event, item)) in events.iter().zip(first.events).enumerate() {
+            match event.id() {
+                Some(id) if wanted.contains(id) => drop(bytes.insert(id.to_owned(), item)),
+                Some(_) => {}
+                None => drop(nameless.insert(at, item)),
             }
         }
         Ok(Surveyed {
             survey,
-            bytes,
+            bytes: Kept { bytes, nameless },
             sync_token: first.sync_token,
             date: first.date,
             events: count,
         })
     }
 
-    /// The events of the account's other calendars; most accounts have none.
+    /// The events of the account's other calendars; most accounts have none. What is somebody else's primary one is not the account's.
     fn others(
         &self,
         calendar: &str,
         members: &Members,
     ) -> Result<Vec<Vec<ParsedEvent>>, EngineError> {
-        let of_account = self.calendars.get(members.account.as_str());
-        let others = of_account.into_iter().flatten();
-        let blocks = others
-            .filter(|other| **other != calendar)
-            .filter_map(|other| self.accounts.get(*other)?.blocks.first());
-        let events = blocks.map(|block| Ok(parse_all(&unpack(self.spool, *block)?.events)));
+        let mut accounts = members.accounts();
+        if accounts.contains(calendar) {
+            accounts.retain(|account| *account == calendar);
+        }
+        let of_accounts = accounts.iter().filter_map(|it| self.calendars.get(it));
+        let others: BTreeSet<&str> = of_accounts.flatten().copied().collect();
+        let blocks = others.into_iter().filter_map(|other| {
+            let members = self.accounts.get(other)?;
+            let elses = !accounts.contains(other) && members.owners(other).next().is_some();
+            let block = members.0.first()?.block;
+            (other != calendar && !elses).then_some(block)
+        });
+        let events = blocks.map(|block| Ok(parse_all(&unpack(self.spool, block)?.events)));
         events.collect()
     }
 
-    fn unreachable(&self, user: &SourceUser, why: &Unreachable) -> Result<Survey, EngineError> {
+    fn unreachable(&self, user: &SourceUser, why: &Unreachable) -> Survey {
         self.survey(Account {
             facts: &user.facts,
             users: std::slice::from_ref(&user.ids),
@@ -437,17 +482,11 @@ impl SecondPass<'_> {
         })
     }
 
-    fn survey(&self, account: Account<'_>) -> Result<Survey, EngineError> {
+    fn survey(&self, account: Account<'_>) -> Survey {
         survey(account, &self.sources.facts, self.policy, self.now)
-            .map_err(|error| EngineError::Internal(error.to_string()))
     }
 
-    fn candidate(
-        &self,
-        measured: Measured,
-        bytes: Option<&HashMap<String, Bytes>>,
-        calibrated: bool,
-    ) -> Candidate {
+    fn candidate(&self, measured: Measured, kept: Option<&Kept>, calibrated: bool) -> Candidate {
         let view = measured.event.as_ref().and_then(ParsedEvent::best_view);
         let facts = &self.sources.facts;
         let inputs = ConditionInputs {
@@ -457,9 +496,8 @@ impl SecondPass<'_> {
         };
         let conditions = measure_conditions(inputs, facts);
         let day = view.and_then(EventView::all_day);
-        let id = measured.event_id.as_deref();
         Candidate {
-            bytes: id.and_then(|id| bytes?.get(id)).cloned(),
+            bytes: kept.and_then(|kept| kept.of(&measured)).cloned(),
             date: day.map(|day| day.to_string()),
             covered: day
                 .filter(|day| *day >= facts.today)
@@ -507,6 +545,13 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
     if sources.odd > 0 {
         lines.push(format!("recorded values that are no ids: {}", sources.odd));
     }
+    let without_owner = sources.without_owner();
+    if without_owner > 0 {
+        lines.push(format!(
+            "recorded ids of cases whose owner v1's table of users does not have, which cannot be reached: {without_owner} \
+             (is it the right --users-table?)"
+        ));
+    }
     for export in &sources.exports {
         lines.push(format!(
             "v2's {} as it was at {}, {}",
@@ -536,6 +581,7 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
         ("calibrated", calibrated.into()),
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
+        ("ids_without_owner", without_owner.into()),
         ("v2", v2_lines(sources)),
         ("v2_known", sources.v2_known().into()),
         ("channels", sources.channels.into()),
@@ -582,6 +628,7 @@ fn v2_lines(sources: &Sources) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::clients::google::RawItem;
+    use crate::executors::calendar::census::UserIds;
 
     #[test]
     fn a_calendar_comes_out_of_the_spool_as_it_went_in() {
@@ -590,6 +637,7 @@ mod tests {
         let listed = Listed {
             calendar: "someone@example.com".to_owned(),
             account: "someone@example.com".to_owned(),
+            is_sure: true,
             ids: UserIds::default(),
             items: vec![
                 raw(r#"{"id":"a","etag":"\"1\""}"#),

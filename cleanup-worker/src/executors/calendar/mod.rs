@@ -18,6 +18,7 @@ pub mod event;
 pub mod executor;
 pub mod incumbent;
 pub mod inventory;
+mod members;
 pub mod place;
 pub mod reader;
 pub mod recorded;

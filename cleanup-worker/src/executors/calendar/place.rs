@@ -1,7 +1,7 @@
 //! One calendar, opened: reading, deleting, putting back and watching its events.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,14 +9,15 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use super::accounts::{PRIMARY, resolved_id};
 use super::coverage::{Deadline, deadline};
 use super::error::unknown;
-use super::event::ParsedEvent;
+use super::event::{EventView, ParsedEvent};
 use super::restore;
 use super::sources::SourceUser;
-use super::text::{case_links, mentions_product};
+use super::text::{case_links, detail, mentions_product};
 use super::titles::Title;
 use crate::clients::ErrorClass;
 use crate::clients::google::{
@@ -40,7 +41,40 @@ pub struct CalendarPlace {
     through: String,
     same_token: bool,
     /// The live events that say which deadline they stand for, listed when they are first asked for.
-    standing: OnceCell<Vec<(Deadline, String)>>,
+    standing: OnceCell<Vec<(Deadline, Standing)>>,
+    /// Which event each of them was taken to stand in for: one cannot stand in for two.
+    stand_ins: Mutex<HashMap<String, String>>,
+}
+
+/// What a live event says of the case that it is of.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    id: String,
+    cases: Vec<Uuid>,
+    beneficiary: Option<String>,
+}
+
+impl Standing {
+    fn of(view: &EventView) -> Self {
+        let text = view.description.as_deref().unwrap_or_default();
+        Self {
+            id: view.id.clone(),
+            cases: case_links(text).into_iter().map(|(_, case)| case).collect(),
+            beneficiary: detail(text, "Beneficiary"),
+        }
+    }
+
+    /// Whether the two may be of one case, and then whether that is said. v1 names the case and its beneficiary, v2 the beneficiary alone.
+    fn fits(&self, other: &Self) -> Option<bool> {
+        if !self.cases.is_empty() && !other.cases.is_empty() {
+            let same = self.cases.iter().any(|case| other.cases.contains(case));
+            return same.then_some(true);
+        }
+        match (&self.beneficiary, &other.beneficiary) {
+            (Some(one), Some(another)) => (one == another).then_some(true),
+            _ => Some(false),
+        }
+    }
 }
 
 impl CalendarPlace {
@@ -63,6 +97,7 @@ impl CalendarPlace {
             through,
             same_token,
             standing: OnceCell::new(),
+            stand_ins: Mutex::default(),
         }
     }
 
@@ -106,13 +141,14 @@ impl CalendarPlace {
         self.writer.as_ref().ok_or_else(none)
     }
 
-    async fn standing(&self) -> Result<&[(Deadline, String)], ItemError> {
+    async fn standing(&self) -> Result<&[(Deadline, Standing)], ItemError> {
         let standing = || async {
             let listing = self.reader.list_all(&self.name).await?;
             let live = listing.items.iter().filter(|item| !is_cancelled(item));
             let deadlines = live.filter_map(|item| {
                 let parsed = ParsedEvent::parse(&item.bytes);
-                Some((deadline(parsed.best_view()?)?, item.id.clone()?))
+                let view = parsed.best_view()?;
+                Some((deadline(view)?, Standing::of(view)))
             });
             Ok::<_, ItemError>(deadlines.collect())
         };
@@ -221,12 +257,28 @@ impl Place for CalendarPlace {
 
     async fn stand_in(&self, backup: &[u8], except: &BTreeSet<String>) -> Result<bool, ItemError> {
         let parsed = ParsedEvent::parse(backup);
-        let Some(wanted) = parsed.best_view().and_then(deadline) else {
+        let view = parsed.best_view();
+        let Some((view, wanted)) = view.and_then(|view| Some((view, deadline(view)?))) else {
             return Ok(false);
         };
+        let wants = Standing::of(view);
         let standing = self.standing().await?;
-        let stands = |(at, id): &(Deadline, String)| *at == wanted && !except.contains(id);
-        Ok(standing.iter().any(stands))
+        let mut stand_ins = self
+            .stand_ins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = standing.iter().filter(|(at, one)| {
+            let taken_for = stand_ins.get(&one.id);
+            *at == wanted
+                && !except.contains(&one.id)
+                && taken_for.is_none_or(|other| *other == wants.id)
+        });
+        let fitting = free.filter_map(|(_, one)| Some((one.fits(&wants)?, one)));
+        let Some((_, one)) = fitting.max_by_key(|(is_sure, _)| *is_sure) else {
+            return Ok(false);
+        };
+        stand_ins.insert(one.id.clone(), wants.id);
+        Ok(true)
     }
 
     fn channels(&self) -> Vec<String> {
@@ -314,5 +366,35 @@ fn unreadable() -> ItemError {
 impl From<&GoogleError> for Unreachable {
     fn from(error: &GoogleError) -> Self {
         Self::calendar(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_events_are_of_one_case_unless_they_say_otherwise() {
+        let [a, b] = [1, 2].map(Uuid::from_u128);
+        let standing = |cases: &[Uuid], beneficiary: Option<&str>| Standing {
+            id: "x".to_owned(),
+            cases: cases.to_vec(),
+            beneficiary: beneficiary.map(str::to_owned),
+        };
+        for (one, other, fits) in [
+            (
+                standing(&[a], Some("A.")),
+                standing(&[], Some("A.")),
+                Some(true),
+            ),
+            (standing(&[a], Some("A.")), standing(&[], Some("B.")), None),
+            (standing(&[a], None), standing(&[], Some("B.")), Some(false)),
+            (standing(&[a], Some("A.")), standing(&[b], Some("A.")), None),
+            (standing(&[a], None), standing(&[b, a], None), Some(true)),
+            (standing(&[], None), standing(&[], None), Some(false)),
+        ] {
+            assert_eq!(one.fits(&other), fits, "{one:?} {other:?}");
+            assert_eq!(other.fits(&one), fits, "{one:?} {other:?}");
+        }
     }
 }

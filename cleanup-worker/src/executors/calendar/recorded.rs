@@ -22,7 +22,38 @@ pub struct Recorded {
 }
 
 /// Keys of an object under which an id may stand, where v1 stored an object per event.
-const ID_KEYS: [&str; 4] = ["id", "event_id", "eventId", "google_event_id"];
+const ID_KEYS: [&str; 9] = [
+    "id",
+    "event_id",
+    "eventId",
+    "google_event_id",
+    "googleEventId",
+    "google_id",
+    "googleId",
+    "calendar_event_id",
+    "calendarEventId",
+];
+/// Keys under which something else of an event stands: what is there is taken for no id.
+const OTHER_KEYS: [&str; 18] = [
+    "calendar",
+    "calendar_id",
+    "calendarId",
+    "created_at",
+    "date",
+    "email",
+    "etag",
+    "html_link",
+    "htmlLink",
+    "kind",
+    "last_synced_at",
+    "link",
+    "status",
+    "summary",
+    "synced_at",
+    "title",
+    "updated_at",
+    "url",
+];
 /// Keys of an object that name the kind of deadline beside such an id.
 const KIND_KEYS: [&str; 3] = ["type", "event_type", "key"];
 
@@ -55,6 +86,10 @@ fn collect(value: &Value, key: Option<&str>, depth: u8, out: &mut Recorded) {
                 return;
             }
             for (name, item) in fields {
+                if OTHER_KEYS.contains(&name.as_str()) {
+                    out.odd.push(format!("{name}: no key of an id"));
+                    continue;
+                }
                 // An array below a key (several RFIs) keeps the key of its slot.
                 collect(item, Some(name), depth + 1, out);
             }
@@ -153,6 +188,12 @@ mod tests {
             recorded.odd,
             ["a: a number", "c: a boolean", "d: text that is no JSON"]
         );
+        let nested = json!({"pwd_expiration": {"google_id": "ok123", "calendarId": "primary"}});
+        assert_eq!(pairs(&nested), vec![keyed("pwd_expiration", "ok123")]);
+        let unnamed =
+            parse_recorded(&json!({"rfi_due": {"first": "ok1", "calendarId": "primary"}}));
+        assert_eq!(unnamed.ids.len(), 1);
+        assert_eq!(unnamed.odd, ["calendarId: no key of an id"]);
         let deep = json!([[[[[["x"]]]]]]);
         assert_eq!(parse_recorded(&deep).odd, ["(top): nested too deeply"]);
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::event::{EventView, ParsedEvent};
 use super::text::{case_links, mentions_product};
 use super::titles::Title;
-use super::v2_text::V2Texts;
+use super::v2_text::{OfCases, V2Texts};
 
 macro_rules! named {
     ($($name:literal: $meaning:literal,)*) => {
@@ -98,9 +98,25 @@ pub struct AccountFacts {
     pub recorded: HashMap<String, RecordedOn>,
     /// The cases of those users, soft-deleted too, with the deadlines computed for each.
     pub cases: HashMap<Uuid, Vec<NaiveDate>>,
-    /// Address of the account, on a calendar that is not its primary one: there Google calls nobody the creator itself, since that would be
-    /// the calendar. In lower case.
-    pub creator: Option<String>,
+    /// Addresses of those accounts whose primary calendar this is not: there Google calls nobody the creator itself, since that would be the
+    /// calendar. In lower case.
+    pub creators: BTreeSet<String>,
+}
+
+impl AccountFacts {
+    /// The case that an event of v1's is of: where its id is recorded, else the one that its text names.
+    pub fn case_of(&self, view: &EventView) -> Option<Uuid> {
+        if let Some(on) = self.recorded.get(&view.id) {
+            return Some(on.case).filter(|case| !case.is_nil());
+        }
+        let links = case_links(view.description.as_deref()?);
+        let known: BTreeSet<Uuid> = links
+            .into_iter()
+            .map(|(_, case)| case)
+            .filter(|case| self.cases.contains_key(case))
+            .collect();
+        known.first().copied().filter(|_| known.len() == 1)
+    }
 }
 
 /// What a v2 deployment says, read at one snapshot.
@@ -110,6 +126,23 @@ pub struct V2Facts {
     pub recorded: HashSet<String>,
     /// The descriptions of its cases.
     pub texts: V2Texts,
+    /// The cases of v1 that each recorded id is of.
+    pub cases: HashMap<String, OfCases>,
+}
+
+impl V2Facts {
+    /// Notes an id that is recorded on a case, which came of this case of v1 where that is known.
+    pub fn record(&mut self, id: String, v1_case: Option<Uuid>) {
+        self.cases.entry(id.clone()).or_default().add(v1_case);
+        self.recorded.insert(id);
+    }
+
+    /// The cases of v1 that an event of v2's may be of, where they are known: by its id, else by its text.
+    pub fn cases_of(&self, view: &EventView) -> Option<&BTreeSet<Uuid>> {
+        let recorded = self.cases.get(&view.id);
+        let text = || self.texts.cases_of(view.description.as_deref()?);
+        recorded.or_else(text)?.known()
+    }
 }
 
 /// What is the same for all accounts of a run.
@@ -125,7 +158,7 @@ pub struct MigrationFacts {
     pub go_live: Option<DateTime<Utc>>,
     /// When v1 stopped writing; go-live where nothing better is known.
     pub freeze: Option<DateTime<Utc>>,
-    /// The day of the run, in the run's time zone.
+    /// The day of the run where the day begins last.
     pub today: NaiveDate,
 }
 
@@ -219,7 +252,8 @@ fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out
     }
 }
 
-fn is_plain_name(key: &str) -> bool {
+/// Whether a key has the form that v1 gives them.
+pub(super) fn is_plain_name(key: &str) -> bool {
     key.len() <= 40
         && key
             .bytes()
@@ -242,8 +276,8 @@ fn measure_shape(view: &EventView, account: &AccountFacts, out: &mut Facts) {
         Some(own) => out.set("organizer_not_self", !own),
         None => out.set_with("organizer_not_self", true, "no organizer is named"),
     }
-    let by_owner = account.creator.is_some()
-        && account.creator == view.creator_email.as_deref().map(str::to_lowercase);
+    let creator = view.creator_email.as_deref().map(str::to_lowercase);
+    let by_owner = creator.is_some_and(|address| account.creators.contains(&address));
     let creator_not_self = view.creator_self == Some(false) && !by_owner;
     out.set("creator_not_self", creator_not_self);
     if view.attendees_omitted {

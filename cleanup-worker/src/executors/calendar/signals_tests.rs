@@ -31,7 +31,7 @@ fn account() -> AccountFacts {
     AccountFacts {
         recorded: HashMap::from([("rec".to_owned(), on()), ("both".to_owned(), on())]),
         cases: HashMap::from([(OWN.parse().unwrap(), vec!["2026-03-01".parse().unwrap()])]),
-        creator: None,
+        creators: BTreeSet::new(),
     }
 }
 
@@ -39,7 +39,7 @@ fn facts() -> MigrationFacts {
     let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let mut production = V2Facts {
         recorded: ids(&["both", "v2p"]),
-        texts: V2Texts::new(),
+        ..V2Facts::default()
     };
     production.texts.add_case(&case());
     let counts = [("rec", 1), ("both", 2), ("elsewhere", 1)];
@@ -51,7 +51,7 @@ fn facts() -> MigrationFacts {
         v2_production: production,
         v2_development: V2Facts {
             recorded: ids(&["v2d"]),
-            texts: V2Texts::new(),
+            ..V2Facts::default()
         },
         go_live: Some("2026-01-15T05:00:00Z".parse().unwrap()),
         freeze: Some("2026-01-15T04:00:00Z".parse().unwrap()),
@@ -304,7 +304,7 @@ fn each_signal_is_raised_by_its_cause_alone() {
 #[test]
 fn on_a_calendar_that_is_not_the_primary_one_the_accounts_address_is_its_own() {
     let mut account = account();
-    account.creator = Some("a@example.com".to_owned());
+    account.creators = ["c@example.com", "a@example.com"].map(str::to_owned).into();
     for (creator, foreign) in [
         (json!({"email": "A@example.com"}), false),
         (json!({"email": "b@example.com"}), true),

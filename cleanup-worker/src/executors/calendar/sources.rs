@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 use ledger::store::Clock;
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use super::census::{Elsewhere, UserIds};
 use super::deadlines::deadlines;
 use super::error::CalendarError;
 use super::reader::Reader;
-use super::recorded::parse_recorded;
-use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts};
+use super::recorded::{Recorded, parse_recorded};
+use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts, is_plain_name};
 use super::v2_text::V2CaseText;
 use crate::clients::convex::{Origin, V2Case, V2Export};
 use crate::clients::supabase::{UsersTable, V1Case, V1Channel, V1User};
@@ -45,13 +45,42 @@ pub struct SourceUser {
     pub channels: Vec<V1Channel>,
 }
 
+impl SourceUser {
+    /// An owner of cases that v1's table of users does not have. What v1 recorded there is not lost sight of: it cannot be reached.
+    fn unknown(id: String, (facts, v1): (AccountFacts, Vec<String>)) -> Self {
+        Self {
+            email: None,
+            google_email: None,
+            soft_deleted: false,
+            access: Err(NoAccess::UnknownOwner),
+            token_fingerprint: None,
+            ids: UserIds {
+                user: id.clone(),
+                v1,
+                ..UserIds::default()
+            },
+            facts,
+            calendars: Vec::new(),
+            channels: Vec::new(),
+            id,
+        }
+    }
+}
+
+/// Who owns the cases that name nobody.
+const NO_OWNER: &str = "(no owner)";
+
 /// Why a user's calendar cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAccess {
     /// v1 holds no token, or holds the calendar for disconnected.
     Disconnected,
+    /// v1 holds no token and nothing else that a calendar would have left: it wrote nothing for the user.
+    NeverConnected,
     /// The stored token does not open.
     Undecryptable,
+    /// v1's table of users has no such user: only cases name them.
+    UnknownOwner,
 }
 
 impl NoAccess {
@@ -59,7 +88,9 @@ impl NoAccess {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
+            Self::NeverConnected => "never_connected",
             Self::Undecryptable => "undecryptable",
+            Self::UnknownOwner => "unknown_owner",
         }
     }
 }
@@ -67,13 +98,13 @@ impl NoAccess {
 /// Everything read before any calendar is asked.
 #[derive(Debug)]
 pub struct Sources {
-    /// v1's users by id.
+    /// v1's users, and after them owners that v1's cases name and its users do not.
     pub users: Vec<SourceUser>,
     /// What is the same for all accounts.
     pub facts: MigrationFacts,
     /// v2's exports, for the plan's header.
     pub exports: Vec<ExportSeen>,
-    /// Values in v1's recorded ids that are no ids, by case: shown, never dropped.
+    /// Values in v1's recorded ids that are no ids: each is a warning with its case and key, never dropped.
     pub odd: u64,
     /// Rows of v1's table of watch channels; `None` where there is no such table, which is to be expected.
     pub channels: Option<u64>,
@@ -86,6 +117,13 @@ impl Sources {
     pub fn v2_known(&self) -> bool {
         let mut exports = self.exports.iter();
         exports.any(|export| export.deployment == Deployment::Production)
+    }
+
+    /// The ids recorded on cases whose owner v1's table of users does not have.
+    pub fn without_owner(&self) -> u64 {
+        let users = self.users.iter();
+        let unknown = users.filter(|user| matches!(user.access, Err(NoAccess::UnknownOwner)));
+        unknown.map(|user| user.ids.v1.len() as u64).sum()
     }
 
     /// The user of this id.
@@ -168,6 +206,9 @@ pub async fn read_sources(
     }
     let users: Vec<V1User> = users.rows.iter().map(V1User::from).collect();
     let cases: Vec<V1Case> = cases.rows.iter().map(V1Case::from).collect();
+    if !cases.is_empty() && cases.iter().all(|case| case.calendar_event_ids.is_none()) {
+        return Err(CalendarError::NoRecordedIds(cases.len()));
+    }
     let v1 = V1 {
         users: &users,
         cases: &cases,
@@ -206,17 +247,36 @@ fn assemble(
     let mut by_user: HashMap<String, (AccountFacts, Vec<String>)> = HashMap::new();
     let mut recorded_by: HashMap<String, BTreeSet<String>> = HashMap::new();
     for case in v1.cases {
-        let Some(user) = &case.user_id else { continue };
-        let user = user.to_lowercase();
+        let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
         let (facts, ids) = by_user.entry(user.clone()).or_default();
         let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
         let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
         let days = facts.cases.entry(uuid).or_default();
         days.extend(deadlines(&row));
-        let value = case.calendar_event_ids.as_deref().map(serde_json::from_str);
-        let Some(Ok(value)) = value else { continue };
-        let recorded = parse_recorded(&value);
+        let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
+            None => continue,
+            Some(Ok(value)) => parse_recorded(&value),
+            Some(Err(_)) => Recorded {
+                odd: vec!["(top): it cannot be read".to_owned()],
+                ..Recorded::default()
+            },
+        };
         odd += recorded.odd.len() as u64;
+        for what in &recorded.odd {
+            // Keys come out of v1's data: one that is no plain name is not repeated.
+            let (key, what) = what.split_once(": ").unwrap_or_default();
+            let key = if key == "(top)" || is_plain_name(key) {
+                key
+            } else {
+                "(a key)"
+            };
+            tracing::warn!(
+                case = case.id,
+                key,
+                what,
+                "a value that v1 recorded is no event's id"
+            );
+        }
         for found in recorded.ids {
             recorded_by
                 .entry(found.id.clone())
@@ -237,7 +297,7 @@ fn assemble(
         let of_user = channels.entry(user.to_lowercase()).or_default();
         of_user.push(channel.clone());
     }
-    let users: Vec<SourceUser> = v1
+    let mut users: Vec<SourceUser> = v1
         .users
         .iter()
         .map(|user| {
@@ -250,6 +310,9 @@ fn assemble(
                 .unwrap_or_default();
             let stored = user.refresh_token.as_ref();
             let access = match stored {
+                None if v1.is_empty() && channels.is_empty() && never_connected(user) => {
+                    Err(NoAccess::NeverConnected)
+                }
                 _ if user.calendar_connected == Some(false) => Err(NoAccess::Disconnected),
                 None => Err(NoAccess::Disconnected),
                 Some(token) => reader
@@ -277,6 +340,14 @@ fn assemble(
             }
         })
         .collect();
+    let mut unknown: Vec<_> = by_user.into_iter().collect();
+    unknown.retain(|(_, (_, ids))| !ids.is_empty());
+    unknown.sort_by(|one, other| one.0.cmp(&other.0));
+    users.extend(
+        unknown
+            .into_iter()
+            .map(|(id, of)| SourceUser::unknown(id, of)),
+    );
     let [v2_production, v2_development] =
         Deployment::ALL.map(|deployment| v2_facts(exports, deployment));
     let facts = MigrationFacts {
@@ -288,7 +359,7 @@ fn assemble(
         v2_development,
         go_live: options.go_live,
         freeze: options.freeze.or(options.go_live),
-        today: now.date_naive(),
+        today: earliest_day(now),
     };
     let exports = exports.iter().map(ExportSeen::from).collect();
     let positions = users.iter().enumerate();
@@ -300,6 +371,20 @@ fn assemble(
         odd,
         channels: v1.channels.map(|channels| channels.len() as u64),
     }
+}
+
+/// Whether nothing of a user's row says that a calendar was connected once.
+fn never_connected(user: &V1User) -> bool {
+    user.calendar_connected != Some(true)
+        && user.google_email.is_none()
+        && user.token_expiry.is_none()
+        && user.scopes.is_empty()
+}
+
+/// The day that it is where the day begins last: only what is before it is over everywhere. By UTC a deadline of today in New York is over
+/// before the evening is.
+fn earliest_day(now: DateTime<Utc>) -> NaiveDate {
+    (now - Duration::hours(12)).date_naive()
 }
 
 /// The calendars that channels watch, but the primary one, each once.
@@ -321,8 +406,10 @@ fn v2_facts(exports: &[V2Export], deployment: Deployment) -> V2Facts {
         .iter()
         .filter(|export| export.deployment == deployment);
     for case in exports.flat_map(|export| &export.cases) {
-        let ids = case.calendar_event_ids.iter().map(|(_, id)| id.clone());
-        facts.recorded.extend(ids);
+        let v1_case = v1_case_of(case);
+        for (_, id) in &case.calendar_event_ids {
+            facts.record(id.clone(), v1_case);
+        }
         facts.texts.add_case(&text_of(case));
     }
     facts
@@ -355,6 +442,11 @@ fn v2_ids_by_v1_user(exports: &[V2Export]) -> BTreeMap<String, BTreeSet<String>>
     ids
 }
 
+/// The case of v1 that a case of v2's came of.
+fn v1_case_of(case: &V2Case) -> Option<Uuid> {
+    Uuid::try_parse(case.legacy_id.as_deref()?).ok()
+}
+
 fn text_of(case: &V2Case) -> V2CaseText<'_> {
     V2CaseText {
         employer_name: case.employer_name.as_deref().unwrap_or_default(),
@@ -371,5 +463,24 @@ fn text_of(case: &V2Case) -> V2CaseText<'_> {
             .iter()
             .map(|entry| entry.id.as_str())
             .collect(),
+        v1_case: v1_case_of(case),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_over_once_it_is_over_everywhere() {
+        for (now, today) in [
+            ("2026-03-02T01:00:00Z", "2026-03-01"),
+            ("2026-03-02T11:59:59Z", "2026-03-01"),
+            ("2026-03-02T12:00:00Z", "2026-03-02"),
+            ("2026-03-02T23:59:59Z", "2026-03-02"),
+        ] {
+            let day = earliest_day(now.parse().unwrap());
+            assert_eq!(day.to_string(), today, "{now}");
+        }
     }
 }

@@ -114,6 +114,16 @@ pub fn case_links(description: &str) -> Vec<(LinkForm, Uuid)> {
     found
 }
 
+/// What stands behind `Name:` on a line of its own, as both versions write the words of a case.
+pub fn detail(description: &str, name: &str) -> Option<String> {
+    let text = strip_html(description);
+    let found = text.lines().find_map(|line| {
+        let rest = line.trim().strip_prefix(name)?.strip_prefix(':')?.trim();
+        (!rest.is_empty()).then(|| rest.to_owned())
+    });
+    found
+}
+
 /// Whether a text names the product: `PERM Tracker` or `permtracker.app`, in any case of letters.
 pub fn mentions_product(text: &str) -> bool {
     static PRODUCT: LazyLock<Regex> =
@@ -183,6 +193,23 @@ mod tests {
             "Case: ------------------------------------".to_owned(),
         ] {
             assert_eq!(forms(&description), Vec::<&str>::new(), "{description}");
+        }
+    }
+
+    #[test]
+    fn a_detail_is_what_stands_behind_its_name() {
+        for (description, expected) in [
+            ("Employer: X\nBeneficiary:  A. B. \n", Some("A. B.")),
+            (
+                "Employer: X<br>Beneficiary: A &amp; B<br>PERM Tracker",
+                Some("A & B"),
+            ),
+            ("Beneficiary:\nPERM Tracker", None),
+            ("The Beneficiary: A", None),
+            ("", None),
+        ] {
+            let found = detail(description, "Beneficiary");
+            assert_eq!(found.as_deref(), expected, "{description}");
         }
     }
 

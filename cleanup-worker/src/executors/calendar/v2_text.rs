@@ -3,7 +3,9 @@
 //! v2 keeps one id where it writes several events (shared slots), so the exact text is the only
 //! trace of the events whose ids it has forgotten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
+
+use uuid::Uuid;
 
 use super::text::{bare_lines, strip_html};
 use super::titles::EventType;
@@ -23,6 +25,35 @@ pub struct V2CaseText<'a> {
     pub rfi_entry_ids: Vec<&'a str>,
     /// `id` of each of `rfeEntries`.
     pub rfe_entry_ids: Vec<&'a str>,
+    /// The case of v1 that it came of, where that is known.
+    pub v1_case: Option<Uuid>,
+}
+
+/// The cases of v1 that something of v2's may be of: an id can stand on several cases of v2's, and a text can be that of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfCases(Option<BTreeSet<Uuid>>);
+
+impl Default for OfCases {
+    /// Of none yet.
+    fn default() -> Self {
+        Self(Some(BTreeSet::new()))
+    }
+}
+
+impl OfCases {
+    /// Adds a case of v2's by the case of v1 that it came of. Where that is not known it may be any.
+    pub fn add(&mut self, v1_case: Option<Uuid>) {
+        match (v1_case, &mut self.0) {
+            (Some(case), Some(cases)) => drop(cases.insert(case)),
+            (None, _) => self.0 = None,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// The cases, where they are known.
+    pub fn known(&self) -> Option<&BTreeSet<Uuid>> {
+        self.0.as_ref().filter(|cases| !cases.is_empty())
+    }
 }
 
 /// v2's description, verbatim: label, blank, details a line each, blank, `PERM Tracker`.
@@ -67,9 +98,9 @@ pub fn v2_descriptions(case: &V2CaseText<'_>) -> Vec<String> {
     all
 }
 
-/// A set of v2's descriptions, each found again in plain text and in HTML.
+/// v2's descriptions with the cases that they are of, each found again in plain text and in HTML.
 #[derive(Clone, Debug, Default)]
-pub struct V2Texts(HashSet<String>);
+pub struct V2Texts(HashMap<String, OfCases>);
 
 impl V2Texts {
     /// An empty set.
@@ -82,15 +113,24 @@ impl V2Texts {
         for description in v2_descriptions(case) {
             // Twice: an employer's name may hold what looks like a tag or an entity, and then the
             // plain event is equal to the first and the event saved as HTML to the second.
-            self.0.insert(bare_lines(&strip_html(&description)));
-            self.0.insert(bare_lines(&description));
+            for text in [
+                bare_lines(&strip_html(&description)),
+                bare_lines(&description),
+            ] {
+                self.0.entry(text).or_default().add(case.v1_case);
+            }
         }
     }
 
     /// Whether an event's description is one of v2's. Spacing and HTML do not count, words do.
     pub fn contains(&self, description: &str) -> bool {
-        self.0.contains(&bare_lines(description))
-            || self.0.contains(&bare_lines(&strip_html(description)))
+        self.cases_of(description).is_some()
+    }
+
+    /// The cases that an event's description is of; `None` where it is none of v2's.
+    pub fn cases_of(&self, description: &str) -> Option<&OfCases> {
+        let plain = self.0.get(&bare_lines(description));
+        plain.or_else(|| self.0.get(&bare_lines(&strip_html(description))))
     }
 }
 
@@ -106,6 +146,7 @@ mod tests {
             internal_case_number: Some(""),
             rfi_entry_ids: vec!["0f8fad5b-d9cb-469f-a165-70867728950e", "rfi_2"],
             rfe_entry_ids: vec![],
+            v1_case: None,
         }
     }
 
@@ -154,6 +195,21 @@ mod tests {
         ] {
             assert!(!texts.contains(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_text_is_of_every_case_that_it_may_be_of() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let of = |v1_case| V2CaseText { v1_case, ..case() };
+        let text = v2_description(EventType::PwdExpiration, &case(), None);
+        let mut texts = V2Texts::new();
+        texts.add_case(&of(Some(one)));
+        let known = |texts: &V2Texts| texts.cases_of(&text).unwrap().known().cloned();
+        assert_eq!(known(&texts), Some(BTreeSet::from([one])));
+        texts.add_case(&of(Some(other)));
+        assert_eq!(known(&texts), Some(BTreeSet::from([one, other])));
+        texts.add_case(&of(None));
+        assert_eq!(known(&texts), None);
     }
 
     #[test]

@@ -58,7 +58,10 @@ impl<'a> Filter<'a> {
         if self.incremental {
             return true;
         }
-        if event.cancelled() && !self.show_deleted && self.updated_min.is_none() {
+        // An occurrence of a series that was called off is listed, unless the series is listed by its occurrences.
+        let called_off = fields.contains_key("recurringEventId") && !self.single;
+        let hides = !self.show_deleted && self.updated_min.is_none() && !called_off;
+        if event.cancelled() && hides {
             return false;
         }
         if event.presence == Presence::Gone {

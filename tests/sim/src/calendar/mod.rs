@@ -184,7 +184,7 @@ impl CalendarService {
         let calendar = self
             .calendars
             .get_mut(name)
-            .filter(|calendar| calendar.owner == access.account)
+            .filter(|calendar| calendar.is_open_to(&access.account))
             .ok_or_else(errors::not_found)?;
         let event = route.event.as_deref().unwrap_or_default();
         match route.call {
@@ -232,7 +232,7 @@ impl CalendarService {
         let items: Vec<_> = self
             .calendars
             .all()
-            .filter(|calendar| calendar.owner == access.account)
+            .filter(|calendar| calendar.is_open_to(&access.account))
             .map(|calendar| {
                 let mut entry = json!({
                     "kind": "calendar#calendarListEntry",
@@ -243,7 +243,7 @@ impl CalendarService {
                     "accessRole": "owner",
                     "selected": true,
                 });
-                if calendar.id == calendar.owner {
+                if calendar.id == access.account {
                     entry["primary"] = true.into();
                 }
                 entry

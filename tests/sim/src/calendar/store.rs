@@ -20,6 +20,10 @@ pub struct CalendarSeed {
     pub id: String,
     /// The account that owns it.
     pub owner: String,
+    /// Its title, where somebody renamed it; of a primary calendar it is the address until then.
+    pub title: Option<String>,
+    /// Other accounts that may read and write it.
+    pub shared_with: Vec<String>,
     /// IANA name.
     pub time_zone: String,
     /// Its events, in the order in which a full listing gives them.
@@ -97,6 +101,7 @@ pub(crate) struct Calendar {
     pub(crate) owner: String,
     /// As its owner calls it.
     pub(crate) title: String,
+    shared_with: Vec<String>,
     pub(crate) time_zone: String,
     events: HashMap<String, Stored>,
     by_ordinal: BTreeMap<u64, String>,
@@ -113,7 +118,8 @@ impl Calendar {
         let mut calendar = Self {
             id: seed.id.clone(),
             owner: seed.owner.clone(),
-            title: seed.id.clone(),
+            title: seed.title.clone().unwrap_or_else(|| seed.id.clone()),
+            shared_with: seed.shared_with.clone(),
             time_zone: seed.time_zone.clone(),
             events: HashMap::new(),
             by_ordinal: BTreeMap::new(),
@@ -126,6 +132,11 @@ impl Calendar {
             calendar.put(event.fields.clone(), event.presence);
         }
         calendar
+    }
+
+    /// Whether this account may use it.
+    pub(crate) fn is_open_to(&self, account: &str) -> bool {
+        self.owner == account || self.shared_with.iter().any(|one| one == account)
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Stored> {

@@ -114,6 +114,8 @@ pub(crate) fn other_accounts(
             let calendar = CalendarSeed {
                 id: account.clone(),
                 owner: account.clone(),
+                title: None,
+                shared_with: Vec::new(),
                 time_zone: "America/Chicago".to_owned(),
                 events: owner.events,
             };

@@ -4,6 +4,7 @@ use chrono::Duration;
 use serde_json::json;
 
 use super::draft::UserDraft;
+use super::rare::Guest;
 use super::truth::Class;
 use super::{Keys, UserKind, WorldSpec};
 use crate::calendar::{CalendarSeed, Channel};
@@ -69,6 +70,8 @@ pub(crate) fn second_calendars(users: &mut [UserDraft]) -> Vec<CalendarSeed> {
         calendars.push(CalendarSeed {
             id,
             owner: user.account.clone(),
+            title: None,
+            shared_with: Vec::new(),
             time_zone: "America/New_York".to_owned(),
             events: moved,
         });
@@ -82,6 +85,7 @@ pub(crate) fn channels(
     keys: &Keys,
     users: &[UserDraft],
     second: &[CalendarSeed],
+    guests: &[Guest],
 ) -> (Table, Vec<Channel>) {
     let mut dice = Dice::lane(spec.seed, 6);
     let mut table = Table::new(COLUMNS);
@@ -126,6 +130,9 @@ pub(crate) fn channels(
             .filter(|calendar| calendar.owner == user.account);
         for calendar in own {
             add(user, &calendar.id, &calendar.id);
+        }
+        for (_, calendar) in guests.iter().filter(|(guest, _)| *guest == user.account) {
+            add(user, calendar, calendar);
         }
     }
     (table, open)

@@ -9,7 +9,7 @@ use super::draft::{UserDraft, Verdict};
 use super::recipes::{COLLEAGUE, CYCLE, Kitchen, Recipe};
 use super::tables::database;
 use super::truth::{Class, Truth};
-use super::{Keys, UserFact, UserKind, World, WorldSpec};
+use super::{Keys, UserFact, UserKind, World, WorldSpec, rare};
 use crate::calendar::CalendarSeed;
 use crate::dice::Dice;
 use crate::fernet::FernetKey;
@@ -54,9 +54,19 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
     }
     cross_record(&mut users);
     cross_name(&mut users);
+    if spec.rare {
+        rare::add_events(spec, &mut users);
+    }
 
-    let second = if spec.channels {
+    let mut second = if spec.channels {
         channels::second_calendars(&mut users)
+    } else {
+        Vec::new()
+    };
+
+    let guests = if spec.rare && spec.channels {
+        rare::leave_traces(&mut users, &second);
+        rare::share(&mut users, &mut second)
     } else {
         Vec::new()
     };
@@ -72,6 +82,8 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
             .or_insert_with(|| CalendarSeed {
                 id: user.account.clone(),
                 owner: user.account.clone(),
+                title: None,
+                shared_with: Vec::new(),
                 time_zone: "America/New_York".to_owned(),
                 events: Vec::new(),
             })
@@ -84,9 +96,17 @@ pub(crate) fn generate(spec: &WorldSpec) -> World {
         calendars.insert(user, calendar);
         truth.add(facts);
     }
+    for (account, calendar) in &guests {
+        if let Some(calendar) = calendars.get_mut(calendar) {
+            calendar.shared_with.push(account.clone());
+        }
+    }
+    if spec.rare {
+        rare::rename(&mut calendars, &users);
+    }
     let mut database = database(spec, &users, &tokens);
     let channels = if spec.channels {
-        let (table, open) = channels::channels(spec, &keys, &users, &second);
+        let (table, open) = channels::channels(spec, &keys, &users, &second, &guests);
         database.add("calendar_sync_channels", table);
         open
     } else {

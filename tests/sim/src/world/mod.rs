@@ -5,6 +5,7 @@ mod channels;
 mod documents;
 mod draft;
 mod generate;
+mod rare;
 mod recipes;
 mod tables;
 mod truth;
@@ -58,6 +59,8 @@ pub struct WorldSpec {
     pub channels: bool,
     /// A quarter of the events that v1 recorded lack its signature: it may not decide alone, and orphans are held.
     pub uncalibrated: bool,
+    /// What is seldom met is there too: twin deadlines, renamed and shared calendars.
+    pub rare: bool,
 }
 
 impl Default for WorldSpec {
@@ -74,6 +77,7 @@ impl Default for WorldSpec {
             plain_users: false,
             channels: false,
             uncalibrated: false,
+            rare: false,
         }
     }
 }

@@ -1,0 +1,146 @@
+//! Who leads to which calendar.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::census::UserIds;
+use crate::executors::spool::Block;
+
+/// A user who leads to a calendar.
+pub(super) struct Member {
+    pub(super) user: usize,
+    /// Address of the user's account; the calendar's own id where it is the primary one.
+    pub(super) account: String,
+    /// The user's recorded ids that are judged here.
+    pub(super) ids: UserIds,
+    /// Where what the user was answered lies.
+    pub(super) block: Block,
+}
+
+/// The users who lead to a calendar: several may share an account, or a second calendar, and one's second may be another's primary one.
+#[derive(Default)]
+pub(super) struct Members(pub(super) Vec<Member>);
+
+impl Members {
+    /// Adds a user; whose primary calendar it is comes before the others.
+    pub(super) fn add(&mut self, calendar: &str, member: Member) {
+        let own = self.0.partition_point(|one| one.account == calendar);
+        let at = if member.account == calendar {
+            own
+        } else {
+            self.0.len()
+        };
+        self.0.insert(at, member);
+    }
+
+    /// The users whose primary calendar it is.
+    pub(super) fn owners<'a>(&'a self, calendar: &'a str) -> impl Iterator<Item = &'a Member> {
+        self.0.iter().filter(move |one| one.account == calendar)
+    }
+
+    pub(super) fn accounts(&self) -> BTreeSet<&str> {
+        self.0.iter().map(|one| one.account.as_str()).collect()
+    }
+}
+
+/// Users who lead to a calendar, by the calendar.
+pub(super) type Accounts = BTreeMap<String, Members>;
+
+/// Adds those of whose account only v1 tells the address. Where that is another's the account has a name of its own, `name`: a stored address may
+/// be stale, and what is another's account is told by that account.
+pub(super) fn take_unsure(
+    accounts: &mut Accounts,
+    unsure: Vec<(String, Member)>,
+    name: impl Fn(usize) -> String,
+) {
+    let mut of_user: Vec<(usize, Vec<(String, Member)>)> = Vec::new();
+    for (calendar, member) in unsure {
+        match of_user.last_mut() {
+            Some((user, calendars)) if *user == member.user => calendars.push((calendar, member)),
+            _ => of_user.push((member.user, vec![(calendar, member)])),
+        }
+    }
+    for (user, calendars) in of_user {
+        let stored = calendars.first().map(|(_, first)| first.account.clone());
+        let is_taken = stored.is_some_and(|address| accounts.contains_key(&address));
+        for (mut calendar, mut member) in calendars {
+            if is_taken {
+                let own = name(user);
+                if calendar == member.account {
+                    calendar.clone_from(&own);
+                }
+                member.account = own;
+            }
+            let members = accounts.entry(calendar.clone()).or_default();
+            members.add(&calendar, member);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executors::spool::Spool;
+
+    fn member(user: usize, account: &str, block: Block) -> Member {
+        Member {
+            user,
+            account: account.to_owned(),
+            ids: UserIds::default(),
+            block,
+        }
+    }
+
+    fn users(accounts: &Accounts) -> Vec<(&str, Vec<(usize, &str)>)> {
+        accounts
+            .iter()
+            .map(|(calendar, members)| {
+                let members = members.0.iter();
+                let members = members.map(|one| (one.user, one.account.as_str()));
+                (calendar.as_str(), members.collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn whose_primary_calendar_it_is_comes_first() {
+        let mut spool = Spool::new().unwrap();
+        let block = spool.put(&[]).unwrap();
+        let mut members = Members::default();
+        members.add("boss", member(0, "assistant", block));
+        members.add("boss", member(1, "boss", block));
+        members.add("boss", member(2, "other", block));
+        members.add("boss", member(3, "boss", block));
+        let order: Vec<usize> = members.0.iter().map(|one| one.user).collect();
+        assert_eq!(order, [1, 3, 0, 2]);
+        let owners: Vec<usize> = members.owners("boss").map(|one| one.user).collect();
+        assert_eq!(owners, [1, 3]);
+        assert_eq!(members.accounts(), ["assistant", "boss", "other"].into());
+    }
+
+    #[test]
+    fn an_address_that_only_v1_tells_joins_nobodys_account() {
+        let mut spool = Spool::new().unwrap();
+        let block = spool.put(&[]).unwrap();
+        let mut accounts = Accounts::new();
+        let sure = accounts.entry("a".to_owned()).or_default();
+        sure.add("a", member(0, "a", block));
+        let unsure = [
+            ("a", member(1, "a", block)),
+            ("second", member(1, "a", block)),
+            ("b", member(2, "b", block)),
+            ("b", member(3, "b", block)),
+        ];
+        let unsure = unsure.map(|(calendar, member)| (calendar.to_owned(), member));
+        take_unsure(&mut accounts, unsure.into(), |user| format!("of {user}"));
+        assert_eq!(
+            users(&accounts),
+            [
+                ("a", vec![(0, "a")]),
+                ("b", vec![(2, "b")]),
+                ("of 1", vec![(1, "of 1")]),
+                ("of 3", vec![(3, "of 3")]),
+                ("second", vec![(1, "of 1")]),
+            ]
+        );
+    }
+}
