@@ -141,7 +141,7 @@ pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, E
 }
 
 /// Refuses a plan of items that this executor does not know.
-fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> {
+pub(super) fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> {
     match plan.sealed.header.get("kind") {
         Some(planned) if planned != kind => Err(EngineError::Refused(format!(
             "the plan is of items of kind {planned}, and this command is for {kind}"

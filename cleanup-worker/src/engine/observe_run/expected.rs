@@ -252,6 +252,7 @@ impl Expected {
         kinds: &Kinds,
     ) -> Result<Self, EngineError> {
         let sealed = plan::load_what_is_left(store, of.plan).await?;
+        super::super::live::of_kind(&sealed, &kinds.item)?;
         let mut deletions = RestoreFold::default();
         let mut words = Words {
             run: of.run,

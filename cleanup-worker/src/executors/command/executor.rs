@@ -79,6 +79,23 @@ impl CommandExecutor {
         &self.declaration
     }
 
+    async fn reach(
+        &self,
+        program: &WritingProgram,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let session = program.start(&self.declaration).await?;
+        let users = users.iter().filter_map(|user| user.id.clone()).collect();
+        Ok(Box::new(CommandPlace::new(
+            program.clone(),
+            self.declaration.clone(),
+            session,
+            (place.to_owned(), users),
+            (self.told.retry, self.told.timing.clone()),
+        )))
+    }
+
     /// The session that is there, or another one.
     pub(super) async fn session(&self) -> Result<Session, Trouble> {
         let first = self
@@ -120,15 +137,16 @@ impl Places for CommandExecutor {
         let Some(writing) = &self.writing else {
             return Err(Trouble::Refused("this is a dry run".to_owned()).into());
         };
-        let session = writing.start(&self.declaration).await?;
-        let users = users.iter().filter_map(|user| user.id.clone()).collect();
-        Ok(Box::new(CommandPlace::new(
-            writing.clone(),
-            self.declaration.clone(),
-            session,
-            (place.to_owned(), users),
-            (self.told.retry, self.told.timing.clone()),
-        )))
+        self.reach(writing, place, users).await
+    }
+
+    async fn look(
+        &self,
+        place: &str,
+        users: &[PlannedUser],
+    ) -> Result<Box<dyn Place>, Unreachable> {
+        let looking = WritingProgram::told_to_look(self.told.program.clone());
+        self.reach(&looking, place, users).await
     }
 }
 

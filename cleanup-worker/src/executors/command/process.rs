@@ -198,6 +198,14 @@ impl WritingProgram {
         })
     }
 
+    /// One that is told to change nothing, as in a dry run; who opens a place for looking alone asks it for nothing else.
+    pub(super) fn told_to_look(program: Program) -> Self {
+        Self(Program {
+            read_only: true,
+            ..program
+        })
+    }
+
     /// Longest wait for a line of an answer that changes nothing.
     pub(super) fn limit(&self) -> Duration {
         self.0.limit

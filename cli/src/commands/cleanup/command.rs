@@ -34,13 +34,17 @@ pub(crate) fn told(
     pace: &Pace,
 ) -> Result<(CommandTold, RunOptions), Failure> {
     let options = options(common, pace, args.go_live.as_deref())?;
-    let told = CommandTold {
-        program: program("--exec", &args.exec, &options)?,
+    Ok((told_of(&args.exec, &options)?, options))
+}
+
+/// The same of a program that is named alone.
+pub(super) fn told_of(exec: &str, options: &RunOptions) -> Result<CommandTold, Failure> {
+    Ok(CommandTold {
+        program: program("--exec", exec, options)?,
         count: None,
         retry: options.retry,
         timing: SystemTiming::start(),
-    };
-    Ok((told, options))
+    })
 }
 
 fn program(which: &'static str, line: &str, options: &RunOptions) -> Result<Program, Failure> {

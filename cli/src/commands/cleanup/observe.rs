@@ -1,13 +1,18 @@
 //! `ledger cleanup observe`: what a run left behind, looked at once more.
 
+use std::sync::Arc;
+
+use cleanup_worker::clients::retry::Timing;
 use cleanup_worker::engine::observe_run::{
     ItemSeen, ObserveReport, ObserveTold, Unreached, observe_run,
 };
 use cleanup_worker::engine::runlog::RunLog;
+use cleanup_worker::executors::Places;
+use cleanup_worker::executors::command::CommandExecutor;
 use ledger::domain::id::RunId;
 use ledger::projections::approve::may_act;
 
-use super::{counts, engine_failure, options};
+use super::{command, counts, engine_failure, options};
 use crate::args::CleanupObserve;
 use crate::commands::{Common, calendars};
 use crate::exit::{Exit, Failure};
@@ -26,8 +31,18 @@ pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Ex
     may_act(&session.store, &actor)
         .await
         .map_err(crate::commands::approve::approve_failure)?;
-    let clock = session.store.clock().clone();
-    let (places, timing) = calendars::reach(common, &args.access, pace, clock).await?;
+    let (places, timing): (Arc<dyn Places>, Arc<dyn Timing>) = match &args.exec {
+        Some(exec) => {
+            let told = command::told_of(exec, &pace)?;
+            let timing = told.timing.clone();
+            let executor = CommandExecutor::for_dry_run(told).await;
+            (Arc::new(executor.map_err(engine_failure)?), timing)
+        }
+        None => {
+            let clock = session.store.clock().clone();
+            calendars::reach(common, &args.access, pace, clock).await?
+        }
+    };
     let bar = output::bar("users");
     let report = observe_run(
         places.as_ref(),
