@@ -415,6 +415,7 @@ impl SecondPass<'_> {
         let events = parse_all(&first.events);
         let others = self.others(calendar, members)?;
         let others: Vec<&[ParsedEvent]> = others.iter().map(Vec::as_slice).collect();
+        let is_shared = members.accounts().len() > 1;
         let accounts = members.accounts().into_iter();
         let mut facts = AccountFacts {
             creators: accounts
@@ -428,6 +429,10 @@ impl SecondPass<'_> {
             let user = &self.sources.users[member.user];
             facts.cases.extend(user.facts.cases.clone());
             facts.recorded.extend(user.facts.recorded.clone());
+            for case in user.facts.cases.keys().filter(|_| is_shared) {
+                let authors = facts.authors.entry(*case).or_default();
+                authors.insert(member.account.clone());
+            }
             users.push(member.ids.clone());
         }
         let survey = self.survey(Account {
