@@ -53,6 +53,7 @@ mod restore_faults;
 mod review;
 mod review_reports;
 mod schema;
+mod simulation;
 mod story;
 mod tamper;
 mod tamper_proof;
