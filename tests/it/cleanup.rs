@@ -47,7 +47,7 @@ pub(crate) fn assert_items_are_true(migration: &Migration, report: &Value) {
                 let like = truths.filter(|truth| item["event_id"] == truth.event_id.as_str());
                 panic!(
                     "no candidate, or twice: {item}\n{:#?}",
-                    Vec::from_iter(like)
+                    like.collect::<Vec<_>>()
                 )
             });
         let right = (word(&truth.class), word(&truth.disposition));
