@@ -42,7 +42,14 @@ pub(crate) fn assert_items_are_true(migration: &Migration, report: &Value) {
             .unwrap_or(item["user"].as_str().unwrap());
         let truth = expected
             .remove(&(place.to_owned(), text("event_id")))
-            .unwrap_or_else(|| panic!("no candidate, or twice: {item}"));
+            .unwrap_or_else(|| {
+                let truths = migration.sim.truth().iter();
+                let like = truths.filter(|truth| item["event_id"] == truth.event_id.as_str());
+                panic!(
+                    "no candidate, or twice: {item}\n{:#?}",
+                    like.collect::<Vec<_>>()
+                )
+            });
         let right = (word(&truth.class), word(&truth.disposition));
         assert_eq!(
             (text("class"), text("disposition")),

@@ -78,6 +78,7 @@ async fn one_world(seed: u64) {
     let spec = WorldSpec {
         uncalibrated: dice.random_ratio(1, 6),
         plain_users: dice.random_ratio(1, 4),
+        rare: seed.is_multiple_of(3),
         ..WorldSpec::seeded(seed)
             .users(dice.random_range(4..28))
             .events_per_user(dice.random_range(3..12))

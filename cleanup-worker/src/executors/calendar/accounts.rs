@@ -351,10 +351,10 @@ mod tests {
         let others = json!({"id": "b", "organizer": {"email": "x@example.com"}});
         let odd = json!({"id": "c", "organizer": "me", "creator": {"self": true}});
         for (title, events, address) in [
-            (Some("Me@Example.com"), vec![], Some("me@example.com")),
+            (Some("Me@example.com"), vec![], Some("me@example.com")),
             (Some("Me @ Work"), vec![], None),
             (Some("Deadlines@Firm"), vec![], None),
-            (Some("a@b.example,c"), vec![], None),
+            (Some("a@example.com,c"), vec![], None),
             (Some("@example.com"), vec![], None),
             (
                 Some("me@example.com (work)"),

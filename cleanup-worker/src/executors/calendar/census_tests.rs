@@ -50,6 +50,7 @@ fn account_facts(ids: &[&str]) -> AccountFacts {
         recorded: ids.iter().map(on).collect(),
         cases: HashMap::from([(CASE, Vec::new())]),
         creators: BTreeSet::new(),
+        authors: HashMap::new(),
     }
 }
 

@@ -188,6 +188,8 @@ mod tests {
         }
     }
 
+    type Of<'a> = Option<&'a BTreeSet<Uuid>>;
+
     #[test]
     fn one_event_of_v2s_covers_one_of_v1s_and_that_of_the_same_case() {
         let day = "2026-03-01";
@@ -206,7 +208,6 @@ mod tests {
         };
         let both = BTreeSet::from([a, b]);
         let [only_a, only_b, only_c] = [a, b, c].map(|case| BTreeSet::from([case]));
-        type Of<'a> = Option<&'a BTreeSet<Uuid>>;
         let table: [(&[Of<'_>], Vec<Claim<'_>>, &[&str]); 11] = [
             (&[Some(&only_a)], vec![of_b, of_a], &["v1a"]),
             (&[Some(&only_a)], vec![unknown, of_a], &["v1a"]),

@@ -73,48 +73,8 @@ pub(super) async fn inventory(
 ) -> Result<Summary, EngineError> {
     let sources = executor.sources().await?;
     let mut spool = Spool::new().map_err(CalendarError::from)?;
-    let mut accounts = Accounts::new();
-    let mut unsure: Vec<(String, Member)> = Vec::new();
-    let mut unreachable: Vec<(usize, Unreachable)> = Vec::new();
     let mut sums = Sums::default();
-    let all = sources.users.len() as u64;
-    ask_all(
-        &executor.reader,
-        &sources.users,
-        &executor.told.options,
-        |n, asked| {
-            match asked {
-                Asked::Listed(calendars) => {
-                    for listed in calendars {
-                        sums.date = sums.date.max(listed.date);
-                        let (calendar, is_sure) = (listed.calendar.clone(), listed.is_sure);
-                        let member = Member {
-                            user: n,
-                            account: listed.account.clone(),
-                            ids: listed.ids.clone(),
-                            block: put_aside(&mut spool, listed)?,
-                        };
-                        if is_sure {
-                            let members = accounts.entry(calendar.clone()).or_default();
-                            members.add(&calendar, member);
-                        } else {
-                            unsure.push((calendar, member));
-                        }
-                    }
-                }
-                Asked::Unreachable(why) => unreachable.push((n, why)),
-            }
-            to.progress(Progress {
-                done: n as u64 + 1,
-                all,
-            });
-            Ok::<(), EngineError>(())
-        },
-    )
-    .await?;
-
-    take_unsure(&mut accounts, unsure, |user| nameless(&sources.users[user]));
-    let unreachable = join(executor, sources, &mut spool, &mut accounts, unreachable).await?;
+    let (accounts, unreachable) = ask(executor, sources, &mut spool, &mut sums, to).await?;
     let mut calendars: HashMap<&str, Vec<&str>> = HashMap::new();
     for (calendar, members) in &accounts {
         for account in members.accounts() {
@@ -176,6 +136,58 @@ pub(super) async fn inventory(
         to.candidates(Some(&place), candidates.collect()).await?;
     }
     Ok(summary(&sums, calibrated, sources))
+}
+
+/// Asks every user's calendars, puts what they answer aside, and tells who leads where and who leads nowhere.
+async fn ask(
+    executor: &CalendarExecutor,
+    sources: &Sources,
+    spool: &mut Spool,
+    sums: &mut Sums,
+    to: &mut dyn Inventory,
+) -> Result<(Accounts, Vec<(usize, Unreachable)>), EngineError> {
+    let mut accounts = Accounts::new();
+    let mut unsure: Vec<(String, Member)> = Vec::new();
+    let mut unreachable: Vec<(usize, Unreachable)> = Vec::new();
+    let all = sources.users.len() as u64;
+    ask_all(
+        &executor.reader,
+        &sources.users,
+        &executor.told.options,
+        |n, asked| {
+            match asked {
+                Asked::Listed(calendars) => {
+                    for listed in calendars {
+                        sums.date = sums.date.max(listed.date);
+                        let (calendar, is_sure) = (listed.calendar.clone(), listed.is_sure);
+                        let member = Member {
+                            user: n,
+                            account: listed.account.clone(),
+                            ids: listed.ids.clone(),
+                            block: put_aside(spool, listed)?,
+                        };
+                        if is_sure {
+                            let members = accounts.entry(calendar.clone()).or_default();
+                            members.add(&calendar, member);
+                        } else {
+                            unsure.push((calendar, member));
+                        }
+                    }
+                }
+                Asked::Unreachable(why) => unreachable.push((n, why)),
+            }
+            to.progress(Progress {
+                done: n as u64 + 1,
+                all,
+            });
+            Ok::<(), EngineError>(())
+        },
+    )
+    .await?;
+
+    take_unsure(&mut accounts, unsure, |user| nameless(&sources.users[user]));
+    let unreachable = join(executor, sources, spool, &mut accounts, unreachable).await?;
+    Ok((accounts, unreachable))
 }
 
 /// Brings users whose own token leads nowhere to the account that v1 stored for them, where another user's token leads there and one of
@@ -403,6 +415,7 @@ impl SecondPass<'_> {
         let events = parse_all(&first.events);
         let others = self.others(calendar, members)?;
         let others: Vec<&[ParsedEvent]> = others.iter().map(Vec::as_slice).collect();
+        let is_shared = members.accounts().len() > 1;
         let accounts = members.accounts().into_iter();
         let mut facts = AccountFacts {
             creators: accounts
@@ -416,6 +429,10 @@ impl SecondPass<'_> {
             let user = &self.sources.users[member.user];
             facts.cases.extend(user.facts.cases.clone());
             facts.recorded.extend(user.facts.recorded.clone());
+            for case in user.facts.cases.keys().filter(|_| is_shared) {
+                let authors = facts.authors.entry(*case).or_default();
+                authors.insert(member.account.clone());
+            }
             users.push(member.ids.clone());
         }
         let survey = self.survey(Account {

@@ -101,9 +101,23 @@ pub struct AccountFacts {
     /// Addresses of those accounts whose primary calendar this is not: there Google calls nobody the creator itself, since that would be the
     /// calendar. In lower case.
     pub creators: BTreeSet<String>,
+    /// Where users of several accounts lead to one calendar: of each case, the addresses of its users' accounts, in lower case. v1 wrote with
+    /// its user's token, so that what somebody else made there is not v1's, whatever case it names.
+    pub authors: HashMap<Uuid, BTreeSet<String>>,
 }
 
 impl AccountFacts {
+    /// Whether a text that names this case may be v1's: it is a case of a user of the account that made the event.
+    fn may_name(&self, case: Uuid, view: &EventView) -> bool {
+        let creator = view.creator_email.as_deref().map(str::to_lowercase);
+        self.cases.contains_key(&case)
+            && (self.authors.is_empty()
+                || creator.is_some_and(|creator| {
+                    let authors = self.authors.get(&case);
+                    authors.is_some_and(|authors| authors.contains(&creator))
+                }))
+    }
+
     /// The case that an event of v1's is of: where its id is recorded, else the one that its text names.
     pub fn case_of(&self, view: &EventView) -> Option<Uuid> {
         if let Some(on) = self.recorded.get(&view.id) {
@@ -113,7 +127,7 @@ impl AccountFacts {
         let known: BTreeSet<Uuid> = links
             .into_iter()
             .map(|(_, case)| case)
-            .filter(|case| self.cases.contains_key(case))
+            .filter(|case| self.may_name(*case, view))
             .collect();
         known.first().copied().filter(|_| known.len() == 1)
     }
@@ -320,7 +334,7 @@ fn measure_texts(
     let links = case_links(description);
     let (known, unknown): (Vec<_>, Vec<_>) = links
         .iter()
-        .partition(|(_, id)| account.cases.contains_key(id));
+        .partition(|(_, case)| account.may_name(*case, view));
     if !known.is_empty() && mention {
         let forms: BTreeSet<&str> = known.iter().map(|(form, _)| form.name()).collect();
         let forms = forms.into_iter().collect::<Vec<_>>().join(" and ");

@@ -32,6 +32,7 @@ fn account() -> AccountFacts {
         recorded: HashMap::from([("rec".to_owned(), on()), ("both".to_owned(), on())]),
         cases: HashMap::from([(OWN.parse().unwrap(), vec!["2026-03-01".parse().unwrap()])]),
         creators: BTreeSet::new(),
+        authors: HashMap::new(),
     }
 }
 
@@ -325,6 +326,38 @@ fn on_a_calendar_that_is_not_the_primary_one_the_accounts_address_is_its_own() {
         elsewhere.holds("creator_not_self"),
         "not on the primary one"
     );
+}
+
+#[test]
+fn on_a_calendar_of_several_accounts_a_text_is_v1s_only_where_its_own_account_made_the_event() {
+    let mut account = account();
+    let authors = BTreeSet::from(["a@example.com".to_owned()]);
+    account.authors = HashMap::from([(OWN.parse().unwrap(), authors)]);
+    account.creators = ["a@example.com", "b@example.com"].map(str::to_owned).into();
+    for (creator, class) in [
+        (json!({"email": "A@example.com"}), "V1_ORPHAN"),
+        (json!({"email": "a@example.com", "self": true}), "V1_ORPHAN"),
+        (json!({"email": "b@example.com"}), "LOOKALIKE"),
+        (
+            json!({"email": "boss@example.com", "self": true}),
+            "LOOKALIKE",
+        ),
+    ] {
+        let event = v1_event("orphan", json!({"creator": creator}));
+        let parsed = ParsedEvent::parse(event.to_string().as_bytes());
+        let presence = Presence::Present(&parsed);
+        let signals = measure("orphan", presence, &account, &facts(), &policy());
+        let conditions = measure_conditions(
+            ConditionInputs {
+                view: parsed.best_view(),
+                calibrated: true,
+                covered: false,
+            },
+            &facts(),
+        );
+        let answer = policy().classify(&signals, &conditions, ExecutorLimits::NONE_LACKING);
+        assert_eq!(answer.class, class, "{event}");
+    }
 }
 
 #[test]

@@ -236,6 +236,72 @@ struct V1<'a> {
     channels: Option<&'a [V1Channel]>,
 }
 
+/// What v1 recorded on its cases.
+#[derive(Default)]
+struct V1Recorded {
+    /// Values that are no ids.
+    odd: u64,
+    /// Of each owner, the facts and the ids.
+    by_user: HashMap<String, (AccountFacts, Vec<String>)>,
+    /// Of each id, the owners.
+    recorded_by: HashMap<String, BTreeSet<String>>,
+}
+
+impl V1Recorded {
+    fn on(cases: &[V1Case]) -> Self {
+        let mut all = Self::default();
+        for case in cases {
+            let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
+            let (facts, ids) = all.by_user.entry(user.clone()).or_default();
+            let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
+            let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
+            let days = facts.cases.entry(uuid).or_default();
+            days.extend(deadlines(&row));
+            let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
+                None => continue,
+                Some(Ok(value)) => parse_recorded(&value),
+                Some(Err(_)) => Recorded {
+                    odd: vec!["(top): it cannot be read".to_owned()],
+                    ..Recorded::default()
+                },
+            };
+            all.odd += recorded.odd.len() as u64;
+            warn_of(case, &recorded.odd);
+            for found in recorded.ids {
+                all.recorded_by
+                    .entry(found.id.clone())
+                    .or_default()
+                    .insert(user.clone());
+                let on = RecordedOn {
+                    case: uuid,
+                    key: found.key,
+                };
+                facts.recorded.entry(found.id.clone()).or_insert(on);
+                ids.push(found.id);
+            }
+        }
+        all
+    }
+}
+
+/// Says which values of a case are no ids. Keys come out of v1's data: one that is no plain name is not repeated.
+fn warn_of(case: &V1Case, odd: &[String]) {
+    for what in odd {
+        let (key, what) = what.split_once(": ").unwrap_or_default();
+        let key = if key == "(top)" || is_plain_name(key) {
+            key
+        } else {
+            "(a key)"
+        };
+        tracing::warn!(
+            case = case.id,
+            key,
+            what,
+            "a value that v1 recorded is no event's id"
+        );
+    }
+}
+
 fn assemble(
     reader: &Reader,
     v1: V1<'_>,
@@ -243,53 +309,11 @@ fn assemble(
     options: &RunOptions,
     now: DateTime<Utc>,
 ) -> Sources {
-    let mut odd = 0;
-    let mut by_user: HashMap<String, (AccountFacts, Vec<String>)> = HashMap::new();
-    let mut recorded_by: HashMap<String, BTreeSet<String>> = HashMap::new();
-    for case in v1.cases {
-        let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
-        let (facts, ids) = by_user.entry(user.clone()).or_default();
-        let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
-        let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
-        let days = facts.cases.entry(uuid).or_default();
-        days.extend(deadlines(&row));
-        let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
-            None => continue,
-            Some(Ok(value)) => parse_recorded(&value),
-            Some(Err(_)) => Recorded {
-                odd: vec!["(top): it cannot be read".to_owned()],
-                ..Recorded::default()
-            },
-        };
-        odd += recorded.odd.len() as u64;
-        for what in &recorded.odd {
-            // Keys come out of v1's data: one that is no plain name is not repeated.
-            let (key, what) = what.split_once(": ").unwrap_or_default();
-            let key = if key == "(top)" || is_plain_name(key) {
-                key
-            } else {
-                "(a key)"
-            };
-            tracing::warn!(
-                case = case.id,
-                key,
-                what,
-                "a value that v1 recorded is no event's id"
-            );
-        }
-        for found in recorded.ids {
-            recorded_by
-                .entry(found.id.clone())
-                .or_default()
-                .insert(user.clone());
-            let on = RecordedOn {
-                case: uuid,
-                key: found.key,
-            };
-            facts.recorded.entry(found.id.clone()).or_insert(on);
-            ids.push(found.id);
-        }
-    }
+    let V1Recorded {
+        odd,
+        mut by_user,
+        recorded_by,
+    } = V1Recorded::on(v1.cases);
     let v2_ids = v2_ids_by_v1_user(exports);
     let mut channels: HashMap<String, Vec<V1Channel>> = HashMap::new();
     for channel in v1.channels.unwrap_or_default() {

@@ -117,11 +117,10 @@ pub fn case_links(description: &str) -> Vec<(LinkForm, Uuid)> {
 /// What stands behind `Name:` on a line of its own, as both versions write the words of a case.
 pub fn detail(description: &str, name: &str) -> Option<String> {
     let text = strip_html(description);
-    let found = text.lines().find_map(|line| {
+    text.lines().find_map(|line| {
         let rest = line.trim().strip_prefix(name)?.strip_prefix(':')?.trim();
         (!rest.is_empty()).then(|| rest.to_owned())
-    });
-    found
+    })
 }
 
 /// Whether a text names the product: `PERM Tracker` or `permtracker.app`, in any case of letters.

@@ -39,6 +39,10 @@ pub enum UsersTable {
 
 /// What to make. The same specification always makes the same world.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a hazard of its own, asked for by its name"
+)]
 pub struct WorldSpec {
     /// Everything random comes from it.
     pub seed: u64,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::draft::UserDraft;
 use super::truth::Class;
 use super::{UserKind, WorldSpec};
-use crate::calendar::{CalendarSeed, EventSeed};
+use crate::calendar::{CalendarSeed, EventSeed, Presence};
 use crate::dice::Dice;
 
 /// What shows in events and in what v1 and v2 recorded of them.
@@ -44,6 +44,7 @@ fn add_occurrences(dice: &mut Dice, user: &mut UserDraft) {
         for (name, value) in [
             ("id", json!(id)),
             ("status", json!(status)),
+            ("summary", json!("Weekly call")),
             ("recurringEventId", json!(series)),
             ("originalStartTime", event.fields["start"].clone()),
         ] {
@@ -72,7 +73,11 @@ pub(crate) fn leave_traces(users: &mut [UserDraft], second: &[CalendarSeed]) {
     for calendar in second {
         let owner = users.iter_mut().find(|user| user.account == calendar.owner);
         let Some(owner) = owner else { continue };
-        for event in calendar.events.iter().take(3) {
+        let is_live = |event: &&EventSeed| {
+            event.presence == Presence::Held && event.fields["status"] == "confirmed"
+        };
+        let alone = |event: &&EventSeed| !event.fields.contains_key("recurringEventId");
+        for event in calendar.events.iter().filter(is_live).filter(alone).take(3) {
             let mut left = event.clone();
             invite(&mut left, &calendar.id, &owner.account, None);
             left.fields.insert("status".to_owned(), "cancelled".into());
