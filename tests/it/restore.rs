@@ -256,19 +256,6 @@ async fn what_google_has_forgotten_is_made_anew_under_another_id() {
     for (key, new) in migration.mapping() {
         assert_eq!(key.1 != new, anew.contains(&key), "{key:?} {new}");
     }
-    // A spot check reads what came back under the id that it has now.
-    let sample = [
-        "review", "sample", "--seed", "s", "--users", "99", "--live", "--json",
-    ];
-    let mut sample = migration.world.command(sample);
-    let sample = output(sample.envs(migration.sim.env())).json();
-    let picked = sample["picked"].as_array().unwrap().iter();
-    let looks = picked.flat_map(|picked| picked["looks"].as_array().unwrap().clone());
-    let looks: Vec<Value> = looks.filter(|look| look["expected"] == "there").collect();
-    assert!(looks.len() >= plan.deletes.len(), "{sample:#}");
-    for look in looks {
-        assert_ne!(look["seen"], "gone", "{look}");
-    }
     // Only what has to be re-pointed is exported, unless all is asked for.
     let csv = migration.world.ledger(["restore", "export"]).ok().stdout;
     assert_eq!(csv.lines().count(), anew.len() + 1);

@@ -1,9 +1,10 @@
 //! Undo asked for once more: what it finds of what came back before, and what it does about that.
 
 use ledger_sim::{Call, EventKey, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::migration::{Migration, Plan, Running, total};
+use crate::world::output;
 
 /// A run that was undone whole; of some events the ids are new.
 async fn undone(seed: u64) -> (Migration, Plan, String, EventKey, EventKey) {
@@ -127,4 +128,30 @@ async fn what_is_there_under_its_old_id_too_is_said_to_be_there_twice() {
     assert_eq!(survivors[0]["item"], key.1, "{survivors:#}");
     assert!(migration.sim.delete_event(&key.0, &key.1));
     migration.restore(&["--event", &key.1]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spot_check_reads_what_came_back_under_the_id_that_it_has_now() {
+    let migration = Migration::start(WorldSpec::seeded(95)).await;
+    let (plan, _) = migration.cleaned_up();
+    let key = plan.deletes.first().unwrap();
+    assert!(migration.sim.purge_event(&key.0, &key.1));
+    migration.restore(&["--event", &key.1]).ok();
+    assert_ne!(migration.mapping()[key], key.1);
+    let arguments = [
+        "review", "sample", "--seed", "s", "--users", "99", "--live", "--json",
+    ];
+    let mut sample = migration.world.command(arguments);
+    let sample = output(sample.envs(migration.sim.env())).json();
+    let all = |list: &str| -> Vec<Value> {
+        let picked = sample["picked"].as_array().unwrap().iter();
+        let lists = picked.map(|picked| picked[list].as_array().unwrap().clone());
+        lists.flatten().collect()
+    };
+    let (items, looks) = (all("items"), all("looks"));
+    let back = items.iter().find(|item| item["state"] == "restored");
+    let back = &back.unwrap()["subject"];
+    let look = looks.iter().find(|look| look["subject"] == *back).unwrap();
+    let seen = (&look["expected"], &look["seen"]);
+    assert_eq!(seen, (&json!("there"), &json!("there")), "{look}");
 }
