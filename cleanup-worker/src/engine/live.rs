@@ -34,7 +34,7 @@ use super::step::{Live, ended};
 use super::work::{Work, holder};
 use super::{EngineError, Progress as Done, Recorder, RunOptions};
 use crate::clients::retry::Timing;
-use crate::executors::{Executor, ExecutorError, PlannedUser};
+use crate::executors::{Executor, PlannedUser};
 
 /// How often it is looked whether others have come to their end.
 pub(super) const POLL: Duration = Duration::from_millis(100);
@@ -238,7 +238,7 @@ pub(super) async fn live_of(
     approval: Approval,
     lease: Lease,
 ) -> Result<Live, EngineError> {
-    let log = open_log(hands.open_log, run)?;
+    let log = (hands.open_log)(run).map_err(EngineError::Log)?;
     Ok(Live {
         recorder: Recorder {
             store: hands.store.clone(),
@@ -257,19 +257,6 @@ pub(super) async fn live_of(
         address: None,
         executor: hands.executor.clone(),
         stop: hands.stop.clone(),
-    })
-}
-
-/// Opens the run's log file.
-pub(super) fn open_log(
-    open: &(dyn Fn(RunId) -> std::io::Result<RunLog> + Sync),
-    run: RunId,
-) -> Result<RunLog, EngineError> {
-    open(run).map_err(|error| {
-        let error = ExecutorError::environment(error);
-        EngineError::Executor(
-            error.hint("the run's log file could not be opened: --log-dir names its folder"),
-        )
     })
 }
 

@@ -45,13 +45,13 @@ pub(crate) async fn run(common: &Common<'_>, args: Cleanup) -> Result<Exit, Fail
         Cleanup::Kind(args) => match args.kind {
             BuiltInKind::CalendarEvent => args.calendar,
         },
-        Cleanup::Command(args) => return command::run(common, &args).await,
-        Cleanup::Observe(args) => return observe::run(common, &args).await,
+        Cleanup::Command(args) => return Box::pin(command::run(common, &args)).await,
+        Cleanup::Observe(args) => return Box::pin(observe::run(common, &args)).await,
     };
     if args.dry_run {
         dry(common, &args).await
     } else {
-        live(common, &args).await
+        Box::pin(live(common, &args)).await
     }
 }
 

@@ -31,17 +31,14 @@ pub(super) async fn run(common: &Common<'_>, args: &CleanupObserve) -> Result<Ex
     may_act(&session.store, &actor)
         .await
         .map_err(crate::commands::approve::approve_failure)?;
-    let (places, timing): (Arc<dyn Places>, Arc<dyn Timing>) = match &args.exec {
-        Some(exec) => {
-            let told = command::told_of(exec, &pace)?;
-            let timing = told.timing.clone();
-            let executor = CommandExecutor::for_dry_run(told).await;
-            (Arc::new(executor.map_err(engine_failure)?), timing)
-        }
-        None => {
-            let clock = session.store.clock().clone();
-            calendars::reach(common, &args.access, pace, clock).await?
-        }
+    let (places, timing): (Arc<dyn Places>, Arc<dyn Timing>) = if let Some(exec) = &args.exec {
+        let told = command::told_of(exec, &pace)?;
+        let timing = told.timing.clone();
+        let executor = CommandExecutor::for_dry_run(told).await;
+        (Arc::new(executor.map_err(engine_failure)?), timing)
+    } else {
+        let clock = session.store.clock().clone();
+        calendars::reach(common, &args.access, pace, clock).await?
     };
     let bar = output::bar("users");
     let report = observe_run(
