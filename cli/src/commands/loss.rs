@@ -174,6 +174,12 @@ fn scope_lines(scope: Scope, of: &ScopeAnswer, answer: &LossAnswer, lines: &mut 
         };
         lines.push(format!("  {count:>6} {}{remains}", super::word(&state)));
     }
+    for user in &of.unreached {
+        lines.push(format!(
+            "  {} was not reached: {} (entry {})  <- remains to be done",
+            user.user, user.access, user.seq
+        ));
+    }
     for side in &of.sides {
         let observed = side.observed_at.map_or("never".to_owned(), |time| {
             time.format("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -130,6 +130,17 @@ pub struct Side {
     pub stale_before: Option<DateTime<Utc>>,
 }
 
+/// A user of whom nobody could look whether the retired system left anything behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// The user as a subject.
+    pub user: String,
+    /// Why not, as the dry run found it: `revoked`, `undecryptable`, …
+    pub access: String,
+    /// The entry that says so.
+    pub seq: u64,
+}
+
 /// What is known about one scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeFacts {
@@ -144,6 +155,8 @@ pub struct ScopeFacts {
     pub unreadable_entries: u64,
     /// Plans whose items in the log are not the ones that were sealed.
     pub plans_not_as_sealed: u64,
+    /// Users who had given access and could not be reached: what of theirs there is, no inventory has.
+    pub unreached: Vec<Unreached>,
     /// Each side, and when it was last observed.
     pub sides: Vec<Side>,
     /// An observation older than this, counted from `as_of`, is stale. `None`: never by age alone.
@@ -221,6 +234,9 @@ pub struct ScopeAnswer {
     pub sum: Sums,
     /// Of these, the items on which work remains.
     pub remaining: Sums,
+    /// Users who could not be reached, so that work remains whatever the items say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<Unreached>,
     /// When each side was last observed.
     pub sides: Vec<Side>,
 }
@@ -426,10 +442,11 @@ fn judge_scope(
     }
     let answer = ScopeAnswer {
         verdict,
-        complete: verdict == Verdict::None && remaining.total() == 0,
+        complete: verdict == Verdict::None && remaining.total() == 0 && facts.unreached.is_empty(),
         sealed: facts.sealed,
         sum,
         remaining,
+        unreached: facts.unreached.clone(),
         sides: facts.sides.clone(),
     };
     (answer, unknown)

@@ -20,13 +20,13 @@ use crate::domain::custody::{
 };
 use crate::domain::event::{
     BackHow, ContainerListed, DeleteIntended, Event, GoneHow, ItemFound, ItemHeld, NotGone,
-    RestoreIntended, RunStarted,
+    RestoreIntended, RunStarted, UserFound,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
 use crate::domain::observation::Grade;
-use crate::domain::verdict::{Evidence, LostItem, Scope};
+use crate::domain::verdict::{Evidence, LostItem, Scope, Unreached};
 
 /// Custody of all items, of whatever kind.
 #[derive(Debug, Default)]
@@ -101,6 +101,7 @@ impl Projection for CustodyFold {
         };
         match event {
             Event::RunStarted(started) => self.started(decoded, started),
+            Event::UserFound(found) => self.user_found(decoded, found),
             Event::LateWritten(late) => {
                 let kind = self.kind_at(decoded, &late.place);
                 for item in &late.items {
@@ -156,6 +157,9 @@ impl Projection for CustodyFold {
             }
             Event::ItemObserved(seen) => self.fact(decoded, Fact::Observed(seen.observation)),
             Event::SubjectErased(erased) => {
+                for of in self.kinds.values_mut() {
+                    of.unreached.remove(&decoded.entry.subject);
+                }
                 for (subject, state) in &erased.items {
                     self.kind(subject.kind());
                     self.custody.apply(subject, Fact::Erased(*state));
@@ -322,6 +326,21 @@ impl CustodyFold {
             _ => Grade::Observed,
         };
         self.grades.insert(run, grade);
+    }
+
+    /// Who never gave access has nothing that could be looked at. Whoever did and cannot be reached may: no item stands for that.
+    fn user_found(&mut self, decoded: &Decoded, found: &UserFound) {
+        let Some(run) = decoded.entry.run else { return };
+        let never = found.access == "disconnected" && found.token_fingerprint.is_none();
+        let is_reached = found.access == "reachable" || never;
+        let user = &decoded.entry.subject;
+        let unreached = (!is_reached).then(|| Unreached {
+            user: user.to_string(),
+            access: found.access.clone(),
+            seq: decoded.entry.seq,
+        });
+        let run = self.dry_runs.entry(run).or_default();
+        run.users.push((user.clone(), unreached));
     }
 
     fn found(&mut self, decoded: &Decoded, found: &ItemFound) {

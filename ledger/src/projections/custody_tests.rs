@@ -533,3 +533,55 @@ fn items_of_any_kind_are_accounted_for_in_their_own_scope() {
     assert_eq!(judged(&log).verdict, Verdict::Lost);
     assert_eq!(judged_in(&log, Scope::Files).verdict, Verdict::None);
 }
+
+/// A user as a dry run found them.
+fn user_found(log: &mut Log, n: u128, access: &str, had_token: bool, of: RunId) {
+    let event = Event::UserFound(UserFound {
+        email: Some("kim@example.com".to_owned()),
+        access: access.to_owned(),
+        reason: String::new(),
+        soft_deleted: false,
+        recorded: 0,
+        token_fingerprint: had_token.then(|| "aa".to_owned()),
+        account: None,
+    });
+    let user = Subject::new("user", uuid::Uuid::from_u128(n)).unwrap();
+    log.add(event, user, "person:maker", Some(of));
+}
+
+#[test]
+fn a_user_who_could_not_be_reached_is_work_that_remains() {
+    let mut log = Log::default();
+    let items = [(1, Disposition::Protect)];
+    user_found(&mut log, 5, "reachable", true, run(0));
+    user_found(&mut log, 6, "disconnected", false, run(0));
+    log.plan(run(0), &items);
+    log.listed("observe");
+    let unreached = |log: &Log| {
+        let answer = judged(log);
+        assert_eq!(answer.verdict, Verdict::None, "{:?}", reasons(&answer));
+        let of = &answer.scopes[&Scope::Calendar];
+        assert_eq!(of.complete, of.unreached.is_empty());
+        assert_eq!(answer.complete, of.complete);
+        let users = of.unreached.iter();
+        users
+            .map(|one| (one.user.clone(), one.access.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(unreached(&log), [], "who never gave access left nothing");
+    // It counts with the seal of its dry run, also where v1 still had the token of somebody who disconnected.
+    for (n, access) in [(5, "revoked"), (6, "disconnected")] {
+        user_found(&mut log, n, access, true, run(3));
+    }
+    assert_eq!(unreached(&log), []);
+    log.plan(run(3), &items);
+    let named = |n: u128, access: &str| {
+        let user = Subject::new("user", uuid::Uuid::from_u128(n)).unwrap();
+        (user.to_string(), access.to_owned())
+    };
+    let both = [named(5, "revoked"), named(6, "disconnected")];
+    assert_eq!(unreached(&log), both);
+    user_found(&mut log, 5, "reachable", true, run(4));
+    log.plan(run(4), &items);
+    assert_eq!(unreached(&log), both[1..]);
+}

@@ -11,6 +11,7 @@ use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, Subject};
 use crate::domain::identify::Disposition;
 use crate::domain::review::Decision;
+use crate::domain::verdict::Unreached;
 use crate::projections::fold::Decoded;
 use crate::projections::overlay::{Below, Decided, base_of};
 use crate::projections::plan::header;
@@ -28,6 +29,8 @@ pub(super) struct DryRun {
     pub(super) unreadable: Vec<Subject>,
     /// Items whose entry was erased with its owner.
     pub(super) erased: Vec<Subject>,
+    /// The users that were looked for; those who could not be reached although they had given access.
+    pub(super) users: Vec<(Subject, Option<Unreached>)>,
 }
 
 /// What later entries are held against.
@@ -109,6 +112,12 @@ impl CustodyFold {
         let recorded_at = decoded.entry.recorded_at;
         let of = self.kind_of(sealed.plan);
         of.sealed_at = of.sealed_at.max(Some(recorded_at));
+        for (user, unreached) in dry_run.users {
+            match unreached {
+                Some(unreached) => of.unreached.insert(user, unreached),
+                None => of.unreached.remove(&user),
+            };
+        }
         of.v2_observed_at = of.v2_observed_at.max(v2_observed_at(sealed, recorded_at));
 
         let hidden = (dry_run.unreadable.len() + dry_run.erased.len()) as u64;

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use super::CustodyFold;
 use crate::domain::custody::{State, Sums};
 use crate::domain::event::PlanSealed;
-use crate::domain::id::{Actor, Timestamp};
+use crate::domain::id::{Actor, Subject, Timestamp};
 use crate::domain::observation::Grade;
-use crate::domain::verdict::{Evidence, Scope, ScopeFacts, Side};
+use crate::domain::verdict::{Evidence, Scope, ScopeFacts, Side, Unreached};
 
 /// What is known of one kind of item.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct OfKind {
     pub(super) places: BTreeMap<String, Place>,
     /// Where items of the kind were found.
     pub(super) found_at: BTreeSet<String>,
+    /// Users who had given access and whom the last sealed inventory that looked for them could not reach.
+    pub(super) unreached: BTreeMap<Subject, Unreached>,
     /// What the retired system wrote after the deletions, by place and id, until a sealed plan names it.
     pub(super) late: BTreeMap<(String, String), Evidence>,
 }
@@ -98,6 +100,7 @@ impl CustodyFold {
             facts.sums.merge(&part.sums);
             facts.unreadable_entries += of.unreadable + of.newer_types;
             facts.plans_not_as_sealed += of.plans_not_as_sealed;
+            facts.unreached.extend(of.unreached.values().cloned());
             facts.sides.extend(self.sides(kind, of));
         }
         facts
