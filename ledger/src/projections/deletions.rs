@@ -252,13 +252,15 @@ impl DeletionsFold {
         }
     }
 
-    /// The items of this id in the outside system, or of this subject or its UUID.
+    /// The items of this id in the outside system, also of the one that they got when they were put back, or of this subject or
+    /// its UUID.
     pub fn items_named(&self, text: &str) -> BTreeSet<Subject> {
         let named = |(subject, item): &(&Subject, &Item)| {
             let found = item.finds.iter().any(|(_, found)| found.item == text);
             let place = item.place.as_ref().map(|(_, id)| id.as_str());
+            let restored = item.restored.as_ref().map(|back| back.event_id.as_str());
             found
-                || place == Some(text)
+                || [place, restored].contains(&Some(text))
                 || subject.to_string() == text
                 || subject.uuid().as_hyphenated().to_string() == text
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::custody::CustodyFold;
-use super::deletions::{ApprovalLine, DecisionLine, ErasedLine, OutcomeLine, Reference};
+use super::deletions::{
+    ApprovalLine, DecisionLine, ErasedLine, OutcomeLine, Reference, RestoredLine,
+};
 use super::fold::{Decoded, Projection, Unreadable};
 use super::overlay::Decided;
 use super::plan::is_true;
@@ -91,6 +93,28 @@ pub struct AttemptLine {
     approval: EntryId,
 }
 
+/// One attempt to put it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UndoLine {
+    /// The intent.
+    #[serde(flatten)]
+    pub entry: Reference,
+    /// Who acted.
+    pub by: Actor,
+    /// Which attempt.
+    pub attempt: u32,
+    /// By which way.
+    pub way: String,
+    /// The id that it has if it is back.
+    pub becomes: String,
+    /// How it ended; `None`: nobody knows.
+    pub outcome: Option<OutcomeLine>,
+    /// How it came back, where it did.
+    pub restored: Option<RestoredLine>,
+    #[serde(skip)]
+    id: EntryId,
+}
+
 /// Something that was seen or said of it beside an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NoteLine {
@@ -135,6 +159,9 @@ pub struct History {
     pub decisions: Vec<DecisionLine>,
     /// Attempts to delete it.
     pub attempts: Vec<AttemptLine>,
+    /// Attempts to put it back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<UndoLine>,
     /// It was left for a person when its turn came.
     pub held: Vec<NoteLine>,
     /// What later looks showed.
@@ -241,6 +268,21 @@ impl HistoryFold {
         }
     }
 
+    /// An attempt to put it back has come to its end.
+    fn undone(&mut self, intent: EntryId, outcome: OutcomeLine, restored: Option<RestoredLine>) {
+        let mut undone = self.history.undone.iter_mut();
+        match undone.find(|attempt| attempt.id == intent) {
+            Some(attempt) => {
+                attempt.outcome = Some(outcome);
+                attempt.restored = restored;
+            }
+            None => self.history.unknown.push(NoteLine {
+                text: format!("{}, of an attempt that is not in the log", outcome.what),
+                entry: outcome.entry,
+            }),
+        }
+    }
+
     fn of_item(&mut self, decoded: &Decoded, event: &Event) {
         let entry = Reference::to(decoded);
         match event {
@@ -272,6 +314,24 @@ impl HistoryFold {
             Event::ItemDeleteFailed(failed) => {
                 let outcome = OutcomeLine::failed(entry, failed);
                 self.ended(failed.intent, outcome);
+            }
+            Event::ItemRestoreIntended(intent) => self.history.undone.push(UndoLine {
+                entry,
+                by: decoded.entry.actor.clone(),
+                attempt: intent.attempt,
+                way: intent.way.clone(),
+                becomes: intent.becomes.clone(),
+                outcome: None,
+                restored: None,
+                id: decoded.entry.id,
+            }),
+            Event::ItemRestored(restored) => {
+                let outcome = OutcomeLine::restored(entry, restored);
+                self.undone(restored.intent, outcome, Some(restored.into()));
+            }
+            Event::ItemRestoreFailed(failed) => {
+                let outcome = OutcomeLine::not_restored(entry, failed);
+                self.undone(failed.intent, outcome, None);
             }
             Event::ItemHeld(held) => self.history.held.push(NoteLine {
                 entry,

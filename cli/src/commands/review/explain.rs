@@ -5,9 +5,9 @@ use ledger::domain::custody::{Observation, State};
 use ledger::domain::event::Evidence;
 use ledger::domain::id::{Subject, Timestamp};
 use ledger::domain::identify::{Disposition, Named};
-use ledger::projections::deletions::{ItemLine, Reference};
+use ledger::projections::deletions::{ItemLine, OutcomeLine, Reference};
 use ledger::projections::explain::{
-    AttemptLine, CONDITION, FindLine, History, HistoryFold, SIGNAL,
+    AttemptLine, CONDITION, FindLine, History, HistoryFold, SIGNAL, UndoLine,
 };
 use ledger::projections::fold;
 use serde::Serialize;
@@ -51,7 +51,7 @@ struct Signal {
 /// One statement.
 #[derive(Serialize)]
 struct Statement {
-    /// What it is about: `class`, `plan`, `decision`, `deletion`, `held`, `afterwards`, `erasure`, `silence`.
+    /// What it is about: `class`, `plan`, `decision`, `deletion`, `undo`, `held`, `afterwards`, `erasure`, `silence`.
     about: &'static str,
     text: String,
     /// The entry that says so, and its hash.
@@ -148,6 +148,7 @@ impl Explanation {
             ("plan", "Plans that name it, and who approved them"),
             ("decision", "What persons decided"),
             ("deletion", "What was done"),
+            ("undo", "What was done to put it back"),
             ("held", "What was left undone when its turn came"),
             ("afterwards", "What was seen afterwards"),
             ("erasure", "Erasure"),
@@ -251,10 +252,7 @@ fn answer(item: &ItemLine, history: &History) -> String {
         State::Planned => format!("It is to be deleted, and has not been{why}."),
         State::Excluded => format!("It was not deleted: a person decided to keep it{why}."),
         State::Protected => format!("It was not deleted: it is left alone{why}."),
-        State::Held => match history.held.last().map(|held| held.text.as_str()).or_else(|| {
-            let outcome = attempt.and_then(|attempt| attempt.outcome.as_ref());
-            outcome.and_then(|outcome| outcome.reason.as_deref())
-        }) {
+        State::Held => match left_for_a_person(item, history) {
             Some(reason) => format!(
                 "It was not deleted: it was to be, and was left for a person when its turn came: {reason}."
             ),
@@ -263,7 +261,13 @@ fn answer(item: &ItemLine, history: &History) -> String {
         State::GoneBefore => format!("It was not deleted by us: it was gone before{why}."),
         State::ChangedSince => "It was not deleted by us: it changed, or went, after the plan was made.".to_owned(),
         State::OutOfReach => format!("It was not deleted: it could not be reached{why}."),
-        State::Restored => "It was deleted and put back.".to_owned(),
+        State::Restored => {
+            let back = item.restored.as_ref();
+            let id = back
+                .filter(|back| item.event_id.as_ref() != Some(&back.event_id))
+                .map(|back| format!(", and its id is {} now", back.event_id));
+            format!("It was deleted and put back{}.{backup}", id.unwrap_or_default())
+        }
         State::Unaccounted => {
             "What became of it cannot be told: the log contradicts itself about it, or says nothing.".to_owned()
         }
@@ -275,6 +279,20 @@ fn answer(item: &ItemLine, history: &History) -> String {
         | State::Duplicate
         | State::Unreadable => format!("It was not deleted: {}.", super::state_words(item.state)),
     }
+}
+
+/// Why it was left for a person at the moment of deletion, unless a later plan found it anew.
+fn left_for_a_person<'a>(item: &ItemLine, history: &'a History) -> Option<&'a str> {
+    let held = history.held.iter();
+    let held = held.map(|held| (held.entry.seq, held.text.as_str()));
+    let ended = history
+        .attempts
+        .last()
+        .and_then(|last| last.outcome.as_ref());
+    let ended = ended.and_then(|it| Some((it.entry.seq, it.reason.as_deref()?)));
+    let (seq, reason) = held.chain(ended).max_by_key(|(seq, _)| *seq)?;
+    let found = item.found.as_ref().map_or(0, |found| found.seq);
+    (seq > found).then_some(reason)
 }
 
 #[expect(
@@ -349,6 +367,12 @@ fn statements(history: &History) -> Vec<Statement> {
                 reason.unwrap_or_default()
             );
             say("deletion", text, &outcome.entry);
+        }
+    }
+    for attempt in &history.undone {
+        say("undo", undo_words(attempt), &attempt.entry);
+        if let Some(outcome) = &attempt.outcome {
+            say("undo", undone_words(attempt, outcome), &outcome.entry);
         }
     }
     for held in &history.held {
@@ -450,6 +474,51 @@ fn attempt_words(attempt: &AttemptLine) -> String {
         attempt.entry.recorded_at,
         attempt.by,
         short(attempt.plan)
+    )
+}
+
+fn undo_words(attempt: &UndoLine) -> String {
+    let end = match attempt.outcome {
+        Some(_) => "",
+        None => "; how it ended is not known",
+    };
+    format!(
+        "attempt {} to put it back was begun at {} by {}, by {}, to be {}{end}",
+        attempt.attempt, attempt.entry.recorded_at, attempt.by, attempt.way, attempt.becomes
+    )
+}
+
+fn undone_words(attempt: &UndoLine, outcome: &OutcomeLine) -> String {
+    let what = match outcome.what {
+        "restored" => "it is there again",
+        "already_there" => "it was there already",
+        _ => "it was not put back",
+    };
+    let status = outcome.status;
+    let status = status.map(|status| format!(", answered with {status}"));
+    let reason = outcome.reason.as_ref().map(|reason| format!(": {reason}"));
+    let back = attempt.restored.as_ref().map(|back| {
+        let read = match (back.verified, back.differs.as_slice()) {
+            (false, _) => "it was NOT read back".to_owned(),
+            (true, []) => "it was read back and is as in the copy".to_owned(),
+            (true, names) => format!("it was read back and DIFFERS in {}", names.join(", ")),
+        };
+        let lost = match back.lost.as_slice() {
+            [] => String::new(),
+            names => format!(
+                ", but for {}, which this way cannot bring back",
+                names.join(", ")
+            ),
+        };
+        format!("; its id is {}; {read}{lost}", back.event_id)
+    });
+    format!(
+        "attempt {} to put it back ended at {}: {what}{}{}{}",
+        attempt.attempt,
+        outcome.entry.recorded_at,
+        status.unwrap_or_default(),
+        reason.unwrap_or_default(),
+        back.unwrap_or_default()
     )
 }
 
