@@ -508,3 +508,52 @@ async fn a_run_is_closed_by_somebody_else_and_a_later_change_shows() {
     assert!(review_text().contains("AND CHANGED SINCE"));
     migration.world.assert_intact();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_to_delete_can_be_taken_back_until_it_is_carried_out() {
+    let migration = Migration::start(WorldSpec::seeded(3)).await;
+    let report = migration.dry_run();
+    let base = Plan::of(&report);
+    let one = held(&report).remove(0);
+    let (goes, stays) = (decide(&one.1, "delete"), decide(&one.1, "keep"));
+    by(&migration, RUNNER, &strs(&goes)).ok();
+    let (_, by_policy) = base.deletes.iter().next().unwrap();
+    refused(
+        &migration,
+        RUNNER,
+        &strs(&decide(by_policy, "keep")),
+        "is not held: it is planned",
+    );
+    let kept = by(
+        &migration,
+        RUNNER,
+        &[&["--json"], &strs(&stays)[..]].concat(),
+    );
+    let plan = kept.ok().json()["plan"].as_str().unwrap().to_owned();
+    migration.approve(&plan);
+
+    // One that goes by the policy is changed before its turn, so it is held then; another plan finds it as it is.
+    let (calendar, changed) = base.deletes.iter().next().unwrap();
+    let edit = json!({"location": "room 3"});
+    assert!(migration.sim.edit_event(calendar, changed, &edit));
+    assert_eq!(migration.live_run(&plan).exit, 1);
+    let mut gone = base.deletes.clone();
+    gone.remove(&(calendar.clone(), changed.clone()));
+    assert_gone(&migration, &gone);
+    let loss = migration.loss();
+    assert_eq!(loss["scopes"]["calendar"]["sum"]["excluded"], 1, "{loss}");
+    let explained = || {
+        by(&migration, RUNNER, &["review", "explain", changed])
+            .ok()
+            .stdout
+    };
+    let text = explained();
+    assert!(text.contains("when its turn came: "), "{text}");
+    migration.dry_run();
+    let text = explained();
+    assert!(
+        text.contains("It was not deleted: it is held for a person to decide: "),
+        "{text}"
+    );
+    migration.world.assert_intact();
+}

@@ -4,6 +4,7 @@
 //! leaves decisions without a seal, and they count for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::approve::{ApproveError, may_act};
 use super::custody::CustodyFold;
@@ -11,7 +12,7 @@ use super::deletions::DeletionsFold;
 use super::explain::CONDITION;
 use super::fold::{At, Unreadable, run as pass};
 use super::overlay::{BASE, DECISIONS, Decided, digest};
-use super::plan::{PlannedItem, SealedPlan, is_true};
+use super::plan::{PlanError, PlannedItem, SealedPlan, family, is_true};
 use crate::chain::plan::{PlanItem, plan_hash};
 use crate::domain::custody::State;
 use crate::domain::event::{Event, ItemDecided, ItemFound, PlanSealed, RunFinished, RunStarted};
@@ -19,6 +20,7 @@ use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, NameError, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
 use crate::domain::review::Decision;
+use crate::store::commands::CommandError;
 use crate::store::identity::IdentityError;
 use crate::store::keys::{KeyError, random};
 use crate::store::payload::PayloadText;
@@ -27,6 +29,8 @@ use crate::store::{AppendError, Appended, Draft, Store};
 
 /// Items read and found again at a time: each brings its whole body along.
 const BATCH: usize = 64;
+/// For how long after its worker was seen last a deletion may still be in flight.
+const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// Longest reason.
 const REASON_CHARS_MAX: usize = 500;
 
@@ -56,6 +60,9 @@ pub enum DecideError {
         /// The newest that is made of it.
         newest: Hash,
     },
+    /// Which plans belong together cannot be told.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// No item was named.
     #[error("no item was named to decide about")]
     Nothing,
@@ -67,7 +74,7 @@ pub enum DecideError {
         /// The plan.
         plan: Hash,
     },
-    /// Only what is held can be decided about.
+    /// Only what is held can be decided about, and what is to be deleted by decision alone may be kept.
     #[error("{subject} is not held: it is {}", state_word(*state))]
     NotHeld {
         /// The item.
@@ -75,6 +82,12 @@ pub enum DecideError {
         /// Where it is.
         state: State,
     },
+    /// A run may delete it at any moment, and would not hear of the decision.
+    #[error("a run is at work on the deletions that {0} is among")]
+    UnderWay(Subject),
+    /// Whether a run is at work could not be asked.
+    #[error("ask whether a run is at work")]
+    Commands(#[source] CommandError),
     /// A later dry run looked at it.
     #[error("{subject} was found again for plan {plan}, entry {seq}: decide under that plan")]
     FoundAgain {
@@ -225,7 +238,15 @@ async fn decidable<'a>(
                 plan: plan.hash,
             })?;
         let state = custody.state(subject).unwrap_or(State::Unaccounted);
-        if state != State::Held {
+        let taken = deletions.last_decision(subject);
+        let is_taken_back = decision == Decision::Keep
+            && state == State::Planned
+            && taken.is_some_and(|taken| taken.decision == Decision::Delete);
+        if is_taken_back {
+            if is_at_work(store, plan.hash).await? {
+                return Err(DecideError::UnderWay(subject.clone()));
+            }
+        } else if state != State::Held {
             return Err(DecideError::NotHeld {
                 subject: subject.clone(),
                 state,
@@ -254,6 +275,19 @@ async fn decidable<'a>(
         return Err(DecideError::Nothing);
     }
     Ok(items)
+}
+
+/// Whether a run of this plan, or of one that is executed with it, is at work now.
+async fn is_at_work(store: &Store, plan: Hash) -> Result<bool, DecideError> {
+    let family = family(store, plan).await?;
+    let open = store.open_runs().await.map_err(DecideError::Commands)?;
+    for open in open.iter().filter(|open| family.contains(&open.plan)) {
+        let at_work = store.is_worked_on(open.run, IN_FLIGHT).await;
+        if at_work.map_err(DecideError::Commands)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Appends the entries of a review's run.

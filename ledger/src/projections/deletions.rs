@@ -286,6 +286,14 @@ impl DeletionsFold {
         Some((*plan, &found.entry))
     }
 
+    /// What a person decided about an item last, where a plan was sealed with it.
+    pub fn last_decision(&self, subject: &Subject) -> Option<&DecisionLine> {
+        let decisions = self.items.get(subject)?.decisions.iter().rev();
+        decisions
+            .map(|(_, line)| line)
+            .find(|line| line.plan.is_some())
+    }
+
     /// The plan that was sealed last.
     pub fn last_plan(&self) -> Option<Hash> {
         self.plans.last().map(|line| line.plan)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Common, folded, item_named, plan_named, short};
 use crate::args::ReviewDecide;
-use crate::commands::approve::approve_failure;
+use crate::commands::approve::{approve_failure, plan_failure};
 use crate::commands::read_failure;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -124,6 +124,10 @@ fn failure(error: DecideError) -> Failure {
         DecideError::Changed(_) => Failure::new(Exit::No, error).hint(format!(
             "{nothing}; it can be kept, or a new dry run shows it as it is now"
         )),
+        DecideError::UnderWay(_) => Failure::new(Exit::No, error).hint(format!(
+            "{nothing}; stop the run, or wait for its end, and decide again"
+        )),
+        DecideError::Plan(error) => plan_failure(error),
         DecideError::NotHeld { .. } | DecideError::NotInPlan { .. } => {
             Failure::new(Exit::No, error).hint(format!(
                 "{nothing}; `ledger review list --state held` lists what can be decided about"
