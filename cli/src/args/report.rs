@@ -40,6 +40,7 @@ pub(crate) enum Format {
     /// One page that loads nothing
     Html,
     /// The same with page breaks, to be printed or saved as PDF
+    #[value(alias = "pdf-ready-html")]
     Print,
 }
 
