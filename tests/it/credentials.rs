@@ -121,11 +121,22 @@ async fn a_run_is_undone_after_v1_is_gone() {
     let seen = output(observe).ok().json();
     assert_eq!(seen["status"], "as_recorded", "{seen:#}");
     let mut sample = migration.world.command([
-        "review", "sample", "--json", "--seed", "s", "--plan", &plan.hash, "--users", "99",
+        "review",
+        "sample",
+        "--json",
+        "--seed",
+        "s",
+        "--plan",
+        &plan.hash,
+        "--log-only",
     ]);
     let sample = without_v1(sample.envs(migration.sim.env())).arg("--credentials");
     let refused = output(sample.arg(&own));
-    assert_eq!(refused.exit, 2, "it is for --live: {}", refused.stderr);
+    assert_eq!(
+        refused.exit, 2,
+        "it is for reading again: {}",
+        refused.stderr
+    );
 
     let after = &migration.sim.journal()[begun..];
     assert!(after.iter().all(|it| it.service != Service::Supabase));

@@ -338,7 +338,14 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
     let (migration, plan) = executed().await;
     let sample = |arguments: &[&str]| {
         let all = [
-            &["review", "sample", "--seed", "audit 7", "--json"],
+            &[
+                "review",
+                "sample",
+                "--seed",
+                "audit 7",
+                "--json",
+                "--log-only",
+            ],
             arguments,
         ]
         .concat();
@@ -366,9 +373,8 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
     }
     assert_eq!(sample(&["--users", "3"])["picked"], answer["picked"]);
     assert_eq!(sample(&["--plan", &plan.hash])["picked"], answer["picked"]);
-    let other = by(&migration, &["review", "sample", "--seed", "b", "--json"])
-        .ok()
-        .json();
+    let other = ["review", "sample", "--seed", "b", "--json", "--log-only"];
+    let other = by(&migration, &other).ok().json();
     assert_ne!(other["picked"], answer["picked"]);
     assert_eq!(
         sample(&["--users", "9999"])["picked"]
@@ -377,14 +383,19 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
             .len(),
         ranked.len()
     );
-    let text = by(&migration, &["review", "sample", "--seed", "audit 7"])
-        .ok()
-        .stdout;
+    let log_only = ["review", "sample", "--seed", "audit 7", "--log-only"];
+    let text = by(&migration, &log_only).ok().stdout;
     assert!(text.contains(ranked[0].1.as_str()), "{text}");
 
-    // Live: each is as the log says, by reads alone, until one is put back behind the log's back.
+    // They are read again unless that is left out, and it is said what is missing for it.
+    let without = by(&migration, &log_only[..4]);
+    assert_eq!(without.exit, 2, "{without:?}");
+    for said in ["SUPABASE_URL", "--log-only", "--credentials"] {
+        assert!(without.stderr.contains(said), "{said}: {without:?}");
+    }
+    // Each is as the log says, by reads alone, until one is put back behind the log's back.
     let look = |json: bool| {
-        let arguments = ["review", "sample", "--seed", "audit 7", "--live"];
+        let arguments = ["review", "sample", "--seed", "audit 7"];
         let mut command = migration.world.command(arguments);
         command
             .envs(migration.sim.env())
@@ -406,6 +417,19 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
     }
     assert_eq!(migration.sim.calendar_writes().len(), writes);
     let items = seen["picked"][0]["items"].as_array().unwrap();
+    // What is not ours may go, and that is told.
+    let theirs = items.iter().find(|item| item["state"] == "protected");
+    let text = |name: &str| theirs.unwrap()[name].as_str().unwrap();
+    assert!(
+        migration
+            .sim
+            .delete_event(text("calendar"), text("event_id"))
+    );
+    let theirs = look(false).ok().stdout;
+    assert!(
+        theirs.contains("now gone, and not by this ledger"),
+        "{theirs}"
+    );
     let one = items.iter().find(|item| item["state"] == "deleted");
     let text = |name: &str| one.unwrap()[name].as_str().unwrap();
     let back = json!({"status": "confirmed"});

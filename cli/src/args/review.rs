@@ -20,7 +20,7 @@ pub(crate) enum Review {
     Decide(ReviewDecide),
     /// Close a run: somebody who did not do the work has looked at what it did
     SignOff(ReviewSignOff),
-    /// Users for a spot check, picked so that somebody else picks the same, and what the log says of each
+    /// Users for a spot check, picked so that somebody else picks the same: what the log says of each, and what is there now
     Sample(ReviewSample),
 }
 
@@ -132,8 +132,12 @@ pub(crate) struct ReviewSample {
     /// Only items of this plan: its hash, or at least its first 8 digits
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
-    /// Read the picked users' items again, now and where they lie; with the environment of a cleanup, or with --credentials
+    /// What the log says and no more; otherwise the picked users' items are read again, now and where they lie, with the environment
+    /// of a cleanup or with --credentials
     #[arg(long)]
+    pub(crate) log_only: bool,
+    /// What is done anyway
+    #[arg(long, hide = true, conflicts_with = "log_only")]
     pub(crate) live: bool,
     #[command(flatten)]
     pub(crate) access: CalendarAccess,

@@ -41,9 +41,7 @@ impl Look {
 fn expected(state: State) -> Option<&'static str> {
     match state {
         State::Deleted | State::BackupErased | State::Missing | State::GoneBefore => Some("gone"),
-        State::Protected | State::Held | State::Excluded | State::Planned | State::Restored => {
-            Some("there")
-        }
+        State::Held | State::Excluded | State::Planned | State::Restored => Some("there"),
         _ => None,
     }
 }
@@ -64,7 +62,7 @@ pub(super) async fn places(
             "this program can look again at {KIND} only, and these are {}",
             kinds.join(", ")
         );
-        return Err(Failure::usage(what).hint("leave --live out, and look by other means"));
+        return Err(Failure::usage(what).hint("--log-only leaves it out; look by other means"));
     }
     let pace = Pace {
         user_interval: Duration::ZERO,

@@ -35,7 +35,7 @@ struct Picked {
     user: UserLine,
     states: BTreeMap<String, u64>,
     items: Vec<ItemLine>,
-    /// What was seen of each just now, where that was asked for.
+    /// What was seen of each just now; none with `--log-only`.
     #[serde(skip_serializing_if = "Option::is_none")]
     looks: Option<Vec<look::Look>>,
 }
@@ -43,9 +43,9 @@ struct Picked {
 const METHOD: &str = "the smallest SHA-256(\"ledger-sample-v1\" || 0x00 || seed || 0x00 || subject) of the candidates";
 
 pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit, Failure> {
-    if !args.live && args.access.is_given() {
+    if args.log_only && args.access.is_given() {
         return Err(Failure::usage(
-            "--credentials and --users-table are for --live",
+            "--credentials and --users-table are for reading items again, which --log-only leaves out",
         ));
     }
     let session = common.open().await?;
@@ -96,10 +96,11 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
             })
             .collect(),
     };
-    let looked = if args.live {
-        answer.look(common, args, clock).await?
-    } else {
+    // Where nobody was picked there is nothing to read.
+    let looked = if args.log_only || answer.picked.is_empty() {
         Exit::Yes
+    } else {
+        answer.look(common, args, clock).await?
     };
     if common.json {
         output::json(&answer)?;
@@ -112,12 +113,26 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
     Ok(if whole { looked } else { Exit::Unknown })
 }
 
-fn seen_words(look: &look::Look) -> String {
+/// What can be done without: reading again is what is usual, and not what is always possible.
+fn without_looking(failure: Failure) -> Failure {
+    let is_said = |hint: &String| hint.contains("--log-only");
+    if failure.exit != Exit::Usage || failure.hint.as_ref().is_some_and(is_said) {
+        return failure;
+    }
+    failure.hint(
+        "nothing was read; set what a cleanup needs, or give --credentials FILE; --log-only tells what the log says and no more",
+    )
+}
+
+fn seen_words(look: &look::Look, state: State) -> String {
     let why = look.why.as_ref().map(|why| format!(": {why}"));
-    let verdict = if look.is_as_expected() {
-        ""
-    } else {
-        ", NOT AS THE LOG SAYS"
+    let verdict = match (look.is_as_expected(), state, look.seen) {
+        (false, ..) => ", NOT AS THE LOG SAYS",
+        // It is not ours, and who it belongs to may do with it what they like.
+        (true, State::Protected, "gone") => {
+            ", and not by this ledger: whose it is may have done that"
+        }
+        (true, ..) => "",
     };
     format!("; now {}{}{verdict}", look.seen, why.unwrap_or_default())
 }
@@ -151,7 +166,8 @@ impl Answer {
         let items = self.picked.iter().flat_map(|picked| &picked.items);
         let kinds = items.filter_map(|item| item.subject.split_once(':'));
         let kinds: BTreeSet<String> = kinds.map(|(kind, _)| kind.to_owned()).collect();
-        let places = look::places(common, &kinds, &args.access, clock).await?;
+        let places = look::places(common, &kinds, &args.access, clock).await;
+        let places = places.map_err(without_looking)?;
         let mut exit = Exit::Yes;
         for picked in &mut self.picked {
             let looks = look::look(places.as_ref(), &picked.items).await;
@@ -200,7 +216,7 @@ impl Answer {
                 let seq = outcome.map_or(0, |entry| entry.seq);
                 let looks = picked.looks.iter().flatten();
                 let seen = looks.filter(|look| look.subject == item.subject);
-                let seen: Vec<String> = seen.map(seen_words).collect();
+                let seen: Vec<String> = seen.map(|look| seen_words(look, item.state)).collect();
                 lines.push(format!(
                     "  {}: {what}{} in {place} (entry {seq}){}",
                     word(&item.state),
