@@ -557,3 +557,21 @@ async fn a_decision_to_delete_can_be_taken_back_until_it_is_carried_out() {
     );
     migration.world.assert_intact();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_items_of_one_id_are_told_apart_by_whose_they_are() {
+    let migration = Migration::start(WorldSpec::seeded(3)).await;
+    let first = Plan::of(&migration.dry_run());
+    let (calendar, event) = first.deletes.iter().next().unwrap();
+    let elsewhere = first.deletes.iter().find(|key| key.0 != *calendar).unwrap();
+    let mut copy = migration.sim.initial_state()[calendar][event].clone();
+    let fields = copy.as_object_mut().unwrap();
+    fields.retain(|name, _| !["id", "etag", "iCalUID"].contains(&name.as_str()));
+    assert!(migration.sim.add_event(&elsewhere.0, event, &copy));
+    migration.dry_run();
+    let several = by(&migration, RUNNER, &["review", "explain", event]);
+    assert_eq!(several.exit, 2, "{several:?}");
+    for said in ["2 items have this id", calendar, &elsewhere.0] {
+        assert!(several.stderr.contains(said), "{said}: {several:?}");
+    }
+}

@@ -236,12 +236,12 @@ async fn a_letter_tells_one_user_what_went_and_how_to_get_it_back() {
     );
     for item in &gone {
         let date = item["date"].as_str().unwrap();
-        let label = item["evidence"]["title"]
-            .as_str()
-            .unwrap_or("calendar event");
+        let text_of = |name: &str| item[name].as_str().unwrap();
+        let was = &migration.sim.initial_state()[text_of("calendar")][text_of("event_id")];
+        let title = was["summary"].as_str().unwrap();
         assert!(
-            text.contains(&format!("  - {date}  {label}\n")),
-            "{date} {label}: {text}"
+            text.contains(&format!("  - {date}  {title}\n")),
+            "{date} {title}: {text}"
         );
     }
     assert!(text.contains("No last day was set") && text.contains("Ask Ann <b>of</b> support"));

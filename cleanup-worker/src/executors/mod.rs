@@ -433,3 +433,20 @@ pub fn vocabulary(kind: &str) -> Option<&'static Vocabulary<'static>> {
 pub fn label_signal(kind: &str) -> Option<&'static str> {
     (kind == calendar::signals::VOCABULARY.kind).then_some("title")
 }
+
+/// What an item of this kind is called in its own words, in one line: "RFI Response Due: Acme", if the kind has that.
+pub fn title(kind: &str, bytes: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Titled {
+        summary: String,
+    }
+    if kind != calendar::signals::VOCABULARY.kind {
+        return None;
+    }
+    let titled: Titled = serde_json::from_slice(bytes).ok()?;
+    let words = titled
+        .summary
+        .split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}

@@ -268,6 +268,23 @@ impl DeletionsFold {
         named.map(|(subject, _)| subject.clone()).collect()
     }
 
+    /// An item, its place and the users through whom it was reached: what tells two of one id apart.
+    pub fn whereabouts<'a>(
+        &'a self,
+        subject: &'a Subject,
+    ) -> (&'a Subject, Option<&'a str>, Vec<UserLine>) {
+        let item = self.items.get(subject);
+        let found = item.and_then(|item| self.told(item));
+        let found = found.map(|(_, found)| (found.place.as_str(), found.users.iter()));
+        let (place, users) = found.unzip();
+        let users = users.into_iter().flatten();
+        (
+            subject,
+            place,
+            users.map(|user| self.user_line(user)).collect(),
+        )
+    }
+
     /// One item, with its state of `custody`, which was folded over the same entries.
     pub fn item(&self, subject: &Subject, custody: &CustodyFold) -> Option<ItemLine> {
         let state = custody.state(subject).unwrap_or(State::Unaccounted);

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use cleanup_worker::executors::label_signal;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cleanup_worker::executors::{label_signal, title};
 use ledger::domain::custody::State;
+use ledger::domain::event::{Body, Event};
+use ledger::domain::hash::Hash;
 use ledger::domain::id::{Subject, Timestamp};
 use ledger::projections::deletions::{ItemLine, Part, Reference, Review, UserLine};
 use ledger::projections::erasure::retentions;
 use ledger::projections::fold::At;
 use maud::{DOCTYPE, PreEscaped, html};
 
-use super::{Answer, Basis, Made, basis, refuse_existing, tell, write};
+use super::{Answer, Basis, Made, basis, read_failure, refuse_existing, tell, write};
 use crate::args::{LetterFormat, ReportLetter};
 use crate::commands::review::{folded, user_words, users_named};
 use crate::commands::{Common, erase};
@@ -48,8 +52,12 @@ struct Letter<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     date: Option<String>,
+    /// What it is called, where its copy says so; else what its kind is called.
     label: Option<String>,
 }
+
+/// What items are called, by their subject.
+type Titles = BTreeMap<String, String>;
 
 /// Until when a deletion can be undone.
 enum Undo {
@@ -87,7 +95,8 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         let users = users_named(&folded.deletions, Some(user))?.unwrap_or_default();
         let subject = one(users)?.to_string();
         let mut told = by_user(&review);
-        let about = told.remove(subject.as_str()).unwrap_or_default();
+        let mut about = told.remove(subject.as_str()).unwrap_or_default();
+        about.titles = writer.titles(&about).await?;
         let written = writer.letter(&subject, &about, args.out.as_deref()).await?;
         session.close().await;
         tell(common, written.as_ref())?;
@@ -101,7 +110,8 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         LetterFormat::Html => "html",
     };
     let mut letters = Vec::new();
-    for (subject, about) in by_user(&review) {
+    for (subject, mut about) in by_user(&review) {
+        about.titles = writer.titles(&about).await?;
         let user: Subject = subject.parse().map_err(Failure::usage)?;
         // No address in a file's name.
         let name = format!("letter-{}.{ending}", user.uuid().as_hyphenated());
@@ -129,6 +139,7 @@ struct About<'a> {
     user: Option<&'a UserLine>,
     /// The user could not be reached.
     unreachable: bool,
+    titles: Titles,
 }
 
 impl About<'_> {
@@ -182,6 +193,31 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// What those of a user's items are called that a letter tells one by one, by their copies.
+    async fn titles(&self, about: &About<'_>) -> Result<Titles, Failure> {
+        let mut titles = Titles::new();
+        for item in about
+            .items
+            .iter()
+            .filter(|item| goes(item) || is_gone(item))
+        {
+            let copy = item.backup.as_ref().map(|backup| &backup.entry);
+            let Some((entry, kind)) = copy.or(item.found.as_ref()).zip(kind_of(item)) else {
+                continue;
+            };
+            let recorded = self.session.store.get(entry.seq).await;
+            let recorded = recorded.map_err(read_failure)?;
+            let title = recorded.and_then(|recorded| {
+                let entry = &recorded.entry;
+                let json = recorded.payload.json()?;
+                let event = Event::decode(entry.event_type.as_str(), entry.schema, json);
+                title(&kind, &bytes(copy_in(event.ok()?)?)?)
+            });
+            titles.extend(title.map(|title| (item.subject.clone(), title)));
+        }
+        Ok(titles)
+    }
+
     async fn letter(
         &self,
         subject: &str,
@@ -218,19 +254,51 @@ impl Writer<'_> {
     }
 }
 
+fn copy_in(event: Event) -> Option<Body> {
+    match event {
+        Event::ItemDeleteIntended(intent) => Some(intent.backup),
+        Event::ItemFound(found) => found.body,
+        _ => None,
+    }
+}
+
+/// What a body holds, where that is what its digest says.
+fn bytes(body: Body) -> Option<Vec<u8>> {
+    let bytes = STANDARD.decode(body.base64).ok()?;
+    (Hash::of(&bytes) == body.sha256).then_some(bytes)
+}
+
 fn kind_of(item: &ItemLine) -> Option<String> {
     item.subject
         .split_once(':')
         .map(|(kind, _)| kind.to_owned())
 }
 
+/// It was removed.
+fn is_gone(item: &ItemLine) -> bool {
+    matches!(
+        item.state,
+        State::Deleted | State::BackupErased | State::Missing
+    )
+}
+
+/// It was removed, or is to be.
+fn goes(item: &ItemLine) -> bool {
+    matches!(
+        item.state,
+        State::Deleted | State::Missing | State::Planned | State::InFlight
+    )
+}
+
 impl Line {
-    fn of(item: &ItemLine) -> Self {
-        let signal = kind_of(item).and_then(|kind| label_signal(&kind));
-        let label = signal.and_then(|signal| item.evidence.get(signal).cloned().flatten());
+    fn of(item: &ItemLine, titles: &Titles) -> Self {
+        let label = || {
+            let signal = kind_of(item).and_then(|kind| label_signal(&kind))?;
+            item.evidence.get(signal).cloned().flatten()
+        };
         Self {
             date: item.date.clone(),
-            label,
+            label: titles.get(&item.subject).cloned().or_else(label),
         }
     }
 
@@ -272,14 +340,14 @@ impl<'a> Letter<'a> {
                 .to_owned(),
         };
         for item in &about.items {
-            letter.add(item);
+            letter.add(item, &about.titles);
         }
         letter.removed.sort();
         letter.uncovered.sort();
         letter
     }
 
-    fn add(&mut self, item: &ItemLine) {
+    fn add(&mut self, item: &ItemLine, titles: &Titles) {
         let because = || {
             let reason = item.reason.as_deref();
             reason
@@ -288,7 +356,7 @@ impl<'a> Letter<'a> {
         };
         let kept = match item.state {
             State::Deleted | State::BackupErased | State::Missing => {
-                self.removed.push(Line::of(item));
+                self.removed.push(Line::of(item, titles));
                 self.unsound += usize::from(item.state == State::Missing);
                 self.copy_erased += usize::from(item.state == State::BackupErased);
                 None
@@ -310,19 +378,18 @@ impl<'a> Letter<'a> {
             }
         };
         if let Some(why) = kept {
-            self.kept.entry(why).or_default().push(Line::of(item));
+            self.kept
+                .entry(why)
+                .or_default()
+                .push(Line::of(item, titles));
         }
-        let goes = matches!(
-            item.state,
-            State::Deleted | State::Missing | State::Planned | State::InFlight
-        );
         let today = self.basis.as_of.recorded_at.to_string();
         let to_come = item
             .date
             .as_deref()
             .is_some_and(|date| *date >= today[..10]);
-        if goes && to_come && item.covered == Some(false) {
-            self.uncovered.push(Line::of(item));
+        if goes(item) && to_come && item.covered == Some(false) {
+            self.uncovered.push(Line::of(item, titles));
         }
     }
 

@@ -77,19 +77,21 @@ pub(super) async fn item_named(
     deletions: &DeletionsFold,
     text: &str,
 ) -> Result<Subject, Failure> {
-    let mut named = deletions.items_named(text).into_iter();
-    match (named.next(), named.next()) {
-        (Some(one), None) => return Ok(one),
-        (Some(one), Some(other)) => {
-            let all: Vec<String> = [one, other]
-                .into_iter()
-                .chain(named)
-                .map(|subject| subject.to_string())
-                .collect();
-            let what = format!("{} items have this id", all.len());
-            return Err(Failure::usage(what).hint(format!("name one of {}", all.join(", "))));
-        }
-        (None, _) => {}
+    let named = deletions.items_named(text);
+    if let [one] = named.iter().collect::<Vec<_>>().as_slice() {
+        return Ok((*one).clone());
+    }
+    if !named.is_empty() {
+        let what = format!("{} items have this id", named.len());
+        let all = named.iter().map(|subject| deletions.whereabouts(subject));
+        let all: Vec<String> = all
+            .map(|(subject, place, users)| {
+                let users: Vec<String> = users.iter().map(user_words).collect();
+                let place = place.unwrap_or("a place that is not known");
+                format!("{subject} in {place}, of {}", users.join(" and "))
+            })
+            .collect();
+        return Err(Failure::usage(what).hint(format!("name one of these: {}", all.join("; "))));
     }
     if let Ok(seq) = text.parse() {
         let entry = store.get(seq).await.map_err(read_failure)?;
