@@ -250,9 +250,10 @@ pub(crate) enum BuiltInKind {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct CleanupCalendar {
     /// Look at everything, change nothing, and seal what would be deleted as a plan
-    #[arg(long, conflicts_with = "plan", required_unless_present = "plan")]
+    #[arg(long, conflicts_with = "plan")]
     pub(crate) dry_run: bool,
-    /// Execute this approved plan: its hash, or at least its first 8 digits
+    /// Execute this approved plan: its hash, or at least its first 8 digits; the one that is approved and not carried out, if left
+    /// out
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
     #[command(flatten)]

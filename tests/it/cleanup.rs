@@ -485,34 +485,6 @@ async fn users_who_cannot_be_reached_are_not_done() {
     assert_eq!(loss["complete"], false, "{loss}");
 }
 
-/// The wrapper of the old name, found from this crate's folder.
-const WRAPPER: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../docs/perm-tracker/05_cleanup_v1_calendar.sh"
-);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_script_of_the_old_name_does_the_same() {
-    let migration = Migration::start(WorldSpec::seeded(6).users(22).events_per_user(5)).await;
-    let wrapper = |person: &str, first: &str| {
-        let mut command = migration.like_cleanup(WRAPPER, person);
-        command.arg(first).args(["--json", "--as", person]);
-        output(
-            command
-                .args(["--user-interval", "1ms"])
-                .args(migration.told()),
-        )
-    };
-    let plan = Plan::of(&wrapper("maker", "--dry-run").ok().json());
-    migration.approve(&plan.hash);
-    let unsaid = output(&mut migration.like_cleanup(WRAPPER, "runner"));
-    assert_eq!(unsaid.exit, 2);
-    assert!(unsaid.stderr.contains("hint: "), "{}", unsaid.stderr);
-    migration.sim.assert_only_reads();
-    wrapper("runner", &plan.hash).ok();
-    migration.sim.assert_only_deleted(&plan.deletes);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_file_names_each_item_and_an_address_only_if_asked() {
     let migration = Migration::start(WorldSpec::seeded(8).users(22).events_per_user(5)).await;

@@ -17,6 +17,7 @@ mod server;
 mod witness;
 mod workers;
 mod world;
+mod wrapper;
 
 mod append;
 mod auditor;

@@ -1,12 +1,111 @@
-//! What an auditor who kept one checkpoint can still say, years and mishaps later. Small in CI; `LEDGER_STORY_ENTRIES=300000` makes it as
+//! README's story as it is written there, and what an auditor who kept one checkpoint can still say, years and mishaps later. Small in CI; `LEDGER_STORY_ENTRIES=300000` makes it as
 //! long as it has to hold for.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use ledger_sim::{SimServers, WorldSpec};
 use serde_json::json;
 
 use crate::erasure::{ANN, BOB, by, erase, world};
 use crate::tamper::dump_into;
 use crate::tamper_proof::fill;
+use crate::tidy::top;
 use crate::world::{World, output, temporary};
+
+/// The block of README that tells a cleanup from beginning to end, a line each without its remark.
+fn told_by_readme() -> Vec<String> {
+    let readme = std::fs::read_to_string(top().join("README.md")).unwrap();
+    let (_, block) = readme
+        .split_once("A calendar cleanup, from beginning to end:\n\n```sh\n")
+        .unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let lines = block.lines();
+    lines
+        .map(|line| line.split(" #").next().unwrap().trim().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readme_tells_a_cleanup_that_works_with_what_it_names() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(91).users(3).events_per_user(6)
+    };
+    let sim = SimServers::start(spec.as_of(crate::migration::now()).generate());
+    let sim = sim.await.unwrap();
+    let world = World::empty().await;
+    let folder = temporary("readme");
+    let program = world.command(Vec::<&str>::new());
+    symlink(program.get_program(), folder.path().join("ledger")).unwrap();
+    let (exports, lines): (Vec<String>, Vec<String>) = told_by_readme()
+        .into_iter()
+        .partition(|line| line.starts_with("export "));
+    let set = exports.iter().flat_map(|line| line.split_whitespace());
+    let named: Vec<&str> = set.filter_map(|word| word.strip_suffix("=…")).collect();
+    // What it names, and where the simulators are in place of Google.
+    let elsewhere = ["GOOGLE_OAUTH_TOKEN_URL", "GOOGLE_CALENDAR_API_URL"];
+    let environment: BTreeMap<String, String> = sim
+        .env()
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value))
+        .filter(|(name, _)| named.iter().chain(&elsewhere).any(|it| it == name))
+        .collect();
+    assert_eq!(
+        environment.len(),
+        named.len() + elsewhere.len(),
+        "{named:?}"
+    );
+
+    // What a reader puts in: a hash, a head, a run and the time of going live.
+    let mut known: Vec<(String, String)> = vec![(
+        "2026-03-01T09:00:00Z".to_owned(),
+        sim.world().spec.go_live.to_rfc3339(),
+    )];
+    let mut deleted = 0;
+    for line in &lines {
+        let mut line = line.clone();
+        for (from, to) in &known {
+            line = line.replace(from, to);
+        }
+        let mut command = std::process::Command::new("/bin/sh");
+        let path = std::env::var_os("PATH").unwrap();
+        let path = format!("{}:{}", folder.path().display(), path.display());
+        let inner = program.get_envs();
+        command
+            .env_clear()
+            .envs(inner.filter_map(|(name, value)| Some((name, value?))))
+            .env("PATH", path)
+            .envs(&environment)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .args(["-c", &line]);
+        let told = output(&mut command);
+        let last_word = |start: &str| {
+            let mut lines = told.stdout.lines();
+            let line = lines.find(|line| line.starts_with(start));
+            line.map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+        };
+        if line.starts_with("ledger loss") {
+            // Of records and files it says that nobody looked at them.
+            assert!(told.stdout.contains("calendar: none"), "{told:?}");
+            continue;
+        }
+        assert_eq!(told.exit, 0, "{line}: {told:?}");
+        if line.starts_with("ledger init") {
+            known.push(("3:87f4a45ed611…".to_owned(), last_word("head: ").unwrap()));
+        } else if line.contains("--dry-run") {
+            known.push(("3f9a41c2".to_owned(), last_word("plan: ").unwrap()));
+        } else if line.contains("--plan") {
+            let run = last_word("run ").unwrap();
+            known.push(("RUN".to_owned(), run.trim_end_matches(':').to_owned()));
+            deleted = sim.deleted().len();
+        }
+    }
+    assert!(deleted > 0, "nothing was deleted");
+    assert_eq!(sim.deleted().len(), 0, "and all came back");
+}
 
 fn entries() -> u64 {
     let set = std::env::var_os("LEDGER_STORY_ENTRIES");

@@ -12,7 +12,7 @@ use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
 use crate::domain::event::{DeleteIntended, Event, ItemFound, PlanSealed};
 use crate::domain::hash::Hash;
-use crate::domain::id::{Actor, EntryId, RunId, Subject};
+use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
 use late::Late;
 
@@ -314,6 +314,23 @@ impl DeletionsFold {
     /// The plan that was sealed last.
     pub fn last_plan(&self) -> Option<Hash> {
         self.plans.last().map(|line| line.plan)
+    }
+
+    /// The plans that are approved at a time and wait to be carried out: of a row that decisions made the newest, and none that a
+    /// run has carried out.
+    pub fn waiting(&self, custody: &CustodyFold, now: Timestamp) -> BTreeSet<Hash> {
+        let is_done = |plan: Hash| {
+            let mut runs = self.runs.values();
+            runs.any(|run| {
+                let executed = run.plan == Some(plan) && run.verb == "cleanup";
+                executed && run.status.as_deref() == Some("complete")
+            })
+        };
+        let approvals = custody.approvals().into_iter();
+        let hold = approvals.filter(|(_, approval)| approval.holds_at(now));
+        hold.map(|(plan, _)| *plan)
+            .filter(|plan| self.newest(*plan) == *plan && !is_done(*plan))
+            .collect()
     }
 
     /// The plan that is made of this one by decisions, of which another one is made, and so on to the newest.

@@ -25,9 +25,11 @@ use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
+use ledger::projections::fold::At;
 use ledger::projections::plan;
 
 use super::Common;
+use super::review::folded;
 use crate::args::{BuiltInKind, CalendarSources, Caution, Cleanup, CleanupCalendar, Pace};
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
@@ -308,8 +310,11 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     common.actor()?;
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let session = common.open().await?;
-    let plan = args.plan.as_deref();
-    let live = live_of(&session, plan, told.options.clone(), &args.caution).await?;
+    let plan = match &args.plan {
+        Some(name) => name.clone(),
+        None => waiting(&session).await?,
+    };
+    let live = live_of(&session, Some(&plan), told.options.clone(), &args.caution).await?;
     let timing: Arc<dyn Timing> = reader.timing.clone();
     let clock = session.store.clock().clone();
     let executor = CalendarExecutor::open(reader, told, clock)
@@ -323,6 +328,27 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
         &args.pace,
     )
     .await
+}
+
+/// The one plan that is approved and waits to be carried out.
+async fn waiting(session: &Session) -> Result<String, Failure> {
+    let folded = folded(&session.store, At::Head).await?;
+    let now = session.store.clock().now();
+    let waiting = folded.deletions.waiting(&folded.custody, now);
+    let hashes: Vec<String> = waiting.iter().map(ToString::to_string).collect();
+    match hashes.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(
+            Failure::usage("no plan is approved that was not carried out yet").hint(
+                "first --dry-run, then somebody else: ledger approve HASH --as NAME, then the same command again",
+            ),
+        ),
+        several => Err(Failure::usage(format_args!(
+            "{} plans are approved and wait to be carried out",
+            several.len()
+        ))
+        .hint(format!("name one with --plan: {}", several.join(", ")))),
+    }
 }
 
 /// What a live run is told.
