@@ -52,6 +52,7 @@ mod restore;
 mod restore_faults;
 mod review;
 mod review_reports;
+mod runlog;
 mod schema;
 mod story;
 mod tamper;

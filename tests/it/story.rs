@@ -35,7 +35,7 @@ async fn readme_tells_a_cleanup_that_works_with_what_it_names() {
     };
     let sim = SimServers::start(spec.as_of(crate::migration::now()).generate());
     let sim = sim.await.unwrap();
-    let world = World::empty().await;
+    let world = World::bare().await;
     let folder = temporary("readme");
     let program = world.command(Vec::<&str>::new());
     symlink(program.get_program(), folder.path().join("ledger")).unwrap();

@@ -510,7 +510,7 @@ pub(super) async fn finish(
         .record(&event, &subject, &subject, Some(key), None)
         .await
     {
-        Ok(appended) => live.log.entry(&appended, &[("status", &report.status)]),
+        Ok(appended) => live.log_end(&appended, places, &report).await?,
         Err(EngineError::Append(AppendError::KeyReused { .. })) => {}
         Err(error) => return Err(error),
     }

@@ -1,6 +1,7 @@
-//! The log file of a run: one line per item with subject, seq, hash, class, etag digest and outcome. No address unless
-//! asked for, and no token ever.
+//! The log file of a run: one line per item with subject, seq, hash, class, etag digest and outcome, and at its end one per user. No
+//! address unless asked for, and no token ever.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,8 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ledger::chain::entry::Hash;
-use ledger::domain::id::RunId;
+use ledger::domain::event::Event;
+use ledger::domain::id::{RunId, Subject};
 use ledger::store::Appended;
+
+use super::EngineError;
+use super::live::LiveReport;
+use super::place::{Place, UserOutcome};
+use super::step::Live;
 
 /// A run's log file, mode 0600. Lines go straight to the file, so that a killed run leaves what it did.
 #[derive(Debug)]
@@ -60,6 +67,25 @@ impl RunLog {
         self.line(&line);
     }
 
+    /// Writes the receipt of an entry, with what it says in words, as far as that names nobody.
+    pub fn event(&self, appended: &Appended, event: &Event) {
+        let words = words(event);
+        let words: Vec<(&str, &str)> = words
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        self.entry(appended, &words);
+    }
+
+    /// Writes the receipt of a run's end, with what it came to.
+    pub fn finished(&self, appended: &Appended, status: &str, totals: &BTreeMap<String, u64>) {
+        let counts: Vec<String> = totals.values().map(u64::to_string).collect();
+        let counts = totals.keys().map(String::as_str).zip(&counts);
+        let mut words = vec![("status", status)];
+        words.extend(counts.map(|(name, count)| (name, count.as_str())));
+        self.entry(appended, &words);
+    }
+
     /// Writes a line of its own.
     pub fn line(&self, line: &str) {
         let mut file = self
@@ -71,6 +97,99 @@ impl RunLog {
         if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
             tracing::warn!(%error, "the run's log file could not be written");
         }
+    }
+}
+
+/// What an entry says, for a log.
+fn words(event: &Event) -> Vec<(&'static str, String)> {
+    let name = |value: serde_json::Result<serde_json::Value>| {
+        let value = value.ok();
+        let name = value.and_then(|value| value.as_str().map(str::to_owned));
+        name.unwrap_or_default()
+    };
+    match event {
+        Event::RunStarted(started) => {
+            let of = started.options.get("of").cloned();
+            let mut words = vec![("verb", started.verb.clone())];
+            words.extend(of.map(|of| ("of", of)));
+            words
+        }
+        Event::RunFinished(finished) => vec![("status", finished.status.clone())],
+        Event::ContainerListed(listed) => vec![
+            ("phase", listed.phase.clone()),
+            ("items", listed.items.to_string()),
+            ("unexplained", listed.unexplained.to_string()),
+        ],
+        Event::LateWritten(late) => vec![
+            ("outcome", "late_write".to_owned()),
+            ("items", late.items.len().to_string()),
+        ],
+        Event::ItemObserved(seen) => {
+            let observation = name(serde_json::to_value(seen.observation));
+            let mut words = vec![("outcome", observation)];
+            let etag = seen.version.as_deref().map(etag_digest);
+            words.extend(etag.map(|etag| ("etag", etag)));
+            words.push(("explained", seen.explained.to_string()));
+            words
+        }
+        Event::UserFailed(failed) => vec![
+            ("outcome", failed.decision.clone()),
+            ("error", failed.class.clone()),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+impl Live {
+    /// Writes the receipt of a live run's end, and what it came to: a line for each item that it did not begin, which no entry tells
+    /// of, and one for each place with the first user through whom it was reached.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub(super) async fn log_end(
+        &self,
+        appended: &Appended,
+        places: &HashMap<Subject, Place>,
+        report: &LiveReport,
+    ) -> Result<(), EngineError> {
+        self.log.finished(appended, &report.status, &report.totals);
+        let known = self.known_now().await?;
+        for place in places.values() {
+            for item in &place.items {
+                let progress = known.get(&item.subject);
+                if progress.is_none_or(|it| it.attempts == 0 && !it.held) {
+                    let etag = etag_digest(item.version.as_deref().unwrap_or_default());
+                    self.log.line(&format!(
+                        "{} not_begun subject={} class={} etag={etag} outcome=not_begun",
+                        appended.entry.recorded_at, item.subject, item.class
+                    ));
+                }
+            }
+            let first = place.users.iter().find_map(|user| user.id.as_deref());
+            let told = report
+                .users
+                .iter()
+                .filter(|user| Some(&*user.user) == first);
+            let errors: usize = told.map(|user| user.errors.len()).sum();
+            let came_to = UserOutcome::not_begun(place, &known);
+            let user = place.items.first().and_then(|item| item.users.first());
+            let user = user.map(ToString::to_string).unwrap_or_default();
+            let address = first.and_then(|user| self.executor.address(user));
+            let address = address.filter(|_| self.log.names_addresses());
+            let email = address.map(|address| format!(" email={address}"));
+            self.log.line(&format!(
+                "{} user subject={user} place={} found={} deleted={} already_gone={} held={} failed={} errors={errors}{}",
+                appended.entry.recorded_at,
+                place.owner,
+                came_to.found,
+                came_to.deleted,
+                came_to.already_gone,
+                came_to.held,
+                came_to.failed,
+                email.unwrap_or_default()
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -178,7 +178,7 @@ impl Observer {
         let mut draft = Draft::of(event, subject.clone(), actor, owner.clone())?;
         draft.run = Some(self.recorder.run);
         let appended = self.recorder.store.append(draft).await?;
-        self.log.entry(&appended, &[]);
+        self.log.event(&appended, event);
         Ok(())
     }
 }

@@ -293,7 +293,7 @@ impl Restorer {
             totals: report.totals.clone(),
         });
         let appended = self.about_run(&event, &subject).await?;
-        self.log.entry(&appended, &[("status", status)]);
+        self.log.finished(&appended, status, &report.totals);
         Ok(report)
     }
 

@@ -1,0 +1,90 @@
+//! The log file of a run: what it tells, who may read it, and what never stands in it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use ledger_sim::WorldSpec;
+
+use crate::migration::{APPROVER, Migration, RUNNER};
+use crate::world::output;
+
+/// The fields of a line.
+fn fields(line: &str) -> BTreeMap<&str, &str> {
+    line.split(' ')
+        .filter_map(|field| field.split_once('='))
+        .collect()
+}
+
+/// Fails unless a log is for its owner alone and holds no token, and no address.
+fn read(migration: &Migration, path: &Path) -> String {
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(path).unwrap();
+    let grants = &migration.sim.world().grants;
+    let mut tokens = grants.iter().map(|grant| grant.refresh_token.as_str());
+    assert!(!grants.is_empty() && !tokens.any(|token| text.contains(token)));
+    for never in ["ya29.", "1//", "Bearer", "@"] {
+        assert!(!text.contains(never), "{never}: {text}");
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
+    let migration = Migration::start(WorldSpec::seeded(8).users(22).events_per_user(5)).await;
+    let plan = migration.approved_plan();
+    // Without --log-dir it lies in `logs`.
+    let mut command = migration.like_cleanup(env!("CARGO_BIN_EXE_ledger"), RUNNER);
+    command.args(["cleanup", "calendar", "--json", "--user-interval", "1ms"]);
+    command.args(["--plan", &plan.hash, "--canary", "2"]);
+    let report = output(command.args(migration.told())).json();
+    assert_eq!(report["status"], "canary", "{report:#}");
+    let run = report["run"].as_str().unwrap();
+    let logs = migration.folder.path().join("logs");
+    let text = read(&migration, &logs.join(format!("{run}.log")));
+    let lines = |word: &'static str| {
+        let of = move |line: &&str| line.split(' ').nth(1) == Some(word);
+        text.lines().filter(of).map(fields).collect::<Vec<_>>()
+    };
+    let finished = lines("run.finished").remove(0);
+    assert_eq!(finished["status"], "canary");
+    let total = |name: &str| report["totals"][name].as_u64().unwrap().to_string();
+    for name in ["planned", "deleted", "held", "failed"] {
+        assert_eq!(finished[name], total(name), "{name}");
+    }
+    let users = lines("user");
+    for (name, of_run) in [("found", "planned"), ("deleted", "deleted")] {
+        let counts = users.iter().map(|user| user[name].parse::<u64>().unwrap());
+        assert_eq!(counts.sum::<u64>().to_string(), total(of_run), "{name}");
+    }
+    for user in &users {
+        assert!(user["subject"].starts_with("user:") && user.contains_key("errors"));
+    }
+    let not_begun = lines("not_begun");
+    assert!(!not_begun.is_empty());
+    let begun: usize = lines("item.delete_intended").len();
+    assert_eq!(begun + not_begun.len(), plan.deletes.len());
+    for item in not_begun {
+        assert!(item["subject"].starts_with("calendar-event:") && item["class"].starts_with("V1_"));
+        assert!(item["etag"].len() == 16 && item["outcome"] == "not_begun");
+    }
+
+    // Looking again and undoing keep theirs in the same way.
+    let observed = output(&mut migration.observe_command(run, APPROVER)).json();
+    let of = |report: &serde_json::Value| {
+        let run = report["run"].as_str().unwrap();
+        migration.logs().join(format!("{run}.log"))
+    };
+    let text = read(&migration, &of(&observed));
+    assert!(
+        text.contains("verb=observe") && text.contains("phase="),
+        "{text}"
+    );
+    let restored = migration.restore(&["--run", run, "--reason", "case 17", "--override", "x"]);
+    let text = read(&migration, &of(&restored.json()));
+    assert!(
+        text.contains("run.finished") && text.contains(" restored="),
+        "{text}"
+    );
+}
