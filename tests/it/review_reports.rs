@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use ledger_sim::WorldSpec;
+use ledger_sim::supabase::Cell;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::migration::{APPROVER, Migration, Plan};
+use crate::migration::{APPROVER, Migration, Plan, now};
 use crate::world::Output;
 
 fn by(migration: &Migration, arguments: &[&str]) -> Output {
@@ -444,4 +445,144 @@ async fn a_sample_is_picked_as_anybody_can_pick_it() {
         other.stdout.contains("now there, NOT AS THE LOG SAYS"),
         "{other:?}"
     );
+}
+
+/// What a spreadsheet would run, and what a browser would.
+const HOSTILE_EMAIL: &str = "=cmd|'/C calc'!A0<script>alert(1)</script>@example.com";
+const HOSTILE_ID: &str = "+1<img src=x onerror=alert(1)>";
+
+/// A world in which v1 holds such texts of every user, and of one item.
+fn hostile() -> ledger_sim::World {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(92).users(4).events_per_user(8)
+    };
+    let mut made = spec.as_of(now()).generate();
+    let users = made.database.table_mut("perm_users").unwrap();
+    let email = users.position("email").unwrap();
+    for (n, row) in users.rows_mut().enumerate() {
+        row[email] = Cell::Text(HOSTILE_EMAIL.replace("A0", &format!("A{n}")));
+    }
+    let cases = made.database.table_mut("cases").unwrap();
+    let ids = cases.position("calendar_event_ids").unwrap();
+    for row in cases.rows_mut() {
+        if let Cell::Json(Value::Object(recorded)) = &mut row[ids]
+            && !recorded.is_empty()
+        {
+            recorded.insert("job_order_end".to_owned(), json!(HOSTILE_ID));
+            break;
+        }
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_holds_whatever_follows_and_keeps_hostile_texts_as_texts() {
+    let migration = Migration::of(hostile()).await;
+    let (plan, run) = migration.cleaned_up();
+    let (calendar, event) = plan
+        .deletes
+        .iter()
+        .find(|key| {
+            let was = &migration.sim.initial_state()[&key.0][&key.1];
+            was["description"]
+                .as_str()
+                .is_some_and(|text| text.contains("Case: "))
+        })
+        .unwrap();
+    let table = || {
+        let text = by(&migration, &["report", "deletions"]).ok().stdout;
+        records(&text)
+    };
+    let deleted = || {
+        let mut rows = table();
+        rows.retain(|row| row["state"] == "deleted");
+        rows
+    };
+    let answers = || {
+        let explained = by(&migration, &["review", "explain", event, "--json"]).ok();
+        let explained = explained.json();
+        let user = explained["users"][0]["subject"].as_str().unwrap();
+        let letter = by(&migration, &["report", "letter", "--user", user]);
+        let letter = letter.ok().stdout;
+        let (letter, _) = letter.rsplit_once("As things stood").unwrap();
+        let signals = explained["signals"].clone();
+        (explained["answer"].clone(), signals, letter.to_owned())
+    };
+    let before = (deleted(), answers());
+    assert_eq!(before.0.len(), plan.deletes.len());
+    // v1 still records what is gone, so another dry run finds it gone: that says nothing new of it.
+    migration.dry_run();
+    assert_eq!((deleted(), answers()), before);
+
+    // One comes back, and v1 writes another.
+    let back = ["--event", event, "--reason", "case 17", "--override", "x"];
+    migration.restore(&back).ok();
+    let mut late = migration.sim.initial_state()[calendar][event].clone();
+    let fields = late.as_object_mut().unwrap();
+    fields.retain(|name, _| {
+        !["id", "etag", "created", "updated", "iCalUID"].contains(&name.as_str())
+    });
+    assert!(migration.sim.add_event(calendar, "writtenlate1", &late));
+    let seen = crate::world::output(&mut migration.observe_command(&run, APPROVER));
+    assert_eq!(seen.exit, 1, "{}", seen.stderr);
+    let rows = table();
+    let of = |name: &str, is: &str| {
+        let rows = rows.iter().filter(|row| row["row"] == "item");
+        rows.filter(|row| row[name] == is).collect::<Vec<_>>()
+    };
+    let total = rows.iter().find(|row| row["row"] == "total").unwrap();
+    assert_eq!(
+        (total["restored"].as_str(), total["lost"].as_str()),
+        ("1", "1")
+    );
+    let restored = of("state", "restored").remove(0);
+    assert_eq!(
+        (restored["outcome"].as_str(), restored["undo"].as_str()),
+        ("deleted", "restored")
+    );
+    assert_eq!(restored["restored_item"], *event);
+    assert_eq!(restored["restored_way"], "uncancel");
+    assert_eq!(of("state", "late_write")[0]["item"], "writtenlate1");
+    assert_eq!(of("item", &format!("'{HOSTILE_ID}")).len(), 1);
+    for row in rows.iter().filter(|row| row["row"] == "user") {
+        assert!(row["email"].starts_with("'=cmd|"), "{row:?}");
+    }
+    for row in &rows {
+        let starts = ['=', '+', '-', '@'];
+        assert!(
+            row.values().all(|field| !field.starts_with(starts)),
+            "{row:?}"
+        );
+    }
+    for format in ["html", "pdf-ready-html"] {
+        let page = by(&migration, &["report", "deletions", "--format", format]);
+        let page = page.ok().stdout;
+        for never in ["<script", "<img"] {
+            assert!(!page.contains(never), "{never}");
+        }
+        assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("+1&lt;img src=x"));
+    }
+    let letters = migration.folder.path().join("letters");
+    let all = ["report", "letter", "--all", "--format", "html", "--out"];
+    by(
+        &migration,
+        &[&all[..], &[letters.to_str().unwrap()]].concat(),
+    )
+    .ok();
+    for letter in std::fs::read_dir(letters).unwrap() {
+        let text = std::fs::read_to_string(letter.unwrap().path()).unwrap();
+        assert!(!text.contains("<script") && text.contains("&lt;script&gt;"));
+    }
+    // The new id names the item too, and what was done to put it back is told.
+    let text = by(&migration, &["review", "explain", event]).ok().stdout;
+    for said in [
+        "It was deleted and put back.",
+        "What was done to put it back",
+        "by uncancel",
+        "is as in the copy",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    migration.world.assert_intact();
 }
