@@ -253,8 +253,8 @@ pub(crate) struct CleanupCalendar {
     /// Look at everything, change nothing, and seal what would be deleted as a plan
     #[arg(long, conflicts_with = "plan")]
     pub(crate) dry_run: bool,
-    /// Execute this approved plan: its hash, or at least its first 8 digits; the one that is approved and not carried out, if left
-    /// out
+    /// Execute this approved plan: its hash, or at least its first 8 digits; if left out the one that was begun and has not ended, else the last
+    /// one
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
     #[command(flatten)]

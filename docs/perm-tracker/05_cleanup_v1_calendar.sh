@@ -3,9 +3,9 @@
 # here goes on to `ledger cleanup calendar` as it is.
 #
 #   05_cleanup_v1_calendar.sh --dry-run [OPTIONS]   finds what is v1's, changes nothing, prints the plan's hash
-#   05_cleanup_v1_calendar.sh [OPTIONS]             executes the one plan that somebody else has approved:
-#                                                   ledger approve HASH --as NAME
-#   05_cleanup_v1_calendar.sh HASH [OPTIONS]        the same of that plan, where there are several; like --plan HASH
+#   05_cleanup_v1_calendar.sh [OPTIONS]             executes the plan in hand, the one that was begun or else the last, once
+#                                                   somebody else has approved it: ledger approve HASH --as NAME
+#   05_cleanup_v1_calendar.sh HASH [OPTIONS]        the same of that plan; like --plan HASH
 #
 # OPTIONS are those of `ledger cleanup calendar`: --as, --v2-export, --go-live, --user-interval, --log-dir, ...; --help tells all.
 # Needs SUPABASE_URL, SUPABASE_KEY, ENCRYPTION_KEY, GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, and CONVEX_URL and

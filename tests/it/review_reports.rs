@@ -516,7 +516,7 @@ async fn a_report_holds_whatever_follows_and_keeps_hostile_texts_as_texts() {
     assert_eq!((deleted(), answers()), before);
 
     // One comes back, and v1 writes another.
-    let back = ["--event", event, "--reason", "case 17", "--override", "x"];
+    let back = ["--event", event, "--reason", "case 17"];
     migration.restore(&back).ok();
     let mut late = migration.sim.initial_state()[calendar][event].clone();
     let fields = late.as_object_mut().unwrap();

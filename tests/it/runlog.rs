@@ -81,7 +81,7 @@ async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
         text.contains("verb=observe") && text.contains("phase="),
         "{text}"
     );
-    let restored = migration.restore(&["--run", run, "--reason", "case 17", "--override", "x"]);
+    let restored = migration.restore(&["--run", run, "--reason", "case 17"]);
     let text = read(&migration, &of(&restored.json()));
     assert!(
         text.contains("run.finished") && text.contains(" restored="),

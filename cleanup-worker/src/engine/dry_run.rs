@@ -119,7 +119,7 @@ pub async fn dry_run(
         owners: HashMap::new(),
         met: None,
         taken: HashSet::new(),
-        listed: HashSet::new(),
+        listed: None,
         lines: HashMap::new(),
         plan: Vec::new(),
         totals: Totals::default(),
@@ -163,7 +163,7 @@ struct Writer<'a> {
     /// Natural ids that another item of this plan has, or may come to have: a plan names an item once.
     taken: HashSet<String>,
     /// The places that this inventory lists.
-    listed: HashSet<String>,
+    listed: Option<HashSet<String>>,
     /// Where each user's line is among `users`.
     lines: HashMap<String, usize>,
     plan: Vec<PlanItem>,
@@ -210,7 +210,7 @@ impl Inventory for Writer<'_> {
     }
 
     async fn places(&mut self, places: Vec<String>) -> Result<(), EngineError> {
-        self.listed.extend(places);
+        self.listed.get_or_insert_default().extend(places);
         Ok(())
     }
 
@@ -394,6 +394,10 @@ impl Writer<'_> {
         users: &HashMap<&str, Subject>,
     ) -> Result<HashMap<String, Natural>, EngineError> {
         let mut former = HashMap::new();
+        // Without knowing what is listed now an item could be taken for one that comes yet.
+        if self.listed.is_none() {
+            return Ok(former);
+        }
         for (candidate, (class, _)) in candidates.iter().zip(judged) {
             let Some(item) = &candidate.item else {
                 continue;
@@ -411,7 +415,9 @@ impl Writer<'_> {
             }
             for place in places {
                 // What is listed there now says itself what it is.
-                if self.listed.contains(&place) && at.is_none_or(|at| at.id != place) {
+                let is_listed = self.listed.as_ref();
+                let is_listed = is_listed.is_some_and(|listed| listed.contains(&place));
+                if is_listed && at.is_none_or(|at| at.id != place) {
                     continue;
                 }
                 let kind = self.kinds.item.clone().into_owned();

@@ -366,18 +366,13 @@ async fn execute(
     finish(live, &work.places).await
 }
 
-/// One command for each place, in an order that everybody can repeat: what earlier runs have ended comes last, so that a canary
-/// takes the next ones.
+/// One command for each place, in an order that everybody can repeat: first where something was left open, which is settled before anything
+/// else; last what earlier runs have ended, so that a canary takes the next ones.
 fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> {
     let is_ended = |place: &Place| {
         let mut items = place.items.iter();
         items.all(|item| known.get(&item.subject).and_then(ended).is_some())
     };
-    let mut order: Vec<(bool, &str, &Subject)> = places
-        .iter()
-        .map(|(owner, place)| (is_ended(place), place.id.as_str(), owner))
-        .collect();
-    order.sort_unstable();
     let is_open = |place: &Place| {
         place.items.iter().any(|item| {
             known
@@ -385,6 +380,11 @@ fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> 
                 .is_some_and(|progress| progress.open.is_some())
         })
     };
+    let mut order: Vec<(bool, bool, &str, &Subject)> = places
+        .iter()
+        .map(|(owner, place)| (!is_open(place), is_ended(place), place.id.as_str(), owner))
+        .collect();
+    order.sort_unstable();
     let numbered = (0_u64..).zip(order);
     numbered
         .map(|(position, (.., owner))| NewCommand {

@@ -373,7 +373,6 @@ impl Live {
             }
             return Ok(end);
         }
-        let date = error.date;
         match error.class {
             ErrorClass::Gone | ErrorClass::NotFound => {
                 // A proxy says 404 too: only an item that cannot be found is gone.
@@ -393,24 +392,14 @@ impl Live {
                         return Ok(Some(end));
                     }
                 }
-                // An earlier attempt may have arrived after we asked about it.
-                let how = match attempt.number {
-                    1 => GoneHow::AlreadyGone,
-                    _ => GoneHow::GoneCauseUnknown,
-                };
-                self.gone(attempt, how, false, error.status, date).await?;
-                Ok(Some(match how {
-                    GoneHow::AlreadyGone => ItemEnd::AlreadyGone,
-                    _ => ItemEnd::Deleted,
-                }))
+                self.was_gone(attempt, error).await.map(Some)
             }
             ErrorClass::Conflict => {
-                // Deleting it changed it too: an earlier attempt may have arrived after we asked about it.
+                // Deleting it changes it too.
                 let version = item.version.as_deref().unwrap_or_default();
                 let found = trace(place, &item.item, version).await;
-                if let Ok(found @ (Trace::Tombstone(_) | Trace::Gone)) = found {
-                    let at = attempt.intent.entry.recorded_at;
-                    return self.conclude(attempt, found, at, last, Some(error)).await;
+                if let Ok(Trace::Tombstone(_) | Trace::Gone) = found {
+                    return self.was_gone(attempt, error).await.map(Some);
                 }
                 let reason = "it was changed after the plan was made";
                 self.not_gone(
@@ -452,6 +441,21 @@ impl Live {
                 Ok(Some(self.stops(error).unwrap_or(ItemEnd::Failed(reason))))
             }
         }
+    }
+
+    /// It was gone when the request came: by somebody else's hand, or by an earlier attempt of ours that arrived after we asked about it.
+    async fn was_gone(
+        &self,
+        attempt: &Attempt<'_>,
+        error: &ItemError,
+    ) -> Result<ItemEnd, EngineError> {
+        let (how, end) = match attempt.number {
+            1 => (GoneHow::AlreadyGone, ItemEnd::AlreadyGone),
+            _ => (GoneHow::GoneCauseUnknown, ItemEnd::Deleted),
+        };
+        self.gone(attempt, how, false, error.status, error.date)
+            .await?;
+        Ok(end)
     }
 
     /// The wait before another attempt, which ends where the process is told to stop.

@@ -89,6 +89,11 @@ pub struct UserFound {
     pub account: Option<Subject>,
 }
 
+/// Whether by this `access` of [`UserFound`] a user is missed: who never gave access has nothing that could be looked at.
+pub fn is_missed(access: &str) -> bool {
+    !["reachable", "never_connected"].contains(&access)
+}
+
 /// `user.failed`: something about a user could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserFailed {

@@ -20,7 +20,7 @@ use crate::domain::custody::{
 };
 use crate::domain::event::{
     BackHow, ContainerListed, DeleteIntended, Event, GoneHow, ItemFound, ItemHeld, NotGone,
-    RestoreIntended, RunStarted, UserFound,
+    RestoreIntended, RunStarted, UserFound, is_missed,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject};
@@ -38,6 +38,8 @@ pub struct CustodyFold {
     dry_runs: BTreeMap<RunId, DryRun>,
     sealed_runs: BTreeSet<RunId>,
     actors: BTreeMap<RunId, Actor>,
+    /// Everybody who recorded something in a run: whoever went on with it, and workers.
+    acted: BTreeMap<RunId, BTreeSet<Actor>>,
     plans: BTreeMap<Hash, Plan>,
     approvals: BTreeMap<EntryId, (Hash, Approval)>,
     unread_seals: bool,
@@ -93,6 +95,12 @@ impl Projection for CustodyFold {
     fn apply(&mut self, decoded: &Decoded) {
         if decoded.is_of_item() {
             self.kind(decoded.entry.subject.kind());
+        }
+        if let Some(run) = decoded.entry.run {
+            let acted = self.acted.entry(run).or_default();
+            if !acted.contains(&decoded.entry.actor) {
+                acted.insert(decoded.entry.actor.clone());
+            }
         }
         let event = match &decoded.event {
             Ok(event) => event,
@@ -232,6 +240,12 @@ impl CustodyFold {
                 }
                 _ => self.trace(decoded).unread = true,
             }
+        } else if matches!(name, "user.found" | "container.late_written") {
+            // Somebody who could not be reached, or what the retired system wrote late: work or a loss that nothing else tells of.
+            *self.unreadable.entry(why).or_default() += 1;
+            let kind = entry.run.and_then(|run| self.kind_of_run.get(&run));
+            let kind = kind.cloned().unwrap_or_default();
+            self.kind(&kind).unreadable += 1;
         } else if matches!(name, "plan.sealed" | "plan.approved") {
             *self.unreadable.entry(why).or_default() += 1;
             self.unreadable_plans += 1;
@@ -318,8 +332,8 @@ impl CustodyFold {
         let Some(run) = decoded.entry.run else { return };
         let of = started.options.get("of");
         let of = of.and_then(|of| of.parse::<RunId>().ok());
-        let first = of.and_then(|of| self.actors.get(&of));
-        let is_another = first.is_some_and(|first| *first != decoded.entry.actor);
+        let acted = of.and_then(|of| self.acted.get(&of));
+        let is_another = acted.is_some_and(|acted| !acted.contains(&decoded.entry.actor));
         let said = started.options.get("grade").map(String::as_str);
         let grade = match said {
             Some("independent") if is_another => Grade::Independent,
@@ -331,10 +345,8 @@ impl CustodyFold {
     /// Who never gave access has nothing that could be looked at. Whoever did and cannot be reached may: no item stands for that.
     fn user_found(&mut self, decoded: &Decoded, found: &UserFound) {
         let Some(run) = decoded.entry.run else { return };
-        let never = found.access == "disconnected" && found.token_fingerprint.is_none();
-        let is_reached = found.access == "reachable" || never;
         let user = &decoded.entry.subject;
-        let unreached = (!is_reached).then(|| Unreached {
+        let unreached = is_missed(&found.access).then(|| Unreached {
             user: user.to_string(),
             access: found.access.clone(),
             seq: decoded.entry.seq,
@@ -541,9 +553,9 @@ impl CustodyFold {
                     seq: newest(subject).map_or(0, |last| last.seq),
                 }
             })
-            .chain(self.late().map(|(kind, (_, item), shown)| LostItem {
+            .chain(self.late().map(|(kind, key, shown)| LostItem {
                 scope: Scope::of_kind(kind),
-                subject: late_subject(item),
+                subject: late_subject(key),
                 state: State::LateWrite,
                 restore: Some(
                     "the item itself, which is in its place: see that the new system has what it says"
@@ -578,9 +590,10 @@ impl CustodyFold {
     }
 }
 
-/// What the retired system wrote late has no identity of its own here until a dry run finds it: its id's digest tells it apart.
-pub(super) fn late_subject(item: &str) -> String {
-    let digest = Hash::of(item.as_bytes()).to_string();
+/// What the retired system wrote late has no identity of its own here until a dry run finds it: the digest of its place and id tells it
+/// apart. Copies of one event lie in several calendars under one id.
+pub(super) fn late_subject((place, item): &(String, String)) -> String {
+    let digest = Hash::of(format!("{place}\0{item}").as_bytes()).to_string();
     format!("late-item:{}", digest.get(..16).unwrap_or_default())
 }
 

@@ -554,7 +554,7 @@ fn a_user_who_could_not_be_reached_is_work_that_remains() {
     let mut log = Log::default();
     let items = [(1, Disposition::Protect)];
     user_found(&mut log, 5, "reachable", true, run(0));
-    user_found(&mut log, 6, "disconnected", false, run(0));
+    user_found(&mut log, 6, "never_connected", false, run(0));
     log.plan(run(0), &items);
     log.listed("observe");
     let unreached = |log: &Log| {

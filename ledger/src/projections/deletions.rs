@@ -12,7 +12,7 @@ use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
 use crate::domain::event::{DeleteIntended, Event, ItemFound, PlanSealed};
 use crate::domain::hash::Hash;
-use crate::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
+use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
 use late::Late;
 
@@ -235,6 +235,11 @@ impl DeletionsFold {
                     entry,
                 });
             }
+            // Gone again, it is being put back once more: what was true of the last time no longer is.
+            Event::ItemRestoreIntended(_) => {
+                item.restored = None;
+                item.undo = None;
+            }
             Event::ItemRestored(restored) => {
                 item.restored = Some(restored.into());
                 item.undo = Some(OutcomeLine::restored(entry, restored));
@@ -316,23 +321,6 @@ impl DeletionsFold {
         self.plans.last().map(|line| line.plan)
     }
 
-    /// The plans that are approved at a time and wait to be carried out: of a row that decisions made the newest, and none that a
-    /// run has carried out.
-    pub fn waiting(&self, custody: &CustodyFold, now: Timestamp) -> BTreeSet<Hash> {
-        let is_done = |plan: Hash| {
-            let mut runs = self.runs.values();
-            runs.any(|run| {
-                let executed = run.plan == Some(plan) && run.verb == "cleanup";
-                executed && run.status.as_deref() == Some("complete")
-            })
-        };
-        let approvals = custody.approvals().into_iter();
-        let hold = approvals.filter(|(_, approval)| approval.holds_at(now));
-        hold.map(|(plan, _)| *plan)
-            .filter(|plan| self.newest(*plan) == *plan && !is_done(*plan))
-            .collect()
-    }
-
     /// The plan that is made of this one by decisions, of which another one is made, and so on to the newest.
     pub fn newest(&self, plan: Hash) -> Hash {
         let mut newest = plan;
@@ -403,8 +391,7 @@ impl DeletionsFold {
         }
         runs.sort_by_key(|run| run.started.seq);
         let users = self.users_of(part);
-        let is_unreachable =
-            |user: &&UserLine| user.access.as_deref().is_some_and(|it| it != "reachable");
+        let is_unreachable = |user: &&UserLine| user.unreachable().is_some();
         let unreachable = users.iter().filter(is_unreachable).cloned().collect();
         Review {
             plans,

@@ -549,6 +549,38 @@ pub async fn find(store: &Store, name: &str) -> Result<Hash, PlanError> {
     }
 }
 
+/// The plan of this kind of item that is in hand: that of a cleanup which was begun and has not ended, else the one sealed last. Whether it may
+/// be executed is not said by this.
+///
+/// # Errors
+/// The ledger could not be read.
+pub async fn in_hand(store: &Store, kind: &str) -> Result<Option<Hash>, PlanError> {
+    let mut of_kind = BTreeSet::new();
+    let mut last = None;
+    let mut begun: Vec<(Option<RunId>, Hash)> = Vec::new();
+    let types = ["plan.sealed", "run.started", "run.finished"];
+    for_each(store, &types, None, |decoded| {
+        match &decoded.event {
+            Ok(Event::PlanSealed(sealed))
+                if sealed.header.get("kind").is_none_or(|it| it == kind) =>
+            {
+                of_kind.insert(sealed.plan);
+                last = Some(sealed.plan);
+            }
+            Ok(Event::RunStarted(started)) if started.verb == "cleanup" => {
+                begun.extend(started.plan.map(|plan| (decoded.entry.run, plan)));
+            }
+            Ok(Event::RunFinished(_)) => begun.retain(|(run, _)| *run != decoded.entry.run),
+            _ => {}
+        }
+        Ok(())
+    })
+    .await?;
+    let mut begun = begun.into_iter().rev();
+    let open = begun.find(|(_, plan)| of_kind.contains(plan));
+    Ok(open.map(|(_, plan)| plan).or(last))
+}
+
 pub(super) fn unreadable(seq: u64, why: Unreadable) -> PlanError {
     PlanError::Unreadable { seq, why }
 }

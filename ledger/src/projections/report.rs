@@ -190,11 +190,10 @@ impl Report {
         let mut users: BTreeMap<(Option<String>, Option<String>), UserRow> = BTreeMap::new();
         for user in &review.users {
             let key = (user.email.clone(), Some(user.subject.clone()));
-            let access = user.access.clone();
             let row = UserRow {
                 subject: Some(user.subject.clone()),
                 email: user.email.clone(),
-                unreachable: access.filter(|access| access != "reachable"),
+                unreachable: user.unreachable().map(str::to_owned),
                 counts: Counts::none(),
             };
             users.insert(key, row);

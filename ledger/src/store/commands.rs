@@ -449,9 +449,9 @@ impl Store {
         if held.rows_affected() != 1 {
             return Ok(false);
         }
-        query(
+        let ended = query(
             "update ledger_work.commands set is_done = true, settles = false, left_over = $4, result = $5 \
-             where ledger_id = $1 and run = $2 and subject = $3",
+             where ledger_id = $1 and run = $2 and subject = $3 and not is_done",
         )
         .bind(self.id().uuid())
         .bind(run.uuid())
@@ -461,6 +461,10 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed(what))?;
+        if ended.rows_affected() == 0 {
+            // Asked again after a lost answer: it was counted.
+            return Ok(true);
+        }
         query(
             "update ledger_work.runs set ended = ended + $3, bad = bad + $4 where ledger_id = $1 and run = $2",
         )

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ledger::domain::event::{ContainerListed, Event, ItemHeld, NotGone};
+use ledger::domain::event::{ContainerListed, Event, ItemHeld, NotGone, is_missed};
 use ledger::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
 use ledger::projections::fold::{self, At, Decoded, Projection, Unreadable};
@@ -151,7 +151,7 @@ impl Projection for Words {
                 if let Some(account) = &found.account {
                     let users = self.leads.entry(account.clone()).or_default();
                     users.push(subject.clone());
-                } else if found.recorded > 0 || found.access != "disconnected" {
+                } else if is_missed(&found.access) {
                     self.unreached.insert(subject.clone(), found.reason.clone());
                 }
             }

@@ -128,6 +128,7 @@ impl Observer {
         let of_before: HashSet<&str> = late.iter().map(|one| one.id).collect();
         let more = earlier.as_ref().map(|earlier| late_in(place, earlier));
         let more = more.into_iter().flatten();
+        let of_late = of_before.len() as u64;
         late.extend(more.filter(|one| !of_before.contains(one.id)));
         if !differences.is_empty() || !late.is_empty() {
             // A run or an undo may be under way: what it did meanwhile is no difference.
@@ -141,7 +142,7 @@ impl Observer {
             let known = place.known();
             let others = seen.items.iter();
             let others = others.filter(|item| !known.contains(item.item.as_str()));
-            result.others = (others.count() as u64).saturating_sub(late.len() as u64);
+            result.others = (others.count() as u64).saturating_sub(of_late);
         }
         self.record_differences(place, differences, &mut result)
             .await?;

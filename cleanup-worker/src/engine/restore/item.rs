@@ -18,7 +18,7 @@ use super::Restorer;
 use super::look::{
     Compared, Look, NO_BACKUP, NO_WAY, STAND_IN, StandIns, backup_of, compare, look, ways_back,
 };
-use super::place::untried;
+use super::place::{STOPPED, untried};
 use super::report::{Ended, ItemBack};
 use crate::clients::{Effect, ErrorClass};
 use crate::engine::EngineError;
@@ -55,6 +55,17 @@ enum Next {
     Over(Box<ItemBack>, End),
     Again,
     Otherwise,
+}
+
+/// An item that is being put back.
+struct Begun<'a> {
+    owner: &'a Subject,
+    deletion: &'a Deletion,
+    backup: &'a [u8],
+    /// What is left of it, by the id that a way would give it.
+    left: Left,
+    /// Attempts so far.
+    number: u32,
 }
 
 impl Restorer {
@@ -115,7 +126,7 @@ impl Restorer {
                         _ => BackHow::Restored,
                     };
                     number += 1;
-                    let attempt = self.intend(owner, deletion, &backup, way, number).await?;
+                    let (attempt, _) = self.intend(owner, deletion, &backup, way, number).await?;
                     let seen = Ok(Look::There(version, bytes));
                     let written = Written::default();
                     let mut back = self
@@ -145,21 +156,58 @@ impl Restorer {
             old || left.contains_key(&way.becomes) == way.undeletes
         };
         let ways: Vec<&WayBack> = ways.iter().filter(is_open).collect();
+        let begun = Begun {
+            owner,
+            deletion,
+            backup: &backup,
+            left,
+            number,
+        };
+        let (mut back, end) = self.by_ways(place, &ways, begun).await?;
+        back.double = double && back.ended != Ended::Failed;
+        Ok((back, end))
+    }
+
+    /// Tries one way after the other, each as often as it can pass.
+    async fn by_ways(
+        &self,
+        place: &dyn Place,
+        ways: &[&WayBack],
+        mut begun: Begun<'_>,
+    ) -> Result<(ItemBack, End), EngineError> {
+        let (owner, deletion, backup) = (begun.owner, begun.deletion, begun.backup);
+        let failed = |reason: &str| (untried(deletion, Ended::Failed, Some(reason)), End::GoOn);
         for (n, way) in ways.iter().copied().enumerate() {
             let another = n + 1 < ways.len();
             let mut doubted = false;
             for tried in 1..=ATTEMPTS_MAX {
-                number += 1;
-                let attempt = self.intend(owner, deletion, &backup, way, number).await?;
+                if self.stop.is_cancelled() {
+                    return Ok(failed(STOPPED));
+                }
+                begun.number += 1;
+                let intended = self.intend(owner, deletion, backup, way, begun.number);
+                let (attempt, is_new) = intended.await?;
+                if !is_new {
+                    // The answer to its append was lost: what became of it is asked, and another attempt has an intent of its own.
+                    match self.recover(place, &attempt).await? {
+                        Ok(None) => continue,
+                        Ok(Some(back)) => return Ok((back, End::GoOn)),
+                        Err(error) => return Ok(Self::unasked(deletion, &error)),
+                    }
+                }
                 let last = tried == ATTEMPTS_MAX;
                 match self
-                    .attempt(place, &attempt, &mut left, last, another, &mut doubted)
+                    .attempt(
+                        place,
+                        &attempt,
+                        &mut begun.left,
+                        last,
+                        another,
+                        &mut doubted,
+                    )
                     .await?
                 {
-                    Next::Over(mut back, end) => {
-                        back.double = double;
-                        return Ok((*back, end));
-                    }
+                    Next::Over(back, end) => return Ok((*back, end)),
                     Next::Again => {}
                     Next::Otherwise => break,
                 }
@@ -170,7 +218,7 @@ impl Restorer {
 
     /// Nobody could be asked about an item; nothing was begun.
     fn unasked(deletion: &Deletion, error: &ItemError) -> (ItemBack, End) {
-        let end = if error.stops_user {
+        let end = if error.stops_user || error.stops_run {
             End::PlaceStopped(Box::new(Stopped::from(error)))
         } else {
             End::GoOn
@@ -179,7 +227,7 @@ impl Restorer {
         (back, end)
     }
 
-    /// Records what is about to be done.
+    /// Records what is about to be done; gives whether it was not recorded before.
     async fn intend<'a>(
         &self,
         owner: &'a Subject,
@@ -187,7 +235,7 @@ impl Restorer {
         backup: &'a [u8],
         way: &'a WayBack,
         number: u32,
-    ) -> Result<Attempt<'a>, EngineError> {
+    ) -> Result<(Attempt<'a>, bool), EngineError> {
         let event = Event::ItemRestoreIntended(RestoreIntended {
             deletion: deletion.intent,
             backup_sha256: deletion.backup_sha256,
@@ -203,23 +251,18 @@ impl Restorer {
         draft.cause = Some(deletion.intent);
         // A crash after this line: the intent is open, and the next run asks what became of it before anything else.
         let intent = self.append(draft, self.fence(deletion.plan)).await?;
-        if intent.replayed {
-            return Err(EngineError::Internal(format!(
-                "an intent to put {} back was there already; run the same command again",
-                deletion.subject
-            )));
-        }
         let attempt = number.to_string();
         self.log
             .entry(&intent, &[("way", &way.way), ("attempt", &attempt)]);
-        Ok(Attempt {
+        let attempt = Attempt {
             owner,
             deletion,
             backup,
             way,
             intent: intent.entry.id,
             number,
-        })
+        };
+        Ok((attempt, !intent.replayed))
     }
 
     async fn attempt(
@@ -310,7 +353,7 @@ impl Restorer {
                 let reason = format!("{}; it is not there", error.reason);
                 self.not_back(attempt, Some(&error), decision(last), !answered, &reason)
                     .await?;
-                if last {
+                if last || !self.retry.waits_for(error.retry_after) {
                     return Ok(Self::over(deletion, &reason));
                 }
                 self.wait(attempt.number, error.retry_after).await;
@@ -328,16 +371,18 @@ impl Restorer {
         another: bool,
     ) -> Result<Next, EngineError> {
         let deletion = attempt.deletion;
-        if error.may_pass && !last {
+        let waits = self.retry.waits_for(error.retry_after);
+        if error.may_pass && !last && waits {
             self.not_back(attempt, Some(error), "retried", false, &error.reason)
                 .await?;
             self.wait(attempt.number, error.retry_after).await;
             return Ok(Next::Again);
         }
-        if error.stops_user {
+        if error.stops_user || error.stops_run || !waits {
             self.not_back(attempt, Some(error), "given_up", false, &error.reason)
                 .await?;
-            let (back, end) = Self::unasked(deletion, error);
+            let back = untried(deletion, Ended::Failed, Some(&error.reason));
+            let end = End::PlaceStopped(Box::new(Stopped::from(error)));
             return Ok(Next::Over(Box::new(back), end));
         }
         if another && !error.may_pass {
@@ -503,7 +548,10 @@ impl Restorer {
 
     async fn wait(&self, attempt: u32, asked: Option<Duration>) {
         let wait = self.retry.wait(attempt, asked, self.timing.jitter());
-        self.timing.sleep(wait).await;
+        tokio::select! {
+            () = self.timing.sleep(wait) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub use self::report::{ItemBack, RestoreReport, UserBack};
 use super::lease::{Lease, LeaseTimes};
 use super::live::{Hands, POLL};
 use super::pace::Pace;
+use super::patience::patiently;
 use super::runlog::RunLog;
 use super::{EngineError, Progress, Recorder, RunOptions};
 use crate::clients::retry::{RetryPolicy, Timing};
@@ -136,7 +137,8 @@ pub async fn restore(
         log,
         timing: hands.timing.clone(),
         places: hands.executor.clone(),
-        stop: hands.stop.clone(),
+        // What every user would meet stops all places as a signal does.
+        stop: hands.stop.child_token(),
         retry: told.options.retry,
         leave_stand_ins: told.leave_stand_ins,
     };
@@ -377,6 +379,6 @@ impl Restorer {
     ) -> Result<Appended, EngineError> {
         draft.run = Some(self.recorder.run);
         draft.fence = fence;
-        Ok(self.recorder.store.append(draft).await?)
+        patiently(|| self.recorder.store.append(draft.clone())).await
     }
 }

@@ -21,7 +21,7 @@ use crate::executors::{ItemError, Place, Places, SeenItem};
 /// So many items of a place may fail one after another before it is left for later.
 const FAILURES_IN_A_ROW_MAX: u32 = 5;
 
-const STOPPED: &str = "stopped: run the same again";
+pub(super) const STOPPED: &str = "stopped: run the same again";
 
 /// An item of which nothing was tried.
 pub(super) fn untried(deletion: &Deletion, ended: Ended, reason: Option<&str>) -> ItemBack {
@@ -151,6 +151,9 @@ impl Restorer {
             Ok(opened) => opened,
             Err(why) => {
                 unreached(&place, &mut user, &why.reason);
+                if why.stops_run {
+                    self.stop.cancel();
+                }
                 if why.attempt > 0 {
                     self.user_failed(&owner, "restore", "stopped", &Stopped::from(&why))
                         .await?;
@@ -231,6 +234,9 @@ impl Restorer {
             }
             user.add(back);
             if let End::PlaceStopped(why) = end {
+                if why.stops_run {
+                    self.stop.cancel();
+                }
                 self.user_failed(owner, "restore", "stopped", &why).await?;
                 over = Some(why.reason);
             } else if in_a_row >= FAILURES_IN_A_ROW_MAX {

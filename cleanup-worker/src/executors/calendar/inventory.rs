@@ -22,6 +22,7 @@ use super::incumbent::{IncumbentCount, Selector};
 use super::members::{Accounts, Member, Members, take_unsure};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{SourceUser, Sources};
+use crate::clients::ErrorClass;
 use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
 use crate::executors::spool::{Block, Spool};
@@ -202,6 +203,14 @@ async fn join(
     let mut left = Vec::new();
     for (n, why) in unreachable {
         let user = &sources.users[n];
+        // Where it may pass the user's own token leads somewhere, and not to where a stored address says.
+        if matches!(
+            why.class,
+            ErrorClass::Server | ErrorClass::Network | ErrorClass::Quota
+        ) {
+            left.push((n, why));
+            continue;
+        }
         let address = user.google_email.as_deref().map(str::to_lowercase);
         let account = address.and_then(|address| {
             let owner = accounts.get(&address)?.owners(&address).next()?;

@@ -20,17 +20,15 @@ use cleanup_worker::engine::live::{Hands, LiveReport, LiveRun, live_run};
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::engine::{EngineError, Recorder, RunOptions};
 use cleanup_worker::executors::Executor;
-use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold};
+use cleanup_worker::executors::calendar::executor::{CalendarExecutor, CalendarTold, KIND};
 use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
-use ledger::projections::fold::At;
 use ledger::projections::plan;
 use ledger::store::lease::LeaseError;
 
 use super::Common;
-use super::review::folded;
 use crate::args::{BuiltInKind, CalendarSources, Caution, Cleanup, CleanupCalendar, Pace};
 use crate::database::Session;
 use crate::exit::{Exit, Failure, environment};
@@ -315,7 +313,7 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     let session = common.open().await?;
     let plan = match &args.plan {
         Some(name) => name.clone(),
-        None => waiting(&session).await?,
+        None => in_hand(&session, KIND).await?,
     };
     let live = live_of(&session, Some(&plan), told.options.clone(), &args.caution).await?;
     let timing: Arc<dyn Timing> = reader.timing.clone();
@@ -333,25 +331,19 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     .await
 }
 
-/// The one plan that is approved and waits to be carried out.
-async fn waiting(session: &Session) -> Result<String, Failure> {
-    let folded = folded(&session.store, At::Head).await?;
-    let now = session.store.clock().now();
-    let waiting = folded.deletions.waiting(&folded.custody, now);
-    let hashes: Vec<String> = waiting.iter().map(ToString::to_string).collect();
-    match hashes.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(
-            Failure::usage("no plan is approved that was not carried out yet").hint(
-                "first --dry-run, then somebody else: ledger approve HASH --as NAME, then the same command again",
-            ),
-        ),
-        several => Err(Failure::usage(format_args!(
-            "{} plans are approved and wait to be carried out",
-            several.len()
-        ))
-        .hint(format!("name one with --plan: {}", several.join(", ")))),
-    }
+/// The plan that is in hand, where none is named; whether it may be executed is for the run to say.
+async fn in_hand(session: &Session, kind: &str) -> Result<String, Failure> {
+    let plan = plan::in_hand(&session.store, kind)
+        .await
+        .map_err(super::approve::plan_failure)?;
+    let plan = plan.ok_or_else(|| {
+        Failure::usage("there is no plan yet").hint(
+            "first --dry-run, then somebody else: ledger approve HASH --as NAME, then the same command again",
+        )
+    })?;
+    let plan = plan.to_string();
+    output::note(format_args!("plan {}: the one in hand", &plan[..16]));
+    Ok(plan)
 }
 
 /// What a live run is told.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::Duration;
 use cleanup_worker::executors::{label_signal, title};
 use ledger::domain::custody::State;
 use ledger::domain::event::{Body, Event};
@@ -366,9 +367,10 @@ impl<'a> Letter<'a> {
             State::Held => Some(format!("a person still has to look at it{}", because())),
             State::Planned => Some("it is to be removed, and has not been yet".to_owned()),
             State::Restored => Some("it was removed and put back".to_owned()),
-            State::LateWrite => {
-                Some("the old system made it after we had removed the others".to_owned())
-            }
+            State::LateWrite => Some("the old system made it after we had looked".to_owned()),
+            State::ChangedSince if item.restored.is_some() => Some(
+                "it was removed and put back, and changed or removed since, not by us".to_owned(),
+            ),
             State::ChangedSince => Some("it was changed while we worked, not by us".to_owned()),
             // Gone before, or not looked at: nothing was done, and the letter says why nothing was.
             State::GoneBefore | State::OutOfReach => None,
@@ -383,11 +385,10 @@ impl<'a> Letter<'a> {
                 .or_default()
                 .push(Line::of(item, titles));
         }
-        let today = self.basis.as_of.recorded_at.to_string();
-        let to_come = item
-            .date
-            .as_deref()
-            .is_some_and(|date| *date >= today[..10]);
+        // As when the plan was made: a day is over once it is over everywhere (UTC-12).
+        let today = self.basis.as_of.recorded_at.instant() - Duration::hours(12);
+        let today = today.date_naive().to_string();
+        let to_come = item.date.as_deref().is_some_and(|date| date >= &*today);
         if goes(item) && to_come && item.covered == Some(false) {
             self.uncovered.push(Line::of(item, titles));
         }

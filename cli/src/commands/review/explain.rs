@@ -259,6 +259,9 @@ fn answer(item: &ItemLine, history: &History) -> String {
             None => format!("It was not deleted: it is held for a person to decide{why}."),
         },
         State::GoneBefore => format!("It was not deleted by us: it was gone before{why}."),
+        State::ChangedSince if item.restored.is_some() => {
+            "It was deleted and put back, and has changed or gone since, not by us.".to_owned()
+        }
         State::ChangedSince => "It was not deleted by us: it changed, or went, after the plan was made.".to_owned(),
         State::OutOfReach => format!("It was not deleted: it could not be reached{why}."),
         State::Restored => {

@@ -1,4 +1,4 @@
-//! What the retired system wrote in a place after its own had been deleted there: no item of a plan yet, and in the review all the
+//! What the retired system wrote in a place after the plan was made: no item of a plan yet, and in the review all the
 //! same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,11 +56,11 @@ impl DeletionsFold {
                 event_id: Some(item.clone()),
                 users: users.iter().map(|user| self.user_line(user)).collect(),
                 reason: Some(format!(
-                    "the retired system wrote it at {}, after its own had been deleted there",
+                    "the retired system wrote it at {}, after the plan was made",
                     late.written_at
                 )),
                 found: Some(late.entry.clone()),
-                ..ItemLine::unknown(late_subject(item), State::LateWrite)
+                ..ItemLine::unknown(late_subject(key), State::LateWrite)
             });
         }
         lines
@@ -72,7 +72,7 @@ impl DeletionsFold {
             .late()
             .filter_map(|(_, key, _)| Some((key, self.late.get(key)?)));
         let late = late.filter(|(_, late)| late.is_of(run));
-        late.map(|(key, late)| (late_subject(&key.1), late.entry.hash))
+        late.map(|(key, late)| (late_subject(key), late.entry.hash))
             .collect()
     }
 

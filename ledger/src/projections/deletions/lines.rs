@@ -9,7 +9,7 @@ use super::super::overlay::Decided;
 use super::super::plan::Approval;
 use crate::domain::custody::{Observation, State, Sums};
 use crate::domain::event::{
-    BackHow, DeleteFailed, GoneHow, ItemDeleted, ItemRestored, NotGone, RestoreFailed,
+    BackHow, DeleteFailed, GoneHow, ItemDeleted, ItemRestored, NotGone, RestoreFailed, is_missed,
 };
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, RunId, Timestamp};
@@ -50,6 +50,13 @@ pub struct UserLine {
     pub access: Option<String>,
     /// The same in words.
     pub reason: Option<String>,
+}
+
+impl UserLine {
+    /// Why the user could not be reached, if so. Who never gave access is not missed.
+    pub fn unreachable(&self) -> Option<&str> {
+        self.access.as_deref().filter(|access| is_missed(access))
+    }
 }
 
 /// A sealed plan.
