@@ -166,10 +166,11 @@ impl Live {
                 }
             }
             let first = place.users.iter().find_map(|user| user.id.as_deref());
-            let told = report
-                .users
-                .iter()
-                .filter(|user| Some(&*user.user) == first);
+            let leads = |user: &&UserOutcome| {
+                let mut users = place.users.iter();
+                users.any(|one| one.id.as_deref() == Some(&*user.user))
+            };
+            let told = report.users.iter().filter(leads);
             let errors: usize = told.map(|user| user.errors.len()).sum();
             let came_to = UserOutcome::not_begun(place, &known);
             let user = place.items.first().and_then(|item| item.users.first());

@@ -125,7 +125,10 @@ fn what_the_keys_do_not_open_is_not_shown_and_is_counted() {
     let review = review(&log, |_| Part::default());
     assert_eq!(review.total, 6);
     assert_eq!(review.sum.get(State::Unaccounted), 6);
-    assert_eq!(review.unreadable, 10, "6 found, 2 intents, 2 outcomes");
+    assert_eq!(
+        review.unreadable, 12,
+        "2 users, 6 found, 2 intents, 2 outcomes"
+    );
     assert!(
         !serde_json::to_string(&review)
             .unwrap()

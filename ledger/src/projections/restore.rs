@@ -60,9 +60,7 @@ impl Deletion {
             Some(_) => None,
         }
     }
-}
 
-impl Deletion {
     /// Of an item that is back: the ids under which it must not be there beside the one that it has now.
     pub fn other_ids(&self) -> impl Iterator<Item = &str> {
         let now = self.back.done.as_ref().map(|done| &done.restored.becomes);

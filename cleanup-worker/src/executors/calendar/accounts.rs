@@ -24,6 +24,8 @@ use crate::secrets::Secret;
 pub const PRIMARY: &str = "primary";
 /// So many ids one after the other without an answer are the calendar's fault and not theirs.
 const UNANSWERED_MAX: u32 = 3;
+/// How the id begins that stands for a primary calendar which does not tell its own.
+pub(super) const MADE_UP: &str = "primary of v1 user ";
 
 /// What asking a user's calendars came to.
 #[derive(Debug)]
@@ -319,7 +321,7 @@ fn is_address(text: &str) -> bool {
 
 /// How a primary calendar is called of which nothing tells the address.
 pub(super) fn nameless(user: &SourceUser) -> String {
-    format!("primary of v1 user {}", user.id)
+    format!("{MADE_UP}{}", user.id)
 }
 
 #[cfg(test)]

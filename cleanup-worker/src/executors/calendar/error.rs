@@ -194,7 +194,7 @@ impl Unreachable {
             ),
             _ => (
                 ErrorClass::Auth,
-                "v1 holds no token; events it left behind only the user can remove",
+                "v1 holds no token that is to be used; events it left behind only the user can remove",
             ),
         };
         Self {

@@ -12,6 +12,7 @@ use ledger::domain::policy::Policy;
 use ledger::store::Clock;
 use tokio::sync::OnceCell;
 
+use super::accounts::MADE_UP;
 use super::place::CalendarPlace;
 use super::reader::Reader;
 use super::signals::VOCABULARY;
@@ -264,9 +265,6 @@ impl Executor for CalendarExecutor {
         self.reader.limiter.share(processes);
     }
 }
-
-/// How the id begins that stands for a primary calendar which does not tell its own.
-const MADE_UP: &str = "primary of v1 user ";
 
 /// v1's watch channels of a calendar, of whichever of its users: one account and one client opened them.
 fn channels_of(place: &str, users: &[PlannedUser], sources: &Sources) -> Vec<(String, String)> {

@@ -250,9 +250,7 @@ impl OutcomeLine {
             entry,
         }
     }
-}
 
-impl OutcomeLine {
     pub(in crate::projections) fn restored(entry: Reference, restored: &ItemRestored) -> Self {
         Self {
             what: match restored.outcome {
