@@ -434,6 +434,49 @@ async fn a_whole_run_is_put_back_by_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_looked_at_again_by_the_program_that_did_it() {
+    let folder = start().await;
+    let before = folder.files();
+    let plan = folder.approved_plan();
+    let run = folder.live_run(&plan).ok().json();
+    let run = run["run"].as_str().unwrap();
+    let asked = folder.journal().len();
+    let observe = |more: &[&str]| {
+        let mut command = folder.world.command(["cleanup", "observe", run, "--json"]);
+        command.args(["--as", RUNNER, "--user-interval", "1ms"]);
+        command.arg("--log-dir").arg(folder.path("logs")).args(more);
+        output(command.stdin(Stdio::null()))
+    };
+    let exec = folder.exec("");
+    let with_program = ["--exec", exec.as_str()];
+    // One of the program's users could not be reached by the plan either, and that is said.
+    let seen = observe(&with_program);
+    assert_eq!(seen.exit, 3, "{seen:?}");
+    let seen = seen.json();
+    assert_eq!(seen["status"], "not_whole", "{seen:#}");
+    for what in ["survivors", "unexplained"] {
+        assert_eq!(total(&seen, what), 0, "{seen:#}");
+    }
+    assert!(total(&seen, "explained") > 0, "{seen:#}");
+    let asked = &folder.journal()[asked..];
+    let hellos: Vec<_> = asked.iter().filter(|it| it["verb"] == "hello").collect();
+    assert!(!hellos.is_empty() && hellos.iter().all(|it| it["read_only"] == true));
+    // Somebody brings one back.
+    let gone = before
+        .keys()
+        .find(|name| !folder.files().contains_key(*name));
+    let gone = gone.unwrap();
+    std::fs::write(folder.path("files").join(gone), &before[gone]).unwrap();
+    let seen = observe(&with_program);
+    assert_eq!(seen.exit, 1, "{seen:?}");
+    assert_eq!(seen.json()["survivors"][0]["item"], gone.as_str());
+    // As calendars it cannot be looked at, with whatever credentials.
+    let both = observe(&[&with_program[..], &["--credentials", "x"]].concat());
+    assert_eq!(both.exit, 2, "{both:?}");
+    folder.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_deleted_is_put_back_and_only_where_nothing_is() {
     let folder = start().await;
     let before = folder.files();
