@@ -184,6 +184,12 @@ async fn a_low_limit_slows_a_run_and_fails_nothing() {
     migration.sim.assert_only_deleted(&plan.deletes);
     let attempts = migration.attempts();
     assert!(attempts.values().all(|attempts| attempts.len() == 1));
+    // Undo waits for its turn in the same way.
+    let mut back = migration.restore_plan(&plan.hash);
+    back.env("LEDGER_GOOGLE_USER_PER_MINUTE", "50");
+    output(back.env("LEDGER_LEASE_MS", "1000")).ok();
+    migration.assert_as_before(&plan.deletes);
+    assert!(migration.log(&["item.restore_failed"]).is_empty());
 }
 
 /// The first place of a run, and a key of the plan in it, with the run held right before its look afterwards.

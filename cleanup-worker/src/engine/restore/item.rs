@@ -184,6 +184,10 @@ impl Restorer {
                 if self.stop.is_cancelled() {
                     return Ok(failed(STOPPED));
                 }
+                // What is waited for is waited for now, and not once the intent stands.
+                if let Err(error) = place.ready().await {
+                    return Ok(Self::unasked(deletion, &error));
+                }
                 begun.number += 1;
                 let intended = self.intend(owner, deletion, backup, way, begun.number);
                 let (attempt, is_new) = intended.await?;
