@@ -138,9 +138,7 @@ async fn a_spot_check_reads_what_came_back_under_the_id_that_it_has_now() {
     assert!(migration.sim.purge_event(&key.0, &key.1));
     migration.restore(&["--event", &key.1]).ok();
     assert_ne!(migration.mapping()[key], key.1);
-    let arguments = [
-        "review", "sample", "--seed", "s", "--users", "99", "--live", "--json",
-    ];
+    let arguments = ["review", "sample", "--seed", "s", "--users", "99", "--json"];
     let mut sample = migration.world.command(arguments);
     let sample = output(sample.envs(migration.sim.env())).json();
     let all = |list: &str| -> Vec<Value> {

@@ -136,9 +136,6 @@ pub(crate) struct ReviewSample {
     /// of a cleanup or with --credentials
     #[arg(long)]
     pub(crate) log_only: bool,
-    /// What is done anyway
-    #[arg(long, hide = true, conflicts_with = "log_only")]
-    pub(crate) live: bool,
     #[command(flatten)]
     pub(crate) access: CalendarAccess,
 }

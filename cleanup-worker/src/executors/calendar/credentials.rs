@@ -7,7 +7,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::executor::{ACCOUNT_KIND, KIND, USER_KIND};
+use super::executor::kinds;
 use super::place::CalendarPlace;
 use super::reader::Reader;
 use super::writing::Writing;
@@ -185,11 +185,7 @@ fn parse(text: &str) -> Result<Vec<Credential>, CredentialsError> {
 #[async_trait]
 impl Places for CalendarCredentials {
     fn kinds(&self) -> Kinds {
-        Kinds {
-            item: KIND.into(),
-            owner: ACCOUNT_KIND.into(),
-            user: USER_KIND.into(),
-        }
+        kinds()
     }
 
     async fn prepare(&self) -> Result<(), EngineError> {

@@ -35,6 +35,15 @@ pub const ACCOUNT_KIND: &str = "calendar-account";
 /// Kind of v1's users.
 pub const USER_KIND: &str = "user";
 
+/// These three, however calendars are reached.
+pub(super) fn kinds() -> Kinds {
+    Kinds {
+        item: KIND.into(),
+        owner: ACCOUNT_KIND.into(),
+        user: USER_KIND.into(),
+    }
+}
+
 /// What the calendar's executor is told.
 #[derive(Debug, Clone)]
 pub struct CalendarTold {
@@ -114,11 +123,7 @@ impl CalendarExecutor {
 #[async_trait]
 impl Places for CalendarExecutor {
     fn kinds(&self) -> Kinds {
-        Kinds {
-            item: KIND.into(),
-            owner: ACCOUNT_KIND.into(),
-            user: USER_KIND.into(),
-        }
+        kinds()
     }
 
     async fn prepare(&self) -> Result<(), EngineError> {

@@ -26,6 +26,7 @@ use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
 use ledger::projections::plan;
+use ledger::store::is_away;
 use ledger::store::lease::LeaseError;
 
 use super::Common;
@@ -230,6 +231,16 @@ pub(crate) fn engine_failure(error: EngineError) -> Failure {
         }
         EngineError::Executor(error) if error.usage => (Exit::Usage, error.hint),
         EngineError::Executor(error) => (Exit::Environment, error.hint),
+        EngineError::Log(_) => (
+            Exit::Environment,
+            Some("--log-dir names its folder; nothing was begun"),
+        ),
+        error if is_away(error) => (
+            Exit::Environment,
+            Some(
+                "the database does not answer: once it does, the same command goes on where this one ended",
+            ),
+        ),
         _ => (Exit::Environment, None),
     };
     let failure = Failure::new(exit, error);
