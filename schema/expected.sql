@@ -140,6 +140,8 @@ table ledger_work.commands owner ledger_owner
     left_over bigint not null default 0
     result text
     constraint commands_pkey PRIMARY KEY (ledger_id, run, subject)
+    CREATE INDEX commands_pending ON ledger_work.commands USING btree (ledger_id, run, "position") WHERE (NOT is_done)
+    CREATE INDEX commands_unsettled ON ledger_work.commands USING btree (ledger_id, run) WHERE (settles AND (NOT is_done))
     grant delete, insert, select, update to ledger_writer
     grant select to ledger_reader
 table ledger_work.leases owner ledger_owner
@@ -149,6 +151,7 @@ table ledger_work.leases owner ledger_owner
     holder text not null
     expires_at timestamp with time zone not null
     constraint leases_pkey PRIMARY KEY (ledger_id, name)
+    CREATE INDEX leases_held ON ledger_work.leases USING btree (ledger_id) WHERE (expires_at > '-infinity'::timestamp with time zone)
     grant delete, insert, select, update to ledger_writer
     grant select to ledger_reader
 table ledger_work.runs owner ledger_owner

@@ -157,7 +157,6 @@ struct Next {
     subject: Subject,
     taken: i64,
     settles: bool,
-    is_free: bool,
     /// Its last holder let it run out.
     ran_out: bool,
 }
@@ -165,6 +164,19 @@ struct Next {
 const TAKE: &str = "take a command";
 /// How often it is looked whether others are done.
 const POLL: Duration = Duration::from_millis(250);
+
+/// The commands of a run that may be taken: as long as something is left to be settled, only those where that is.
+macro_rules! pending {
+    () => {
+        "where c.ledger_id = $1 and c.run = $2 and not c.is_done \
+            and ($3::bigint is null or c.position < $3) \
+            and (not $4 or c.settles or c.taken > 0) \
+            and (c.settles or not (select exists ( \
+                select from ledger_work.commands o \
+                where o.ledger_id = $1 and o.run = $2 and o.settles and not o.is_done \
+                    and ($3::bigint is null or o.position < $3))))"
+    };
+}
 
 fn lease_name(run: RunId, subject: &Subject) -> String {
     format!("command/{}/{}", run.uuid(), subject.uuid())
@@ -271,12 +283,14 @@ impl Store {
         let Some(now) = self.lock_run(&mut transaction, run, holder).await? else {
             return Ok(Claim::Nothing);
         };
-        let Some(next) = self.next_command(&mut transaction, run, &now).await? else {
-            return Ok(Claim::Nothing);
+        let Some(next) = self.next_free(&mut transaction, run, &now).await? else {
+            let left = self.is_any_left(&mut transaction, run, &now).await?;
+            return Ok(if left {
+                Claim::Wait(POLL)
+            } else {
+                Claim::Nothing
+            });
         };
-        if !next.is_free {
-            return Ok(Claim::Wait(POLL));
-        }
         if let Some(wait) = now.wait {
             return Ok(Claim::Wait(wait));
         }
@@ -310,8 +324,8 @@ impl Store {
         let row = query(
             "select extract(epoch from next_start_at - clock_timestamp())::float8 as wait, ended, bad, stopped, first_only, \
                     (select count(distinct l.holder) from ledger_work.leases l \
-                     where l.ledger_id = $1 and l.name like 'command/' || $2::text || '/%' and l.holder <> $3 \
-                        and l.expires_at > clock_timestamp()) as others \
+                     where l.ledger_id = $1 and l.expires_at > '-infinity' and l.expires_at > clock_timestamp() \
+                        and l.name like 'command/' || $2::text || '/%' and l.holder <> $3) as others \
              from ledger_work.runs where ledger_id = $1 and run = $2 and is_open for update",
         )
         .bind(self.id().uuid())
@@ -336,29 +350,23 @@ impl Store {
         }))
     }
 
-    /// The first command that is not done, one that nobody holds if there is any. As long as something is left to be settled, only where that is.
-    async fn next_command(
+    /// The first command by position that is not done and that nobody holds.
+    async fn next_free(
         &self,
         connection: &mut PgConnection,
         run: RunId,
         now: &Now,
     ) -> Result<Option<Next>, CommandError> {
-        let row = query(
-            "select c.subject, c.taken, c.settles, l.expires_at is null or l.expires_at <= clock_timestamp() as is_free, \
-                    coalesce(l.expires_at > '-infinity', false) as ran_out \
+        // Both in the order of an index: the row is found among those that others hold, however many are still to come.
+        let row = query(concat!(
+            "select c.subject, c.taken, c.settles, coalesce(l.expires_at > '-infinity', false) as ran_out \
              from ledger_work.commands c \
              left join ledger_work.leases l \
                 on l.ledger_id = c.ledger_id \
-                and l.name = 'command/' || c.run::text || '/' || split_part(c.subject, ':', 2) \
-             where c.ledger_id = $1 and c.run = $2 and not c.is_done \
-                and ($3::bigint is null or c.position < $3) \
-                and (not $4 or c.settles or c.taken > 0) \
-                and (c.settles or not exists ( \
-                    select 1 from ledger_work.commands o \
-                    where o.ledger_id = c.ledger_id and o.run = c.run and o.settles and not o.is_done \
-                       and ($3::bigint is null or o.position < $3))) \
-             order by is_free desc, c.settles desc, c.position limit 1",
-        )
+                and l.name = 'command/' || c.run::text || '/' || split_part(c.subject, ':', 2) ",
+            pending!(),
+            " and coalesce(l.expires_at <= clock_timestamp(), true) order by c.position limit 1",
+        ))
         .bind(self.id().uuid())
         .bind(run.uuid())
         .bind(now.first_only)
@@ -375,9 +383,30 @@ impl Store {
             })?,
             taken: row.try_get("taken").map_err(failed(TAKE))?,
             settles: row.try_get("settles").map_err(failed(TAKE))?,
-            is_free: row.try_get("is_free").map_err(failed(TAKE))?,
             ran_out: row.try_get("ran_out").map_err(failed(TAKE))?,
         }))
+    }
+
+    /// Whether a command is not done that others hold now.
+    async fn is_any_left(
+        &self,
+        connection: &mut PgConnection,
+        run: RunId,
+        now: &Now,
+    ) -> Result<bool, CommandError> {
+        query(concat!(
+            "select exists (select from ledger_work.commands c ",
+            pending!(),
+            ") as is_left",
+        ))
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .bind(now.first_only)
+        .bind(now.standing.stopped.is_some())
+        .fetch_one(connection)
+        .await
+        .and_then(|row| row.try_get("is_left"))
+        .map_err(failed(TAKE))
     }
 
     /// Takes a command's lease and moves the time of the next start; gives the lease's number.

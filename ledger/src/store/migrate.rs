@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &migrations![
     7 "0007_append_known_keys",
     8 "0008_made_up_rows",
     9 "0009_commands",
+    10 "0010_claims",
 ];
 
 /// Version of the schema that this program reads and writes.
