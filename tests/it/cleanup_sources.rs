@@ -254,6 +254,54 @@ async fn what_was_deleted_is_the_same_item_when_its_account_cannot_be_reached() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_inventory_counts_what_an_earlier_one_could_not_reach_or_met_no_more() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(38).users(3).events_per_user(12)
+    };
+    let migration = Migration::start(spec).await;
+    let user = migration.sim.world().users[0].id.clone();
+    let connected = |is: bool| {
+        let column = ("calendar_connected", &Cell::Bool(is));
+        migration.set("perm_users", ("id", &user), column);
+    };
+    let sums = || {
+        let loss = migration.loss();
+        let sum = loss["scopes"]["calendar"]["sum"].clone();
+        let sum: BTreeMap<String, u64> = serde_json::from_value(sum).unwrap();
+        (sum, loss["scopes"]["calendar"]["complete"].clone())
+    };
+    let of = |sum: &BTreeMap<String, u64>, state: &str| sum.get(state).copied().unwrap_or(0);
+    connected(false);
+    let first = migration.dry_run();
+    assert!(of(&sums().0, "out_of_reach") > 2, "{:?}", sums());
+
+    // The user comes back, and meanwhile another has deleted an event that v1 never recorded.
+    connected(true);
+    let items = first["items"].as_array().unwrap().iter();
+    let orphans = items.filter(|item| item["class"] == "V1_ORPHAN");
+    let vanished = orphans.last().unwrap();
+    let [calendar, event] = ["calendar", "event_id"].map(|name| vanished[name].as_str().unwrap());
+    assert!(migration.sim.delete_event(calendar, event));
+    migration.sim.purge_event(calendar, event);
+
+    let plan = migration.approved_plan();
+    migration.live_run(&plan.hash).ok();
+    let (sum, _) = sums();
+    assert_eq!(of(&sum, "out_of_reach"), 0, "{sum:?}");
+    assert_eq!(of(&sum, "planned"), 0, "{sum:?}");
+    assert_eq!(of(&sum, "deleted"), plan.deletes.len() as u64, "{sum:?}");
+    assert!(of(&sum, "changed_since") > 0, "{sum:?}");
+    let subject = vanished["subject"].as_str().unwrap();
+    let told = migration
+        .world
+        .ledger(["review", "explain", subject, "--as", "maker"])
+        .ok();
+    assert!(told.stdout.contains("It was not deleted by us"), "{told:?}");
+    migration.world.assert_intact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_recorded_values_are_named_and_a_missing_column_is_refused() {
     let migration = Migration::start(WorldSpec::seeded(38).users(6).events_per_user(6)).await;
     let (case, number) = migration.sim.with_database(|database| {

@@ -8,8 +8,9 @@ mod plans;
 mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use self::plans::{DryRun, Plan};
+use self::plans::{DryRun, Id, Plan};
 use self::scope::{Look, OfKind};
 use super::fold::{Decoded, Projection, Unreadable};
 use super::overlay::Decided;
@@ -55,7 +56,14 @@ pub struct CustodyFold {
     kinds: BTreeMap<String, OfKind>,
     /// The kind that a run is about.
     kind_of_run: BTreeMap<RunId, String>,
+    /// Items that could not be reached when they got their names.
+    unreached: Names,
+    /// The names that they have where they were found since.
+    known_as: BTreeMap<Subject, Subject>,
 }
+
+/// Items by a user who could not be reached and their ids.
+type Names = BTreeMap<Subject, BTreeMap<String, Subject>>;
 
 /// What is remembered of one item beside its state.
 #[derive(Debug, Default)]
@@ -71,6 +79,10 @@ struct Trace {
     doubtful: bool,
     /// Something about it could not be read: then nothing about it is known, a loss neither.
     unread: bool,
+    /// Where it was found last.
+    place: Option<Arc<str>>,
+    /// A later inventory listed its place whole and did not meet it; nothing else has been said of it since.
+    not_met: bool,
 }
 
 /// The intent in flight, and where its item lies.
@@ -206,6 +218,7 @@ impl CustodyFold {
             .entry(decoded.entry.subject.clone())
             .or_default();
         trace.last = Some(evidence(decoded));
+        trace.not_met = false;
         trace
     }
 
@@ -287,6 +300,10 @@ impl CustodyFold {
             by: entry.actor.clone(),
             grade: grade.unwrap_or(Grade::Reported),
         };
+        if let Some(run) = entry.run.filter(|_| listed.phase == "plan") {
+            let dry_run = self.dry_runs.entry(run).or_default();
+            dry_run.listed.insert(listed.place.clone());
+        }
         let kind = entry.run.and_then(|run| self.kind_of_run.get(&run));
         let kind = kind.cloned().unwrap_or_default();
         let places = &mut self.kind(&kind).places;
@@ -358,9 +375,7 @@ impl CustodyFold {
     fn found(&mut self, decoded: &Decoded, found: &ItemFound) {
         let of = self.kind(decoded.entry.subject.kind());
         of.looked_at = true;
-        if !of.found_at.contains(&found.place) {
-            of.found_at.insert(found.place.clone());
-        }
+        let place = of.place(&found.place);
         if found.body.as_ref().is_some_and(is_true) {
             let seq = decoded.entry.seq;
             let trace = self.traces.entry(decoded.entry.subject.clone());
@@ -376,7 +391,11 @@ impl CustodyFold {
             Some(run) if !self.sealed_runs.contains(&run) => {
                 let dry_run = self.dry_runs.entry(run).or_default();
                 dry_run.found.push((line, found.disposition));
-                dry_run.ids.push((found.place.clone(), found.item.clone()));
+                dry_run.ids.push(Id {
+                    place,
+                    item: found.item.clone(),
+                    users: found.users.clone(),
+                });
             }
             // After the seal of its run, or of no run: no seal counts it.
             _ => self.kind(decoded.entry.subject.kind()).extra += 1,
@@ -460,6 +479,7 @@ impl CustodyFold {
 
     /// The state of an item, with what the entries themselves show.
     pub fn state(&self, subject: &Subject) -> Option<State> {
+        let subject = self.known_as.get(subject).unwrap_or(subject);
         let known = self.custody.get(subject).map(Item::state);
         let trace = self.traces.get(subject);
         let unread = trace.is_some_and(|trace| trace.unread);
@@ -473,13 +493,16 @@ impl CustodyFold {
             Some(State::Deleted) if trace.is_none_or(|trace| trace.backup.is_none()) => {
                 Some(State::Missing)
             }
+            Some(State::Planned | State::Held) if trace.is_some_and(|trace| trace.not_met) => {
+                Some(State::ChangedSince)
+            }
             Some(state) => Some(state),
             None if self.inventory.contains(subject) => Some(State::Unaccounted),
             None => None,
         }
     }
 
-    /// Every item of a sealed plan, and every other that something was done to.
+    /// Every item of a sealed plan, and every other that something was done to; each by the name that it has now.
     pub fn subjects(&self) -> BTreeSet<&Subject> {
         let touched = self.custody.iter().map(|(subject, _)| subject);
         let doubtful = self.traces.iter();
@@ -489,6 +512,7 @@ impl CustodyFold {
             .iter()
             .chain(touched)
             .chain(doubtful)
+            .filter(|subject| !self.known_as.contains_key(subject))
             .collect()
     }
 

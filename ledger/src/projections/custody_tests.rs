@@ -585,3 +585,134 @@ fn a_user_who_could_not_be_reached_is_work_that_remains() {
     log.plan(run(4), &items);
     assert_eq!(unreached(&log), both[1..]);
 }
+
+/// What a dry run found of an item, out of reach or in its place.
+fn met(log: &mut Log, n: u32, id: &str, disposition: Disposition, of: RunId) {
+    let mut event = super::super::testing::found(n, disposition);
+    event.item = id.to_owned();
+    if disposition == Disposition::OutOfReach {
+        event.place = String::new();
+    }
+    log.add(Event::ItemFound(event), item(n), "person:maker", Some(of));
+}
+
+#[test]
+fn what_was_out_of_reach_and_is_found_later_is_one_item() {
+    use Disposition::{Delete, OutOfReach};
+    let mut log = Log::default();
+    log.started("dry_run", None, "person:maker", run(0));
+    met(&mut log, 1, "a", OutOfReach, run(0));
+    met(&mut log, 2, "b", OutOfReach, run(0));
+    log.seal(run(0), &[(1, OutOfReach), (2, OutOfReach)], 2);
+    assert_eq!(judged(&log).sum.get(State::OutOfReach), 2);
+
+    // Found by their places they have other names; the second is still out of reach.
+    log.started("dry_run", None, "person:maker", run(1));
+    met(&mut log, 11, "a", Delete, run(1));
+    met(&mut log, 2, "b", OutOfReach, run(1));
+    let before_the_seal = judged(&log);
+    assert_eq!(before_the_seal.sum.get(State::OutOfReach), 2);
+    let plan = log.seal(run(1), &[(11, Delete), (2, OutOfReach)], 2);
+    let answer = judged(&log);
+    assert_eq!(
+        serde_json::to_value(&answer.sum).unwrap(),
+        serde_json::json!({"planned": 1, "out_of_reach": 1})
+    );
+
+    let approval = log.approve(plan, "person:checker", 3_600);
+    let intent = log.intend(11, plan, approval);
+    log.deleted(11, intent, GoneHow::Deleted);
+    let custody: CustodyFold = log.fold();
+    for name in [1, 11] {
+        assert_eq!(custody.state(&item(name)), Some(State::Deleted), "{name}");
+    }
+    assert_eq!(custody.subjects().len(), 2);
+
+    // Out of reach again under the first name: nobody can say that it is the same.
+    log.started("dry_run", None, "person:maker", run(2));
+    met(&mut log, 1, "a", OutOfReach, run(2));
+    log.seal(run(2), &[(1, OutOfReach)], 1);
+    assert_eq!(judged(&log).sum.get(State::OutOfReach), 2);
+}
+
+#[test]
+fn only_what_could_not_be_reached_takes_another_name() {
+    use Disposition::{Delete, Hold, OutOfReach};
+    let mut log = Log::default();
+    // Of another user, or held: each is an item of its own.
+    log.started("dry_run", None, "person:maker", run(0));
+    let mut other = super::super::testing::found(1, OutOfReach);
+    other.item = "a".to_owned();
+    other.users = vec![Subject::new("user", uuid::Uuid::from_u128(6)).unwrap()];
+    log.add(
+        Event::ItemFound(other),
+        item(1),
+        "person:maker",
+        Some(run(0)),
+    );
+    met(&mut log, 2, "a", Hold, run(0));
+    log.seal(run(0), &[(1, OutOfReach), (2, Hold)], 2);
+    log.started("dry_run", None, "person:maker", run(1));
+    met(&mut log, 3, "a", Delete, run(1));
+    log.seal(run(1), &[(3, Delete)], 1);
+    let sum = judged(&log).sum;
+    assert_eq!(sum.total(), 3);
+    assert_eq!(sum.get(State::OutOfReach), 1);
+}
+
+#[test]
+fn what_a_later_inventory_does_not_meet_in_its_place_has_changed_without_us() {
+    use Disposition::{Delete, Hold, Protect};
+    let listed = |log: &mut Log, place: &str, of: RunId| {
+        let event = Event::ContainerListed(ContainerListed {
+            phase: "plan".to_owned(),
+            place: place.to_owned(),
+            sync_token: None,
+            items: 1,
+            remote_date: None,
+            unexplained: 0,
+        });
+        let subject = Subject::new("calendar", uuid::Uuid::from_u128(7)).unwrap();
+        log.add(event, subject, "person:maker", Some(of));
+    };
+    let first = [(1, Delete), (2, Hold), (3, Protect), (4, Delete)];
+    let mut log = Log::default();
+    let plan = log.plan(run(0), &first);
+    let approval = log.approve(plan, "person:checker", 3_600);
+    let states = |log: &Log| {
+        let custody: CustodyFold = log.fold();
+        [1, 2, 3, 4].map(|n| custody.state(&item(n)).unwrap())
+    };
+    let as_found = [
+        State::Planned,
+        State::Held,
+        State::Protected,
+        State::Planned,
+    ];
+    assert_eq!(states(&log), as_found);
+
+    // Another place was listed: nothing is known of this one.
+    listed(&mut log, "other@example.com", run(1));
+    log.plan(run(1), &[]);
+    assert_eq!(states(&log), as_found);
+
+    listed(&mut log, "cal@example.com", run(2));
+    log.started("dry_run", None, "person:maker", run(2));
+    log.found(4, Delete, run(2));
+    assert_eq!(states(&log), as_found, "not sealed yet");
+    log.seal(run(2), &[(4, Delete)], 1);
+    let changed = [
+        State::ChangedSince,
+        State::ChangedSince,
+        State::Protected,
+        State::Planned,
+    ];
+    assert_eq!(states(&log), changed);
+    let answer = judged(&log);
+    assert_eq!((answer.verdict, answer.complete), (Verdict::None, false));
+
+    // The first plan is approved still: what is deleted under it was there after all.
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    assert_eq!(states(&log)[0], State::Deleted);
+}

@@ -1,11 +1,12 @@
 //! What sealed plans say: the inventory of a dry run, and the decisions of a person over one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::scope::{OfKind, v2_observed_at};
 use super::{CustodyFold, evidence};
 use crate::chain::plan::{PlanItem, plan_hash};
-use crate::domain::custody::Fact;
+use crate::domain::custody::{Fact, Item, State};
 use crate::domain::event::PlanSealed;
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, Subject};
@@ -20,8 +21,10 @@ use crate::projections::plan::header;
 #[derive(Debug, Default)]
 pub(super) struct DryRun {
     pub(super) found: Vec<(PlanItem, Disposition)>,
-    /// Place and id of each.
-    pub(super) ids: Vec<(String, String)>,
+    /// Where each was found.
+    pub(super) ids: Vec<Id>,
+    /// The places that were listed whole.
+    pub(super) listed: BTreeSet<String>,
     pub(super) decided: Vec<Decided>,
     /// Decisions that cannot be read.
     pub(super) undecided: u64,
@@ -31,6 +34,15 @@ pub(super) struct DryRun {
     pub(super) erased: Vec<Subject>,
     /// The users that were looked for; those who could not be reached although they had given access.
     pub(super) users: Vec<(Subject, Option<Unreached>)>,
+}
+
+/// Where an item was found, and through whom.
+#[derive(Debug)]
+pub(super) struct Id {
+    /// Empty where it could not be reached.
+    pub(super) place: Arc<str>,
+    pub(super) item: String,
+    pub(super) users: Vec<Subject>,
 }
 
 /// What later entries are held against.
@@ -73,8 +85,10 @@ impl CustodyFold {
         let of = self.kind(&kind);
         of.looked_at = true;
         // From now on the plan says where it is.
-        for key in &dry_run.ids {
-            of.late.remove(key);
+        if !of.late.is_empty() {
+            for id in &dry_run.ids {
+                of.late.remove(&(id.place.to_string(), id.item.clone()));
+            }
         }
         self.plans.entry(sealed.plan).or_default().kind = kind;
         match base {
@@ -140,17 +154,59 @@ impl CustodyFold {
             plan.take(lines);
         }
         let mut named = BTreeSet::new();
-        for (line, disposition) in dry_run.found {
+        for ((line, disposition), id) in dry_run.found.into_iter().zip(dry_run.ids) {
             self.custody.apply(&line.subject, Fact::Found(disposition));
             self.inventory.insert(line.subject.clone());
             let trace = self.traces.entry(line.subject.clone()).or_default();
             trace.last = Some(evidence(decoded));
-            trace.doubtful |= !named.insert(line.subject);
+            trace.not_met = false;
+            trace.doubtful |= !named.insert(line.subject.clone());
+            if !id.place.is_empty() {
+                trace.place = Some(id.place.clone());
+            }
+            self.name(&line.subject, disposition, id);
         }
+        // What was found and cannot be read was met all the same.
+        named.extend(dry_run.erased.iter().chain(&dry_run.unreadable).cloned());
+        self.not_met(sealed.plan, &named, &dry_run.listed);
         self.inventory.extend(dry_run.erased);
         for subject in dry_run.unreadable {
             self.traces.entry(subject.clone()).or_default().unread = true;
             self.inventory.insert(subject);
+        }
+    }
+
+    /// An item that cannot be reached is named by its user, since nobody knows where it lies, and by its place as soon as it is found there:
+    /// it is one item.
+    fn name(&mut self, subject: &Subject, disposition: Disposition, id: Id) {
+        self.known_as.remove(subject);
+        for user in id.users {
+            if disposition == Disposition::OutOfReach {
+                let items = self.unreached.entry(user).or_default();
+                items.insert(id.item.clone(), subject.clone());
+                continue;
+            }
+            let items = self.unreached.get_mut(&user);
+            let former = items.and_then(|items| items.remove(&id.item));
+            let Some(former) = former.filter(|former| former != subject) else {
+                continue;
+            };
+            let known = self.custody.get(&former).map(Item::state);
+            if known == Some(State::OutOfReach) {
+                self.known_as.insert(former, subject.clone());
+            }
+        }
+    }
+
+    /// What lay in a place that was listed whole and is not among what was found there now has changed or gone without us.
+    fn not_met(&mut self, plan: Hash, found: &BTreeSet<Subject>, listed: &BTreeSet<String>) {
+        let kind = self.plans.get(&plan).map(|plan| plan.kind.clone());
+        for (subject, trace) in &mut self.traces {
+            let was_there = trace.place.as_deref();
+            let was_there = was_there.is_some_and(|place| listed.contains(place));
+            if was_there && Some(subject.kind()) == kind.as_deref() && !found.contains(subject) {
+                trace.not_met = true;
+            }
         }
     }
 

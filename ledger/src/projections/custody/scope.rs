@@ -1,6 +1,7 @@
 //! What is known of each kind of item beside the items themselves, and from that the facts of each scope.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -27,11 +28,23 @@ pub(super) struct OfKind {
     pub(super) v2_observed_at: Option<DateTime<Utc>>,
     pub(super) places: BTreeMap<String, Place>,
     /// Where items of the kind were found.
-    pub(super) found_at: BTreeSet<String>,
+    pub(super) found_at: BTreeSet<Arc<str>>,
     /// Users who had given access and whom the last sealed inventory that looked for them could not reach.
     pub(super) unreached: BTreeMap<Subject, Unreached>,
     /// What the retired system wrote after the deletions, by place and id, until a sealed plan names it.
     pub(super) late: BTreeMap<(String, String), Evidence>,
+}
+
+impl OfKind {
+    /// The place of this name, where an item of the kind was found.
+    pub(super) fn place(&mut self, name: &str) -> Arc<str> {
+        if let Some(place) = self.found_at.get(name) {
+            return place.clone();
+        }
+        let place: Arc<str> = name.into();
+        self.found_at.insert(place.clone());
+        place
+    }
 }
 
 /// One complete look at a place.
@@ -110,7 +123,7 @@ impl CustodyFold {
         // A look whose run does not say what it is about speaks for the items that were found there.
         let unnamed = self.kinds.get("").map(|unnamed| &unnamed.places);
         let unnamed = unnamed.into_iter().flatten();
-        let unnamed = unnamed.filter(|(place, _)| of.found_at.contains(*place));
+        let unnamed = unnamed.filter(|(place, _)| of.found_at.contains(place.as_str()));
         let mut places: BTreeMap<&str, Place> = BTreeMap::new();
         let known = of.places.iter();
         for (name, place) in known.chain(unnamed) {
