@@ -71,6 +71,23 @@ const COLUMNS: [&str; 11] = [
     "unknown",
 ];
 
+/// How many entries that tell of such users a copy is said to hold; all of them have to be among them.
+fn holds_users(migration: &Migration, made: &Value, of: impl Fn(&str) -> bool) -> usize {
+    let held = made["first"].as_u64().unwrap()..=made["last"].as_u64().unwrap();
+    let users = migration.log(&["user.found"]).into_iter();
+    let entries = users.map(|line| {
+        let entry: Value = serde_json::from_str(line["bytes"].as_str().unwrap()).unwrap();
+        (
+            entry["subject"].as_str().unwrap().to_owned(),
+            line["seq"].as_u64().unwrap(),
+        )
+    });
+    let told = entries.filter(|(subject, _)| of(subject));
+    let seqs: Vec<u64> = told.map(|(_, seq)| seq).collect();
+    assert!(seqs.iter().all(|seq| held.contains(seq)), "{made} {seqs:?}");
+    seqs.len()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_adds_up_in_each_form_and_is_itself_recorded() {
     let (migration, plan) = executed().await;
@@ -95,6 +112,7 @@ async fn a_report_adds_up_in_each_form_and_is_itself_recorded() {
         made["payloads"].as_u64().unwrap() > 0,
         "an erasure has to recall it"
     );
+    assert!(holds_users(&migration, &made, |_| true) > 5, "{made}");
     let again = by(&migration, &["report", "deletions", "--out", path]);
     assert!(
         again.exit == 2 && again.stderr.contains("is not overwritten"),
@@ -321,10 +339,15 @@ async fn a_letter_tells_one_user_what_went_and_how_to_get_it_back() {
             .iter()
             .all(|line| !line["bytes"].as_str().unwrap().contains('@'))
     );
-    assert!(letters.iter().all(|line| {
+    // A user's address stands in the letter, whether or not anything was found of them.
+    for line in letters {
         let user = line["payload"]["selection"]["user"].as_str().unwrap();
-        user.starts_with("user:")
-    }));
+        assert!(user.starts_with("user:"), "{line}");
+        assert_eq!(
+            holds_users(&migration, &line["payload"], |of| of == user),
+            1
+        );
+    }
     for (arguments, exit) in [
         (&["report", "letter", "--user", "nobody@example.com"][..], 1),
         (&["report", "letter"], 2),

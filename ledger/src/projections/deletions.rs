@@ -111,6 +111,7 @@ impl Projection for DeletionsFold {
                 user.email.clone_from(&found.email);
                 user.access = Some(found.access.clone());
                 user.reason = Some(found.reason.clone());
+                user.seq = Some(entry.seq);
                 if let Some(run) = entry.run {
                     let users = self.looked_for.entry(run).or_default();
                     users.insert(entry.subject.clone());

@@ -134,6 +134,9 @@ pub struct UserRow {
     /// The items that are counted here. One that was reached through several users is counted with the first of them.
     #[serde(flatten)]
     pub counts: Counts,
+    /// The entry that tells of the user.
+    #[serde(skip)]
+    pub seq: Option<u64>,
 }
 
 /// An item's row.
@@ -195,6 +198,7 @@ impl Report {
                 email: user.email.clone(),
                 unreachable: user.unreachable().map(str::to_owned),
                 counts: Counts::none(),
+                seq: user.seq,
             };
             users.insert(key, row);
         }
@@ -211,6 +215,7 @@ impl Report {
                     email,
                     unreachable: None,
                     counts: Counts::none(),
+                    seq: first.and_then(|user| user.seq),
                 });
             row.counts.add(column, 1);
             items.push(ItemRow::of(column, item, checkpoint));
@@ -231,6 +236,7 @@ impl Report {
                 email: None,
                 unreachable: None,
                 counts,
+                seq: None,
             });
         }
         for user in &report.users {
@@ -299,14 +305,17 @@ impl Report {
             let outcomes = [&item.outcome, &item.undo].map(Option::as_ref);
             let outcomes = outcomes.map(|outcome| outcome.map(|outcome| outcome.entry.seq));
             let decisions = item.decisions.iter().map(|decision| decision.entry.seq);
+            let users = item.users.iter().filter_map(|user| user.seq);
             [found, backup]
                 .into_iter()
                 .chain(outcomes)
                 .flatten()
                 .chain(decisions)
+                .chain(users)
                 .collect::<Vec<_>>()
         };
-        self.items.iter().flat_map(of).collect()
+        let users = self.users.iter().filter_map(|user| user.seq);
+        self.items.iter().flat_map(of).chain(users).collect()
     }
 }
 

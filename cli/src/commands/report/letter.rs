@@ -236,9 +236,11 @@ impl Writer<'_> {
             let seq = |entry: &Reference| entry.seq;
             let undo = item.undo.as_ref().map(|undo| seq(&undo.entry));
             let outcome = item.outcome.as_ref().map(|outcome| seq(&outcome.entry));
-            [item.found.as_ref().map(seq), outcome, undo]
+            let backup = item.backup.as_ref().map(|backup| seq(&backup.entry));
+            [item.found.as_ref().map(seq), backup, outcome, undo]
         });
-        let rests_on = rests_on.flatten().collect();
+        let user = about.user.and_then(|user| user.seq);
+        let rests_on = rests_on.flatten().chain(user).collect();
         let contact = self.args.contact.as_deref();
         let letter = Letter::of(subject, about, self.basis, undo, contact);
         let (format, text) = match self.args.format {

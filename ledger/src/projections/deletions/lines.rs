@@ -50,6 +50,9 @@ pub struct UserLine {
     pub access: Option<String>,
     /// The same in words.
     pub reason: Option<String>,
+    /// The entry that tells this: what is copied of it has to be told of when the user is erased.
+    #[serde(skip)]
+    pub seq: Option<u64>,
 }
 
 impl UserLine {
