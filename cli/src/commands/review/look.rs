@@ -37,6 +37,21 @@ impl Look {
     }
 }
 
+/// Where each item of the log stands, by its place and its id there: what came back under another id is an item of its own as soon as a
+/// plan names it.
+pub(super) type Known = BTreeMap<(String, String), State>;
+
+/// The same of these.
+pub(super) fn known(items: Vec<ItemLine>) -> Known {
+    let key = |item: ItemLine| {
+        Some((
+            (item.calendar.unwrap_or_default(), item.event_id?),
+            item.state,
+        ))
+    };
+    items.into_iter().filter_map(key).collect()
+}
+
 /// What the log lets expect of an item.
 fn expected(state: State) -> Option<&'static str> {
     match state {
@@ -77,7 +92,7 @@ pub(super) async fn places(
 }
 
 /// Looks at items, place by place.
-pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine]) -> Vec<Look> {
+pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine], known: &Known) -> Vec<Look> {
     let mut places: BTreeMap<&str, Vec<&ItemLine>> = BTreeMap::new();
     for item in items {
         let place = item.calendar.as_deref().unwrap_or_default();
@@ -99,7 +114,7 @@ pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine]) -> Vec<Look
         let opened = calendars.look(place, &users).await;
         for item in items {
             looks.push(match &opened {
-                Ok(place) => at(place.as_ref(), item).await,
+                Ok(place) => at(place.as_ref(), item, known).await,
                 Err(why) => unknown(item, why.reason.clone()),
             });
         }
@@ -107,7 +122,7 @@ pub(super) async fn look(calendars: &dyn Places, items: &[ItemLine]) -> Vec<Look
     looks
 }
 
-async fn at(place: &dyn Place, item: &ItemLine) -> Look {
+async fn at(place: &dyn Place, item: &ItemLine, known: &Known) -> Look {
     // What came back may have another id than it had.
     let restored = item
         .restored
@@ -117,6 +132,8 @@ async fn at(place: &dyn Place, item: &ItemLine) -> Look {
     let Some(id) = id.or(item.event_id.as_deref()) else {
         return unknown(item, "its id is not known".to_owned());
     };
+    let place_and_id = (item.calendar.clone().unwrap_or_default(), id.to_owned());
+    let state = known.get(&place_and_id).copied().unwrap_or(item.state);
     match place.read(id).await {
         Ok(found) => Look {
             subject: item.subject.clone(),
@@ -124,7 +141,7 @@ async fn at(place: &dyn Place, item: &ItemLine) -> Look {
                 Found::There { .. } => "there",
                 Found::Deleted { .. } | Found::Absent => "gone",
             },
-            expected: expected(item.state),
+            expected: expected(state),
             why: None,
         },
         Err(error) => unknown(item, cleanup_worker::engine::with_causes(&error)),

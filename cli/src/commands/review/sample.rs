@@ -100,7 +100,9 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
     let looked = if args.log_only || answer.picked.is_empty() {
         Exit::Yes
     } else {
-        answer.look(common, args, clock).await?
+        let all = folded.deletions.review(&folded.custody, &Part::default());
+        let known = look::known(all.items);
+        answer.look(common, args, clock, &known).await?
     };
     if common.json {
         output::json(&answer)?;
@@ -162,6 +164,7 @@ impl Answer {
         common: &Common<'_>,
         args: &ReviewSample,
         clock: Clock,
+        known: &look::Known,
     ) -> Result<Exit, Failure> {
         let items = self.picked.iter().flat_map(|picked| &picked.items);
         let kinds = items.filter_map(|item| item.subject.split_once(':'));
@@ -170,7 +173,7 @@ impl Answer {
         let places = places.map_err(without_looking)?;
         let mut exit = Exit::Yes;
         for picked in &mut self.picked {
-            let looks = look::look(places.as_ref(), &picked.items).await;
+            let looks = look::look(places.as_ref(), &picked.items, known).await;
             exit = match (exit, look::exit(&looks)) {
                 (Exit::No, _) | (_, Exit::No) => Exit::No,
                 (Exit::Unknown, _) | (_, Exit::Unknown) => Exit::Unknown,
