@@ -1,6 +1,7 @@
 //! Reads in the order of the chain: one entry, a stream, the stream that goes on.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
@@ -73,6 +74,14 @@ pub struct Recorded {
     pub payload: PayloadText,
 }
 
+/// The page that comes next.
+enum Upcoming {
+    /// It begins behind this entry.
+    After(u64),
+    /// It was fetched already.
+    Rows(Vec<PgRow>),
+}
+
 /// Which entries to read. Everything is joined by and; the default is all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -141,18 +150,30 @@ impl Store {
         Ok(self.page(&filter, 0).await?.pop())
     }
 
-    /// Entries in order, read page by page. What is appended meanwhile is read too, up to `to`.
+    /// Entries in order, read page by page, each while the one before is opened. What is appended meanwhile is read too, up to `to`.
     pub fn read(&self, filter: Filter) -> impl Stream<Item = Result<Recorded, ReadError>> + Send {
         let store = self.clone();
-        futures_util::stream::try_unfold(Some(0), move |after| {
+        futures_util::stream::try_unfold(Upcoming::After(0), move |upcoming| {
             let (store, filter) = (store.clone(), filter.clone());
             async move {
-                let Some(after) = after else { return Ok(None) };
-                let page = store.page(&filter, after).await?;
-                let next = page.last().map(|last| last.entry.seq);
-                let next = next.filter(|_| i64::try_from(page.len()).unwrap_or(0) == PAGE);
-                Ok((!page.is_empty())
-                    .then(|| (futures_util::stream::iter(page.into_iter().map(Ok)), next)))
+                let rows = match upcoming {
+                    Upcoming::After(seq) => store.rows(&filter, seq).await?,
+                    Upcoming::Rows(rows) => rows,
+                };
+                let Some(last) = rows.last() else {
+                    return Ok(None);
+                };
+                let last: i64 = last.try_get("seq").map_err(failed("read an entry"))?;
+                let next = async {
+                    if i64::try_from(rows.len()).unwrap_or(0) < PAGE {
+                        return Ok(Vec::new());
+                    }
+                    store.rows(&filter, last.unsigned_abs()).await
+                };
+                // The query comes first, so that the server is at work while this opens.
+                let (next, page) = futures_util::try_join!(next, store.opened(&rows))?;
+                let page = futures_util::stream::iter(page.into_iter().map(Ok));
+                Ok(Some((page, Upcoming::Rows(next))))
             }
         })
         .try_flatten()
@@ -262,11 +283,32 @@ impl Store {
 
     async fn page(&self, filter: &Filter, after: u64) -> Result<Vec<Recorded>, ReadError> {
         let rows = self.rows(filter, after).await?;
+        self.opened(&rows).await
+    }
+
+    async fn opened(&self, rows: &[PgRow]) -> Result<Vec<Recorded>, ReadError> {
+        self.fetch_keys(rows).await?;
         let mut page = Vec::with_capacity(rows.len());
         for row in rows {
-            page.push(self.recorded(&row).await?);
+            page.push(self.recorded(row).await?);
         }
         Ok(page)
+    }
+
+    /// Unwraps the keys of these payloads together, as far as they can be; the rest is asked for with each.
+    async fn fetch_keys(&self, rows: &[PgRow]) -> Result<(), ReadError> {
+        let mut unknown = BTreeSet::new();
+        for row in rows {
+            let key_id: Option<&str> = row.try_get("key_id").map_err(failed("read a payload"))?;
+            unknown.extend(key_id.filter(|id| self.keys().cached_by_id(id).is_none()));
+        }
+        if unknown.len() < 2 {
+            return Ok(());
+        }
+        let unknown: Vec<&str> = unknown.into_iter().collect();
+        self.keys_by_id(&unknown)
+            .await
+            .map_err(failed("read the keys of payloads"))
     }
 
     async fn recorded(&self, row: &PgRow) -> Result<Recorded, ReadError> {

@@ -241,6 +241,22 @@ impl Store {
         Ok(self.unwrapped(row.as_ref()))
     }
 
+    /// Unwraps and keeps several keys in one question; one that cannot be is said to be so where it is needed.
+    pub(super) async fn keys_by_id(&self, key_ids: &[&str]) -> Result<(), sqlx::Error> {
+        let rows = query(
+            "select key_id, owner, kek_id, nonce, wrapped from ledger.keys \
+             where ledger_id = $1 and key_id = any($2)",
+        )
+        .bind(self.id().uuid())
+        .bind(key_ids)
+        .fetch_all(self.pool())
+        .await?;
+        for row in &rows {
+            self.unwrapped(Some(row));
+        }
+        Ok(())
+    }
+
     /// The key of the blind indexes as its row has it. Never made here: a lost one must stay lost to be found so.
     async fn stored_index_key(&self, snapshot: &mut PgConnection) -> Result<KeyState, sqlx::Error> {
         let row = query(
