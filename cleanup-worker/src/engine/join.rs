@@ -3,7 +3,7 @@
 //! A worker takes commands of open runs until none are left. Whoever holds the plan's lease ends the run: the process that began it,
 //! or, where that was killed, a worker, once the lease has run out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ledger::domain::id::RunId;
@@ -35,6 +35,8 @@ pub async fn join(
     let mut reports = Vec::new();
     // Runs of other kinds of items, which are looked at once.
     let mut others: HashSet<RunId> = HashSet::new();
+    // The leases of the plans of runs where others are at work on what is left: to join one anew is to read its plan anew.
+    let mut left_to_others: HashMap<RunId, String> = HashMap::new();
     while !hands.stop.is_cancelled() {
         let mut runs = patiently(|| hands.store.open_runs()).await?;
         runs.retain(|run| !others.contains(&run.run));
@@ -45,11 +47,18 @@ pub async fn join(
             if hands.stop.is_cancelled() {
                 break;
             }
+            if let Some(lease) = left_to_others.get(&run.run)
+                && !patiently(|| hands.store.wants_hands(run.run, lease)).await?
+            {
+                continue;
+            }
             match help(hands, options, &run).await {
                 Ok(Helped::NotOurs) => {
                     others.insert(run.run);
                 }
-                Ok(Helped::ForNow) => {}
+                Ok(Helped::ForNow(lease)) => {
+                    left_to_others.insert(run.run, lease);
+                }
                 Ok(Helped::ToItsEnd(report)) => reports.push(report),
                 Err(EngineError::Refused(why)) => {
                     tracing::warn!(run = %run.run, %why, "a run cannot be joined");
@@ -72,8 +81,8 @@ pub async fn join(
 enum Helped {
     /// Its items are of another kind.
     NotOurs,
-    /// Nothing was left to be taken, and others are at work, or have ended it.
-    ForNow,
+    /// Nothing was left to be taken, and others are at work, or have ended it; with the lease of its plan.
+    ForNow(String),
     /// This process ended it.
     ToItsEnd(LiveReport),
 }
@@ -123,12 +132,12 @@ async fn help(
     };
     work.until_done(options.users_at_once, &hands.stop).await?;
     if hands.stop.is_cancelled() {
-        return Ok(Helped::ForNow);
+        return Ok(Helped::ForNow(name));
     }
-    let lease = match Lease::take_free(store, name, actor.as_str(), options.lease).await {
+    let lease = match Lease::take_free(store, name.clone(), actor.as_str(), options.lease).await {
         Ok(lease) => lease,
         // Who began it is alive and ends it.
-        Err(LeaseError::Held { .. }) => return Ok(Helped::ForNow),
+        Err(LeaseError::Held { .. }) => return Ok(Helped::ForNow(name)),
         Err(error) => return Err(error.into()),
     };
     let still_open = patiently(|| run_of(store, open.plan)).await?;
@@ -141,7 +150,7 @@ async fn help(
         finish(&live, &work.places).await.map(Helped::ToItsEnd)
     } else {
         patiently(|| store.close_run(open.run)).await?;
-        Ok(Helped::ForNow)
+        Ok(Helped::ForNow(name))
     };
     lease.release().await;
     result

@@ -588,6 +588,44 @@ impl Store {
         row.map(standing).transpose()
     }
 
+    /// Whether there is something to do for one more worker of a run: a command to be taken, or its end, where nobody holds the lease of
+    /// its plan.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn wants_hands(&self, run: RunId, plan_lease: &str) -> Result<bool, CommandError> {
+        let what = "ask whether a run has something to do";
+        let row = query(
+            "select first_only, stopped is not null as is_stopped from ledger_work.runs \
+             where ledger_id = $1 and run = $2 and is_open",
+        )
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .fetch_optional(self.pool())
+        .await
+        .map_err(failed(what))?;
+        let Some(row) = row else { return Ok(false) };
+        query(concat!(
+            "select exists (select from ledger_work.commands c ",
+            pending!(),
+            " and not exists (select from ledger_work.leases l \
+                where l.ledger_id = c.ledger_id \
+                   and l.name = 'command/' || c.run::text || '/' || split_part(c.subject, ':', 2) \
+                   and l.expires_at > clock_timestamp())) \
+             or not exists (select from ledger_work.leases l \
+                where l.ledger_id = $1 and l.name = $5 and l.expires_at > clock_timestamp()) as wants",
+        ))
+        .bind(self.id().uuid())
+        .bind(run.uuid())
+        .bind(row.try_get::<Option<i64>, _>("first_only").map_err(failed(what))?)
+        .bind(row.try_get::<bool, _>("is_stopped").map_err(failed(what))?)
+        .bind(plan_lease)
+        .fetch_one(self.pool())
+        .await
+        .and_then(|row| row.try_get("wants"))
+        .map_err(failed(what))
+    }
+
     /// All commands of a run, in their order.
     ///
     /// # Errors
