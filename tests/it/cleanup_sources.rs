@@ -279,8 +279,8 @@ async fn the_last_inventory_counts_what_an_earlier_one_could_not_reach_or_met_no
     // The user comes back, and meanwhile another has deleted an event that v1 never recorded.
     connected(true);
     let items = first["items"].as_array().unwrap().iter();
-    let orphans = items.filter(|item| item["class"] == "V1_ORPHAN");
-    let vanished = orphans.last().unwrap();
+    let mut orphans = items.filter(|item| item["class"] == "V1_ORPHAN");
+    let vanished = orphans.next_back().unwrap();
     let [calendar, event] = ["calendar", "event_id"].map(|name| vanished[name].as_str().unwrap());
     assert!(migration.sim.delete_event(calendar, event));
     migration.sim.purge_event(calendar, event);

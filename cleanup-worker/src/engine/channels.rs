@@ -18,7 +18,7 @@ impl Live {
     pub(super) async fn stop_channels(
         &self,
         opened: &dyn OpenPlace,
-        place: &Place,
+        place: &Place<'_>,
     ) -> Result<Result<(), ItemError>, EngineError> {
         for channel in opened.channels() {
             let natural = Natural {
@@ -38,17 +38,17 @@ impl Live {
     async fn stop_channel(
         &self,
         opened: &dyn OpenPlace,
-        place: &Place,
+        place: &Place<'_>,
         channel: &str,
         subject: &Subject,
     ) -> Result<Result<(), ItemError>, EngineError> {
         let intended = Event::ChannelStopIntended(ChannelStopIntended {
             plan: self.plan.hash,
-            place: place.id.clone(),
+            place: place.id.to_owned(),
         });
         // A crash after this line: it may be stopped or not; the next run stops it again, which is answered alike.
         let intent = self
-            .record(&intended, subject, &place.owner, None, None)
+            .record(&intended, subject, place.owner, None, None)
             .await?;
         self.log.entry(&intent, &[]);
         let timing = self.timing.as_ref();
@@ -62,7 +62,7 @@ impl Live {
         let (event, word) = outcome(&intent, &stopped);
         let cause = Some(intent.entry.id);
         let appended = self
-            .record(&event, subject, &place.owner, None, cause)
+            .record(&event, subject, place.owner, None, cause)
             .await?;
         self.log.entry(&appended, &[("outcome", word)]);
         Ok(stopped.map(drop))

@@ -11,8 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use ledger::chain::canonical::CanonicalError;
 use ledger::chain::entry::{Hash, PAYLOAD_BYTES_MAX};
-use ledger::chain::plan::{PlanItem, plan_hash};
+use ledger::chain::plan::{Lines, PlanItem};
 use ledger::domain::event::{
     Body, ContainerListed, Event, Evidence, ItemFound, PlanSealed, RunFinished, RunStarted,
     UserFailed, UserFound,
@@ -121,7 +122,7 @@ pub async fn dry_run(
         taken: HashSet::new(),
         listed: None,
         lines: HashMap::new(),
-        plan: Vec::new(),
+        plan: Lines::default(),
         totals: Totals::default(),
         users: Vec::new(),
     };
@@ -166,7 +167,7 @@ struct Writer<'a> {
     listed: Option<HashSet<String>>,
     /// Where each user's line is among `users`.
     lines: HashMap<String, usize>,
-    plan: Vec<PlanItem>,
+    plan: Lines,
     totals: Totals,
     users: Vec<UserLine>,
 }
@@ -568,12 +569,14 @@ impl Writer<'_> {
             words.extend(email.map(|email| ("email", email)));
         }
         self.push(&found, subject.clone(), owner, words).await?;
-        self.plan.push(PlanItem {
+        let line = PlanItem {
             subject,
             version,
             class: class.class.clone(),
             disposition: class.disposition.name().to_owned(),
-        });
+        };
+        let refused = |error: CanonicalError| EngineError::Internal(error.reason());
+        self.plan.push(&line).map_err(refused)?;
         self.count(candidate, class, covered);
         Ok(())
     }
@@ -605,7 +608,7 @@ impl Writer<'_> {
     ) -> Result<DryRunReport, EngineError> {
         header.extend(summary.header);
         self.flush().await?;
-        let handed_on = self.plan.len() as u64;
+        let handed_on = self.plan.count();
         if summary.candidates != handed_on {
             return Err(EngineError::Internal(format!(
                 "the inventory counted {} candidates and handed on {handed_on}: nothing is sealed",
@@ -617,8 +620,8 @@ impl Writer<'_> {
         self.totals.details = summary.details;
         let value = serde_json::to_value(&header)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
-        let plan =
-            plan_hash(&value, &self.plan).map_err(|error| EngineError::Internal(error.reason()))?;
+        let plan = self.plan.hash(&value);
+        let plan = plan.map_err(|error| EngineError::Internal(error.reason()))?;
         let totals = &self.totals;
         let sealed = Event::PlanSealed(PlanSealed {
             plan,

@@ -28,11 +28,11 @@ use super::limits::Limits;
 use super::patience::patiently;
 use super::permission::{Permission, gate, not_approved, too_early};
 pub use super::place::UserOutcome;
-use super::place::{Known, Place};
+use super::place::{Known, Outline};
 use super::runlog::RunLog;
 use super::step::{Live, ended};
 use super::work::{Work, holder};
-use super::{EngineError, Progress as Done, Recorder, RunOptions};
+use super::{EngineError, Progress as Done, Recorder, RunOptions, with_causes};
 use crate::clients::retry::Timing;
 use crate::executors::{Executor, PlannedUser};
 
@@ -82,6 +82,7 @@ impl From<PlanError> for EngineError {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Read(error) => Self::Read(error),
+            error @ PlanError::Items(_) => Self::Internal(with_causes(&error)),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -152,10 +153,11 @@ pub(super) fn of_kind(plan: &SealedPlan, kind: &str) -> Result<(), EngineError> 
 
 /// Refuses a plan that deletes too much of one user, wherever it lies.
 fn spread_out(plan: &SealedPlan, limits: Limits) -> Result<(), EngineError> {
-    let mut by_user: HashMap<&Subject, u64> = HashMap::new();
-    let users = plan.with(Disposition::Delete).flat_map(|item| &item.users);
-    for user in users {
-        *by_user.entry(user).or_default() += 1;
+    let mut by_user: HashMap<Subject, u64> = HashMap::new();
+    for item in plan.with(Disposition::Delete) {
+        for user in item?.users {
+            *by_user.entry(user).or_default() += 1;
+        }
     }
     let most = by_user.values().copied().max().unwrap_or_default();
     let max = limits.deletions_per_user_max;
@@ -246,7 +248,6 @@ pub(super) async fn live_of(
             run,
         },
         reached: Arc::default(),
-        by_place: Arc::new(by_place(&plan)),
         plan: Arc::new(plan),
         approval,
         lease,
@@ -258,14 +259,6 @@ pub(super) async fn live_of(
         executor: hands.executor.clone(),
         stop: hands.stop.clone(),
     })
-}
-
-fn by_place(plan: &SealedPlan) -> HashMap<String, Vec<usize>> {
-    let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
-    for (n, item) in plan.items.iter().enumerate() {
-        by_place.entry(item.place.clone()).or_default().push(n);
-    }
-    by_place
 }
 
 /// A run that has started and not finished.
@@ -323,7 +316,7 @@ async fn execute(
     let run = live.recorder.run;
     let known = live.known_now().await?;
     let places = places(live).await?;
-    let commands = commands(&places, &known);
+    let commands = commands(&live.plan, &places, &known)?;
     if refusal.is_none() {
         if let Some(why) = gate(told.options.go_live, store.clock().now().instant()) {
             pass_gate(live, told, &why).await?;
@@ -368,66 +361,76 @@ async fn execute(
 
 /// One command for each place, in an order that everybody can repeat: first where something was left open, which is settled before anything
 /// else; last what earlier runs have ended, so that a canary takes the next ones.
-fn commands(places: &HashMap<Subject, Place>, known: &Known) -> Vec<NewCommand> {
-    let is_ended = |place: &Place| {
-        let mut items = place.items.iter();
-        items.all(|item| known.get(&item.subject).and_then(ended).is_some())
-    };
-    let is_open = |place: &Place| {
-        place.items.iter().any(|item| {
-            known
-                .get(&item.subject)
-                .is_some_and(|progress| progress.open.is_some())
-        })
-    };
-    let mut order: Vec<(bool, bool, &str, &Subject)> = places
-        .iter()
-        .map(|(owner, place)| (!is_open(place), is_ended(place), place.id.as_str(), owner))
-        .collect();
+fn commands(
+    plan: &SealedPlan,
+    places: &HashMap<Subject, Outline>,
+    known: &Known,
+) -> Result<Vec<NewCommand>, EngineError> {
+    let mut order: Vec<(bool, bool, &str, &Subject)> = Vec::with_capacity(places.len());
+    for (owner, place) in places {
+        let (mut is_open, mut is_ended) = (false, false);
+        if !known.is_empty() {
+            let items = place.with_items(plan)?.items;
+            let progress = |item: &PlannedItem| known.get(&item.subject);
+            is_open = items
+                .iter()
+                .filter_map(progress)
+                .any(|it| it.open.is_some());
+            is_ended = items
+                .iter()
+                .all(|item| progress(item).and_then(ended).is_some());
+        }
+        order.push((!is_open, is_ended, place.id.as_str(), owner));
+    }
     order.sort_unstable();
     let numbered = (0_u64..).zip(order);
-    numbered
-        .map(|(position, (.., owner))| NewCommand {
+    let command =
+        |(position, (not_open, .., owner)): (u64, (bool, bool, &str, &Subject))| NewCommand {
             subject: owner.clone(),
             position,
-            settles: places.get(owner).is_some_and(is_open),
-        })
-        .collect()
+            settles: !not_open,
+        };
+    Ok(numbered.map(command).collect())
 }
 
 /// The places of the plan by their owners, each with the users through whom it was found.
-pub(super) async fn places(live: &Live) -> Result<HashMap<Subject, Place>, EngineError> {
+pub(super) async fn places(live: &Live) -> Result<HashMap<Subject, Outline>, EngineError> {
     let store = &live.recorder.store;
     let credentials = patiently(|| credentials_of(store, live.plan.run)).await?;
-    let mut grouped: BTreeMap<&str, Vec<&PlannedItem>> = BTreeMap::new();
+    let mut grouped: BTreeMap<String, Vec<Subject>> = BTreeMap::new();
     for item in live.plan.with(Disposition::Delete) {
-        grouped.entry(&item.place).or_default().push(item);
+        let item = item?;
+        let users = grouped.entry(item.place).or_default();
+        for user in item.users {
+            if !users.contains(&user) {
+                users.push(user);
+            }
+        }
     }
     let owner_kind = live.executor.kinds().owner;
     let mut places = HashMap::new();
     let mut ids: HashMap<Subject, Option<String>> = HashMap::new();
-    for (id, items) in grouped {
-        let owner = patiently(|| store.subject_of(&owner_kind, id)).await?;
+    for (id, subjects) in grouped {
+        let owner = patiently(|| store.subject_of(&owner_kind, &id)).await?;
         let owner = owner.ok_or_else(|| {
             EngineError::Refused("an account of the plan has no subject any more".to_owned())
         })?;
         let mut users: Vec<PlannedUser> = Vec::new();
-        for subject in items.iter().flat_map(|item| &item.users) {
-            if !ids.contains_key(subject) {
-                let id = patiently(|| store.natural_id(subject)).await?;
+        for subject in subjects {
+            if !ids.contains_key(&subject) {
+                let id = patiently(|| store.natural_id(&subject)).await?;
                 ids.insert(subject.clone(), id);
             }
-            let id = ids.get(subject).cloned().flatten();
+            let id = ids.get(&subject).cloned().flatten();
             if !users.iter().any(|user| user.id == id) {
-                let credential = credentials.get(subject).cloned().flatten();
+                let credential = credentials.get(&subject).cloned().flatten();
                 users.push(PlannedUser { id, credential });
             }
         }
-        let place = Place {
-            id: id.to_owned(),
+        let place = Outline {
+            id,
             owner: owner.clone(),
             users,
-            items: items.into_iter().cloned().collect(),
         };
         places.insert(owner, place);
     }
@@ -500,7 +503,7 @@ fn run_subject(run: RunId) -> Result<Subject, EngineError> {
 /// What the run came to so far, for a process that was told to stop. The run stays open.
 async fn interrupted(
     live: &Live,
-    places: &HashMap<Subject, Place>,
+    places: &HashMap<Subject, Outline>,
 ) -> Result<LiveReport, EngineError> {
     let mut report = report(live, places).await?;
     "interrupted".clone_into(&mut report.status);
@@ -513,7 +516,7 @@ async fn interrupted(
 /// Ends the run and says what it came to. Whoever is first writes it; the others find it written.
 pub(super) async fn finish(
     live: &Live,
-    places: &HashMap<Subject, Place>,
+    places: &HashMap<Subject, Outline>,
 ) -> Result<LiveReport, EngineError> {
     let report = report(live, places).await?;
     let run = live.recorder.run;
@@ -537,7 +540,10 @@ pub(super) async fn finish(
     Ok(report)
 }
 
-async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveReport, EngineError> {
+async fn report(
+    live: &Live,
+    places: &HashMap<Subject, Outline>,
+) -> Result<LiveReport, EngineError> {
     let store = &live.recorder.store;
     let run = live.recorder.run;
     let known = live.known_now().await?;
@@ -551,7 +557,10 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
         let kept = command.result.filter(|_| command.is_done);
         let kept = kept.and_then(|json| serde_json::from_str::<UserOutcome>(&json).ok());
         not_taken += u64::from(kept.is_none());
-        let mut outcome = kept.unwrap_or_else(|| UserOutcome::not_begun(place, &known));
+        let mut outcome = match kept {
+            Some(outcome) => outcome,
+            None => UserOutcome::not_begun(&place.with_items(&live.plan)?, &known),
+        };
         outcome.email = live.executor.address(&outcome.user);
         users.push(outcome);
     }
@@ -576,7 +585,10 @@ async fn report(live: &Live, places: &HashMap<Subject, Place>) -> Result<LiveRep
         (true, _) if not_taken > 0 => "canary",
         _ => "partial",
     };
-    let items = live.plan.with(Disposition::OutOfReach).count() as u64;
+    let out_of_reach = live.plan.with(Disposition::OutOfReach);
+    let items = out_of_reach
+        .map(|item| item.map(|_| 1))
+        .sum::<Result<u64, PlanError>>()?;
     totals.insert("out_of_reach".to_owned(), items);
     if status == "canary" {
         notes.push(format!(

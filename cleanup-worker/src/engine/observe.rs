@@ -36,7 +36,7 @@ impl Live {
     pub(super) async fn list_before(
         &self,
         opened: &dyn OpenPlace,
-        place: &Place,
+        place: &Place<'_>,
     ) -> Result<Result<Option<String>, ItemError>, EngineError> {
         let keeps = opened.keeps_cursors();
         let run = self.recorder.run;
@@ -52,9 +52,7 @@ impl Live {
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error)),
         };
-        let left_alone = self
-            .planned_at(place)
-            .filter(|item| item.disposition != Disposition::Delete);
+        let left_alone = place.left_alone.iter();
         let changed = self
             .record_differences(place, &seen, left_alone, &HashSet::new())
             .await?;
@@ -69,7 +67,7 @@ impl Live {
     pub(super) async fn observe_after(
         &self,
         opened: &dyn OpenPlace,
-        place: &Place,
+        place: &Place<'_>,
         before: Option<&str>,
         ends: &Ends<'_>,
     ) -> Result<Result<Unexplained, ItemError>, EngineError> {
@@ -78,8 +76,8 @@ impl Live {
             Err(error) => return Ok(Err(error)),
         };
         // A listing of everything also shows what had changed before, which the run has held.
-        let items = self
-            .planned_at(place)
+        let items = place
+            .planned()
             .filter(|item| !(seen.whole && ends.held.contains(&item.subject)))
             .filter(|item| !ends.open.contains(&item.subject));
         let unexplained = self
@@ -96,7 +94,7 @@ impl Live {
     async fn look_after(
         &self,
         opened: &dyn OpenPlace,
-        place: &Place,
+        place: &Place<'_>,
         before: Option<&str>,
         ends: &Ends<'_>,
     ) -> Result<Seen, ItemError> {
@@ -125,14 +123,11 @@ impl Live {
     /// What the retired system made since the inventory listed this place, at the latest since the seal, and no plan names: it is not frozen.
     async fn record_late(
         &self,
-        place: &Place,
+        place: &Place<'_>,
         seen: &Seen,
         since: Option<Timestamp>,
     ) -> Result<(), EngineError> {
-        let known: HashSet<&str> = self
-            .planned_at(place)
-            .map(|item| item.item.as_str())
-            .collect();
+        let known: HashSet<&str> = place.planned().map(|item| item.item.as_str()).collect();
         let since = since.unwrap_or(self.plan.entry.recorded_at);
         let others = seen.items.iter().filter(|item| !item.gone);
         let others = others.filter(|item| !known.contains(item.item.as_str()));
@@ -150,24 +145,19 @@ impl Live {
         let count = items.len().to_string();
         let event = Event::LateWritten(LateWritten {
             run: self.recorder.run,
-            place: place.id.clone(),
+            place: place.id.to_owned(),
             items,
         });
         let appended = self
-            .record(&event, &place.owner, &place.owner, None, None)
+            .record(&event, place.owner, place.owner, None, None)
             .await?;
         self.log.entry(&appended, &[("late", &count)]);
         Ok(())
     }
 
-    fn planned_at<'a>(&'a self, place: &Place) -> impl Iterator<Item = &'a PlannedItem> {
-        let positions = self.by_place.get(&place.id).into_iter().flatten();
-        positions.filter_map(|n| self.plan.items.get(*n))
-    }
-
     async fn record_differences<'a>(
         &self,
-        place: &Place,
+        place: &Place<'_>,
         seen: &Seen,
         items: impl Iterator<Item = &'a PlannedItem>,
         gone: &HashSet<&Subject>,
@@ -193,7 +183,7 @@ impl Live {
                 version: now.and_then(|now| now.version.clone()),
             });
             let appended = self
-                .record(&event, &item.subject, &place.owner, None, None)
+                .record(&event, &item.subject, place.owner, None, None)
                 .await?;
             self.log.entry(&appended, &[("observed", "unexplained")]);
         }
@@ -202,21 +192,21 @@ impl Live {
 
     async fn record_listing(
         &self,
-        place: &Place,
+        place: &Place<'_>,
         phase: &str,
         seen: &Seen,
         unexplained: u64,
     ) -> Result<(), EngineError> {
         let event = Event::ContainerListed(ContainerListed {
             phase: phase.to_owned(),
-            place: place.id.clone(),
+            place: place.id.to_owned(),
             sync_token: seen.cursor.clone(),
             items: seen.count,
             remote_date: seen.date.map(|date| date.to_rfc3339()),
             unexplained,
         });
         let appended = self
-            .record(&event, &place.owner, &place.owner, None, None)
+            .record(&event, place.owner, place.owner, None, None)
             .await?;
         self.log.entry(
             &appended,
@@ -227,7 +217,7 @@ impl Live {
 
     async fn kept_listing(
         &self,
-        place: &Place,
+        place: &Place<'_>,
         run: RunId,
         phase: &str,
     ) -> Result<Option<Kept>, EngineError> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ledger::domain::id::Subject;
-use ledger::projections::plan::{PlannedItem, Progress};
+use ledger::domain::identify::Disposition;
+use ledger::projections::plan::{PlannedItem, Progress, SealedPlan};
 use ledger::store::commands::{Claimed, Standing};
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ pub struct UserOutcome {
 
 impl UserOutcome {
     /// A place where nothing was begun: what earlier runs have ended stays so, the rest is not done.
-    pub(super) fn not_begun(place: &Place, known: &BTreeMap<Subject, Progress>) -> Self {
+    pub(super) fn not_begun(place: &Place<'_>, known: &BTreeMap<Subject, Progress>) -> Self {
         let mut outcome = Self {
             found: place.items.len() as u64,
             ..Self::default()
@@ -89,14 +90,48 @@ pub(super) struct Ends<'a> {
     pub(super) open: HashSet<&'a Subject>,
 }
 
-/// The items of one place that are to be deleted.
+/// A place of the plan, without its items.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Outline {
     /// Its natural id.
     pub(super) id: String,
     pub(super) owner: Subject,
     pub(super) users: Vec<PlannedUser>,
+}
+
+impl Outline {
+    /// The place with its items, which are in memory as long as something looks at them.
+    pub(super) fn with_items(&self, plan: &SealedPlan) -> Result<Place<'_>, EngineError> {
+        let all = plan.items.at(&self.id)?.into_iter();
+        let (items, left_alone) = all.partition(|item| item.disposition == Disposition::Delete);
+        Ok(Place {
+            id: &self.id,
+            owner: &self.owner,
+            users: &self.users,
+            items,
+            left_alone,
+        })
+    }
+}
+
+/// One place of the plan.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    /// Its natural id.
+    pub(super) id: &'a str,
+    pub(super) owner: &'a Subject,
+    pub(super) users: &'a [PlannedUser],
+    /// Its items that are to be deleted.
     pub(super) items: Vec<PlannedItem>,
+    /// Those that the plan leaves alone.
+    pub(super) left_alone: Vec<PlannedItem>,
+}
+
+impl Place<'_> {
+    /// Every item of the plan there.
+    pub(super) fn planned(&self) -> impl Iterator<Item = &PlannedItem> {
+        self.items.iter().chain(&self.left_alone)
+    }
 }
 
 /// What working on a place came to.
@@ -124,12 +159,12 @@ impl PlaceEnd {
     /// A place that could not be worked on: what is left there counts as not done.
     async fn unreached(
         live: &Live,
-        place: &Place,
+        place: &Place<'_>,
         mut outcome: UserOutcome,
         (error, why): (String, &Stopped),
     ) -> Result<Self, EngineError> {
         outcome.say(error);
-        live.user_failed(&place.owner, "cleanup", "stopped", why)
+        live.user_failed(place.owner, "cleanup", "stopped", why)
             .await?;
         let spread = Spread {
             ended: outcome.failed,
@@ -146,12 +181,12 @@ impl PlaceEnd {
 /// Works on one place. Whatever is begun reaches its outcome, also where `stop` comes meanwhile.
 pub(super) async fn one_place(
     live: &Live,
-    place: &Place,
+    place: &Place<'_>,
     known: &Known,
     claimed: &Claimed,
 ) -> Result<PlaceEnd, EngineError> {
     let standing = &claimed.standing;
-    let opened = match live.executor.open(&place.id, &place.users).await {
+    let opened = match live.executor.open(place.id, place.users).await {
         Ok(opened) => opened,
         Err(why) => {
             let mut outcome = UserOutcome::not_begun(place, known);
@@ -186,7 +221,7 @@ pub(super) async fn one_place(
     };
     if claimed.settles {
         let store = &live.recorder.store;
-        patiently(|| store.settled(live.recorder.run, &place.owner)).await?;
+        patiently(|| store.settled(live.recorder.run, place.owner)).await?;
     }
     let outcome = not_begun(&known);
     let stopped = match &standing.stopped {
@@ -253,7 +288,7 @@ enum Before {
 async fn before_items(
     live: &Live,
     opened: &dyn OpenPlace,
-    place: &Place,
+    place: &Place<'_>,
     known: &Known,
 ) -> Result<Before, EngineError> {
     if live.stop.is_cancelled() {
@@ -289,7 +324,7 @@ async fn before_items(
 async fn settle(
     live: &Live,
     opened: &dyn OpenPlace,
-    place: &Place,
+    place: &Place<'_>,
     known: &Known,
 ) -> Result<Result<Known, ItemError>, EngineError> {
     let mut asked = false;
@@ -298,7 +333,7 @@ async fn settle(
             .get(&item.subject)
             .and_then(|progress| progress.open.as_ref());
         if let Some(open) = open {
-            if let Err(error) = live.recover(opened, &place.owner, item, open).await? {
+            if let Err(error) = live.recover(opened, place.owner, item, open).await? {
                 return Ok(Err(error));
             }
             asked = true;
@@ -314,7 +349,7 @@ async fn settle(
 struct Visit<'a> {
     live: &'a Live,
     opened: &'a dyn OpenPlace,
-    place: &'a Place,
+    place: &'a Place<'a>,
     outcome: UserOutcome,
     ends: Ends<'a>,
     spread: Spread,
@@ -373,7 +408,7 @@ impl<'a> Visit<'a> {
         if let Some(reason) = &self.standing.stopped {
             return Ok(ItemEnd::RunStopped(reason.clone()));
         }
-        let owner = &self.place.owner;
+        let owner = self.place.owner;
         let end = self
             .live
             .execute(self.opened, owner, item, progress)
@@ -421,7 +456,7 @@ impl<'a> Visit<'a> {
                 outcome.failed += 1;
                 outcome.say(why.reason.clone());
                 self.live
-                    .user_failed(&self.place.owner, "cleanup", "stopped", &why)
+                    .user_failed(self.place.owner, "cleanup", "stopped", &why)
                     .await?;
                 self.over = true;
             }
@@ -465,7 +500,7 @@ impl<'a> Visit<'a> {
                     why.reason
                 ));
                 self.live
-                    .user_failed(&self.place.owner, "observe", "skipped", &why)
+                    .user_failed(self.place.owner, "observe", "skipped", &why)
                     .await?;
             }
         }

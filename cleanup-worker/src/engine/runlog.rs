@@ -15,7 +15,7 @@ use ledger::store::Appended;
 
 use super::EngineError;
 use super::live::LiveReport;
-use super::place::{Place, UserOutcome};
+use super::place::{Outline, UserOutcome};
 use super::step::Live;
 
 /// A run's log file, mode 0600. Lines go straight to the file, so that a killed run leaves what it did.
@@ -149,12 +149,13 @@ impl Live {
     pub(super) async fn log_end(
         &self,
         appended: &Appended,
-        places: &HashMap<Subject, Place>,
+        places: &HashMap<Subject, Outline>,
         report: &LiveReport,
     ) -> Result<(), EngineError> {
         self.log.finished(appended, &report.status, &report.totals);
         let known = self.known_now().await?;
         for place in places.values() {
+            let place = place.with_items(&self.plan)?;
             for item in &place.items {
                 let progress = known.get(&item.subject);
                 if progress.is_none_or(|it| it.attempts == 0 && !it.held) {
@@ -172,7 +173,7 @@ impl Live {
             };
             let told = report.users.iter().filter(leads);
             let errors: usize = told.map(|user| user.errors.len()).sum();
-            let came_to = UserOutcome::not_begun(place, &known);
+            let came_to = UserOutcome::not_begun(&place, &known);
             let user = place.items.first().and_then(|item| item.users.first());
             let user = user.map(ToString::to_string).unwrap_or_default();
             let address = first.and_then(|user| self.executor.address(user));

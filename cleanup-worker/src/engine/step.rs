@@ -1,6 +1,5 @@
 //! One item: intent, effect, outcome. At every line a crash may come; what it leaves and who mends it stands beside it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -51,7 +50,6 @@ pub(super) struct Live {
     /// How far the plan has been executed, as the log says.
     pub(super) reached: Arc<Coalesced<Known>>,
     /// Positions in the plan's items by place.
-    pub(super) by_place: Arc<HashMap<String, Vec<usize>>>,
     /// What makes the run stop by itself.
     pub(super) limits: Limits,
     /// Address of the user at whose place it works, where the log may name it.

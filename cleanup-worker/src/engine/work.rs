@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::{Lease, LeaseTimes};
 use super::patience::patiently;
-use super::place::{Known, Place, PlaceEnd, one_place};
+use super::place::{Known, Outline, PlaceEnd, one_place};
 use super::step::Live;
 use super::{EngineError, Progress as Done};
 
@@ -19,7 +19,7 @@ pub(super) struct Work<'a> {
     /// What all commands share; its lease is the one on the plan, where this process has that.
     pub(super) live: &'a Live,
     /// The places by their owners.
-    pub(super) places: HashMap<Subject, Place>,
+    pub(super) places: HashMap<Subject, Outline>,
     /// How far earlier runs have come.
     pub(super) known: Known,
     pub(super) times: LeaseTimes,
@@ -118,7 +118,7 @@ impl Work<'_> {
             } else {
                 self.known.clone()
             };
-            one_place(&live, place, &known, claimed).await
+            one_place(&live, &place.with_items(&live.plan)?, &known, claimed).await
         };
         let end = tokio::select! {
             end = work => end,

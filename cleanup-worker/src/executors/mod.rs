@@ -13,7 +13,6 @@
 pub mod calendar;
 pub mod command;
 mod error;
-pub mod spool;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

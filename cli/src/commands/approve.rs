@@ -46,7 +46,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Approve) -> Result<Exit, Fai
     let sealed = plan::load(&session.store, hash)
         .await
         .map_err(plan_failure)?;
-    let shown = Shown::of(&sealed);
+    let shown = Shown::of(&sealed).map_err(plan_failure)?;
     if !common.json {
         shown.print()?;
     }
@@ -141,12 +141,13 @@ impl Answer {
 
 impl Shown {
     /// Counted from the items themselves, which give the hash, and not from what the seal says of them.
-    fn of(plan: &SealedPlan) -> Self {
+    fn of(plan: &SealedPlan) -> Result<Self, PlanError> {
         let mut classes: BTreeMap<String, BTreeMap<Disposition, u64>> = BTreeMap::new();
         let mut dispositions = BTreeMap::new();
         let (mut covered, mut uncovered) = (0, 0);
         let mut dates = BTreeSet::new();
-        for item in &plan.items {
+        for item in plan.items.iter() {
+            let item = item?;
             let class = classes.entry(item.class.clone()).or_default();
             *class.entry(item.disposition).or_default() += 1;
             *dispositions.entry(item.disposition).or_default() += 1;
@@ -167,7 +168,7 @@ impl Shown {
             let by = decided.entry(decision.by.to_string()).or_default();
             *by.entry(decision.decision).or_default() += 1;
         }
-        Self {
+        Ok(Self {
             plan: plan.hash.to_string(),
             subject: plan.subject.to_string(),
             sealed_seq: plan.entry.seq,
@@ -175,7 +176,7 @@ impl Shown {
             made_by: plan.makers.iter().map(ToString::to_string).collect(),
             base: plan.below.first().map(ToString::to_string),
             decided,
-            items: plan.items.len() as u64,
+            items: plan.items.count(),
             classes,
             dispositions,
             users: plan.sealed.users.clone(),
@@ -184,7 +185,7 @@ impl Shown {
             uncovered_dates: dates.into_iter().take(DATES_MAX).collect(),
             incumbent_would_delete: plan.sealed.incumbent_would_delete,
             incumbent_not_ours: plan.sealed.incumbent_not_ours,
-        }
+        })
     }
 
     fn print(&self) -> Result<(), Failure> {
@@ -270,6 +271,8 @@ pub(crate) fn plan_failure(error: PlanError) -> Failure {
         }
         PlanError::Unreadable { .. } => Failure::new(Exit::Unknown, error)
             .hint("nothing was recorded; LEDGER_KEK or the key file of this ledger is needed"),
+        PlanError::Items(_) => Failure::new(Exit::Environment, error)
+            .hint("nothing was recorded; the folder for temporary files (TMPDIR) is full, or cannot be written"),
         other => Failure::new(Exit::No, other)
             .hint("nothing was recorded; `ledger verify` says whether the log was altered"),
     }

@@ -32,20 +32,56 @@ impl PlanItem {
     }
 }
 
+/// The lines of a plan on their way into its hash, in any order: one text, so that many take little room.
+#[derive(Debug, Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// Adds the line of an item.
+    ///
+    /// # Errors
+    /// None that a line of texts can give.
+    pub fn push(&mut self, item: &PlanItem) -> Result<(), CanonicalError> {
+        self.bytes.extend_from_slice(&item.to_bytes()?);
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    /// The hash of the plan of these lines: see [`plan_hash`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hash(&self, header: &Value) -> Result<Hash, CanonicalError> {
+        let header = canonical::to_bytes(header)?;
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let lines = starts.zip(&self.ends);
+        let mut lines: Vec<&[u8]> = lines
+            .filter_map(|(at, end)| self.bytes.get(at..*end))
+            .collect();
+        lines.sort_unstable();
+        Ok(root_of(std::iter::once(header.as_slice()).chain(lines)))
+    }
+}
+
 /// RFC 6962 root over the canonical header object and then the items' arrays, sorted bytewise.
 ///
 /// # Errors
 /// The header holds a float or an integer beyond 2^53-1.
 pub fn plan_hash(header: &Value, items: &[PlanItem]) -> Result<Hash, CanonicalError> {
-    let header = canonical::to_bytes(header)?;
-    let mut lines = items
-        .iter()
-        .map(PlanItem::to_bytes)
-        .collect::<Result<Vec<_>, _>>()?;
-    lines.sort_unstable();
-    Ok(root_of(
-        std::iter::once(&header).chain(&lines).map(Vec::as_slice),
-    ))
+    let mut lines = Lines::default();
+    for item in items {
+        lines.push(item)?;
+    }
+    lines.hash(header)
 }
 
 #[cfg(test)]

@@ -202,12 +202,12 @@ pub async fn decide(
 }
 
 /// The items, where all of them may be decided about in this way.
-async fn decidable<'a>(
+async fn decidable(
     store: &Store,
-    plan: &'a SealedPlan,
+    plan: &SealedPlan,
     subjects: &[Subject],
     decision: Decision,
-) -> Result<Vec<&'a PlannedItem>, DecideError> {
+) -> Result<Vec<PlannedItem>, DecideError> {
     let mut custody = CustodyFold::default();
     let mut deletions = DeletionsFold::default();
     pass(store, At::Head, &mut [&mut custody, &mut deletions]).await?;
@@ -218,19 +218,22 @@ async fn decidable<'a>(
             newest,
         });
     }
-    let by_subject: BTreeMap<&Subject, &PlannedItem> = plan
-        .items
-        .iter()
-        .map(|item| (&item.subject, item))
-        .collect();
+    let mut named: BTreeSet<&Subject> = subjects.iter().collect();
+    let mut by_subject = BTreeMap::new();
+    for item in plan.items.iter() {
+        let item = item?;
+        if named.contains(&item.subject) {
+            by_subject.insert(item.subject.clone(), item);
+        }
+    }
+    named.clear();
     let mut items = Vec::new();
-    let mut named = BTreeSet::new();
     for subject in subjects {
         if !named.insert(subject) {
             continue;
         }
         let item = by_subject
-            .get(subject)
+            .remove(subject)
             .ok_or_else(|| DecideError::NotInPlan {
                 subject: subject.clone(),
                 plan: plan.hash,
@@ -267,7 +270,7 @@ async fn decidable<'a>(
         if decision == Decision::Delete && !whole {
             return Err(DecideError::NoCopy(subject.clone()));
         }
-        items.push(*item);
+        items.push(item);
     }
     if items.is_empty() {
         return Err(DecideError::Nothing);
@@ -338,7 +341,7 @@ impl Writer<'_> {
     async fn decide(
         &self,
         plan: &SealedPlan,
-        items: &[&PlannedItem],
+        items: &[PlannedItem],
         decision: Decision,
         reason: &str,
     ) -> Result<Vec<(Decided, Option<bool>)>, DecideError> {
@@ -427,10 +430,11 @@ impl Writer<'_> {
             .iter()
             .map(|decided| (&decided.subject, decided.decision))
             .collect();
-        let mut lines = Vec::with_capacity(plan.items.len());
+        let mut lines = Vec::new();
         let mut dispositions: BTreeMap<String, u64> = BTreeMap::new();
         let mut uncovered = 0;
-        for item in &plan.items {
+        for item in plan.items.iter() {
+            let item = item?;
             let disposition = match decided.get(&item.subject) {
                 Some(decision) => decision.disposition(),
                 None => item.disposition,

@@ -2,25 +2,31 @@
 //!
 //! [`load`] gives nothing that was not recomputed: the hash is that of the items found in the log, or there is no plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod items;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
 
+pub use self::items::Items;
+use self::items::{Collector, lines};
 use super::fold::{Decoded, Unreadable};
 use super::overlay::{Below, Decided, OverlayError, base_of};
 pub use super::progress::{OpenIntent, Progress, family, open_intents, progress};
 use crate::chain::canonical::CanonicalError;
 use crate::chain::entry::Entry;
-use crate::chain::plan::{PlanItem, plan_hash};
+use crate::chain::plan::{Lines, PlanItem};
 use crate::domain::event::{Body, Event, ItemFound, PlanApproved, PlanSealed};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, EventType, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
 use crate::store::Store;
 use crate::store::read::{Filter, ReadError};
+use crate::store::spool::SpoolError;
 
 /// Fewest hex digits by which a plan may be named.
 pub const PREFIX_DIGITS_MIN: usize = 8;
@@ -97,6 +103,9 @@ pub enum PlanError {
         #[source]
         source: OverlayError,
     },
+    /// Its items could not be kept at hand, or read back.
+    #[error("keep the items of a plan at hand")]
+    Items(#[source] SpoolError),
     /// A kept item is not what its digest says.
     #[error("the item kept in entry {seq} is not what its digest says")]
     Body {
@@ -115,7 +124,7 @@ pub enum PlanError {
 }
 
 /// One line of a plan with what its execution needs, without the item's body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedItem {
     /// The item.
     pub subject: Subject,
@@ -248,7 +257,7 @@ pub struct SealedPlan {
     /// What was sealed; the header among it.
     pub sealed: PlanSealed,
     /// Every item, in the order in which they were found.
-    pub items: Vec<PlannedItem>,
+    pub items: Items,
     /// Items that were erased with their owner since; there are none but in what [`load_what_is_left`] gives.
     pub erased: BTreeSet<Subject>,
     /// Every approval, oldest first, also lapsed ones.
@@ -267,10 +276,18 @@ impl SealedPlan {
     }
 
     /// The items of one disposition.
-    pub fn with(&self, disposition: Disposition) -> impl Iterator<Item = &PlannedItem> {
-        self.items
-            .iter()
-            .filter(move |item| item.disposition == disposition)
+    ///
+    /// # Errors
+    /// [`PlanError::Items`] for each that cannot be read back.
+    pub fn with(
+        &self,
+        disposition: Disposition,
+    ) -> impl Iterator<Item = Result<PlannedItem, PlanError>> + '_ {
+        let is_meant = move |item: &Result<PlannedItem, PlanError>| {
+            item.as_ref()
+                .map_or(true, |item| item.disposition == disposition)
+        };
+        self.items.iter().filter(is_meant)
     }
 }
 
@@ -366,29 +383,34 @@ impl SealedPlan {
     /// Takes from the plan below what the decisions leave as it is.
     async fn stand_on(&mut self, base: Self, store: &Store) -> Result<(), PlanError> {
         let decisions = decisions(store, self.run_of_seal()?, self.entry.seq).await?;
-        let of = |items: &[PlannedItem]| items.iter().map(PlannedItem::line).collect::<Vec<_>>();
-        let below = Below {
-            plan: base.hash,
-            lines: &of(&base.items),
-            finders: &base.finders,
-        };
         self.erased.extend(base.erased);
         if self.erased.is_empty() {
+            let base_lines: Vec<PlanItem> = lines(&base.items).collect::<Result<_, _>>()?;
+            let own_lines: Vec<PlanItem> = lines(&self.items).collect::<Result<_, _>>()?;
+            let below = Below {
+                plan: base.hash,
+                lines: &base_lines,
+                finders: &base.finders,
+            };
             below
-                .overlaid(&self.sealed, &of(&self.items), &decisions)
+                .overlaid(&self.sealed, &own_lines, &decisions)
                 .map_err(|source| PlanError::Overlay {
                     plan: self.hash,
                     source,
                 })?;
         }
-        let mut own: BTreeMap<Subject, PlannedItem> = std::mem::take(&mut self.items)
-            .into_iter()
-            .map(|item| (item.subject.clone(), item))
-            .collect();
-        let items = base.items.into_iter();
-        self.items = items
-            .map(|item| own.remove(&item.subject).unwrap_or(item))
-            .collect();
+        // What was decided about: few, beside the inventory.
+        let mut own = BTreeMap::new();
+        for item in self.items.iter() {
+            let item = item?;
+            own.insert(item.subject.clone(), item);
+        }
+        let mut all = Collector::new()?;
+        for item in base.items.iter() {
+            let item = item?;
+            all.push(&own.remove(&item.subject).unwrap_or(item))?;
+        }
+        self.items = all.done()?;
         self.makers.extend(base.makers);
         self.makers
             .extend(decisions.iter().map(|decided| decided.by.clone()));
@@ -409,7 +431,7 @@ impl SealedPlan {
         count(
             self.hash,
             &self.sealed,
-            self.items.len() + self.erased.len(),
+            self.items.count() + self.erased.len() as u64,
         )
     }
 
@@ -426,10 +448,10 @@ async fn items(
     plan: Hash,
     run: RunId,
     to: u64,
-) -> Result<(Vec<PlannedItem>, BTreeMap<Subject, u64>), PlanError> {
-    let mut items = Vec::new();
+) -> Result<(Items, BTreeMap<Subject, u64>), PlanError> {
+    let mut items = Collector::new()?;
     let mut erased = BTreeMap::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     for_each(store, &["item.found"], Some(run), |decoded| {
         let seq = decoded.entry.seq;
         if seq > to {
@@ -451,11 +473,10 @@ async fn items(
         if !seen.insert(subject.clone()) {
             return Err(PlanError::Twice { plan, subject });
         }
-        items.push(PlannedItem::new(subject, seq, found));
-        Ok(())
+        items.push(&PlannedItem::new(subject, seq, found))
     })
     .await?;
-    Ok((items, erased))
+    Ok((items.done()?, erased))
 }
 
 async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, PlanError> {
@@ -477,11 +498,14 @@ async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, P
 }
 
 /// Refuses items that are not the ones that were sealed.
-fn check(plan: Hash, sealed: &PlanSealed, items: &[PlannedItem]) -> Result<(), PlanError> {
-    count(plan, sealed, items.len())?;
-    let lines: Vec<PlanItem> = items.iter().map(PlannedItem::line).collect();
-    let computed = plan_hash(&header(sealed), &lines)
-        .map_err(|source| PlanError::Canonical { plan, source })?;
+fn check(plan: Hash, sealed: &PlanSealed, items: &Items) -> Result<(), PlanError> {
+    count(plan, sealed, items.count())?;
+    let canonical = |source| PlanError::Canonical { plan, source };
+    let mut hashed = Lines::default();
+    for line in lines(items) {
+        hashed.push(&line?).map_err(canonical)?;
+    }
+    let computed = hashed.hash(&header(sealed)).map_err(canonical)?;
     if computed == plan {
         Ok(())
     } else {
@@ -489,8 +513,7 @@ fn check(plan: Hash, sealed: &PlanSealed, items: &[PlannedItem]) -> Result<(), P
     }
 }
 
-fn count(plan: Hash, sealed: &PlanSealed, found: usize) -> Result<(), PlanError> {
-    let found = found as u64;
+fn count(plan: Hash, sealed: &PlanSealed, found: u64) -> Result<(), PlanError> {
     if found == sealed.items {
         return Ok(());
     }

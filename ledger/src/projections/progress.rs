@@ -43,7 +43,7 @@ pub struct Progress {
     /// Highest attempt so far; 0 where there was none.
     pub attempts: u32,
     /// The attempt in flight.
-    pub open: Option<OpenIntent>,
+    pub open: Option<Box<OpenIntent>>,
     /// How the last ended attempt ended.
     pub outcome: Option<DeleteOutcome>,
     /// It was left for a person without an attempt, or a person decided to keep it.
@@ -106,7 +106,7 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
             Event::ItemDeleteIntended(intent) if plans.contains(&intent.plan) => {
                 let item = items.entry(entry.subject.clone()).or_default();
                 item.attempts = item.attempts.max(intent.attempt);
-                item.open = Some(OpenIntent {
+                item.open = Some(Box::new(OpenIntent {
                     id: entry.id,
                     seq: entry.seq,
                     recorded_at: entry.recorded_at,
@@ -117,7 +117,7 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
                     item: intent.item,
                     version: intent.version,
                     backup_sha256: intent.backup.sha256,
-                });
+                }));
             }
             Event::ItemDeleted(deleted) => {
                 close(
@@ -185,7 +185,8 @@ fn close(
 /// As [`progress`].
 pub async fn open_intents(store: &Store, plan: Hash) -> Result<Vec<OpenIntent>, PlanError> {
     let items = progress(store, plan).await?;
-    let mut open: Vec<_> = items.into_values().filter_map(|item| item.open).collect();
+    let open = items.into_values().filter_map(|item| item.open);
+    let mut open: Vec<OpenIntent> = open.map(|open| *open).collect();
     open.sort_by_key(|intent| intent.seq);
     Ok(open)
 }

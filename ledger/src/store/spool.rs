@@ -1,7 +1,7 @@
-//! What an inventory reads in its first pass and judges in its second, kept outside of memory.
+//! What grows with the migration and is needed more than once, kept outside of memory: what an inventory reads in its first pass and judges
+//! in its second, the items of a plan.
 //!
-//! A class may depend on the sum over all places (calibration), and two users may lead to one place, so nothing can be judged before
-//! the last place was read. The file has no name (it was removed as soon as it was made) and its blocks are sealed under a key that only
+//! The file has no name (it was removed as soon as it was made) and its blocks are sealed under a key that only
 //! this process's memory holds: whoever finds the disk finds nothing.
 
 use std::fs::File;
@@ -9,8 +9,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
+
+use super::aead::{self, KEY_BYTES, NONCE_BYTES};
 
 /// A block that cannot be written or read back.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,18 @@ pub enum SpoolError {
 /// Blocks of frames, written once each and read as often as needed.
 pub struct Spool {
     file: File,
-    cipher: XChaCha20Poly1305,
+    key: Zeroizing<[u8; KEY_BYTES]>,
     end: u64,
     blocks: u64,
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let blocks = &self.blocks;
+        f.debug_struct("Spool")
+            .field("blocks", blocks)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a block is.
@@ -49,11 +59,11 @@ impl Spool {
     /// # Errors
     /// See [`SpoolError`].
     pub fn new() -> Result<Self, SpoolError> {
-        let mut key = [0_u8; 32];
-        getrandom::fill(&mut key).map_err(SpoolError::Randomness)?;
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        getrandom::fill(key.as_mut_slice()).map_err(SpoolError::Randomness)?;
         Ok(Self {
             file: tempfile::tempfile().map_err(SpoolError::File)?,
-            cipher: XChaCha20Poly1305::new(&Key::from(key)),
+            key,
             end: 0,
             blocks: 0,
         })
@@ -69,10 +79,8 @@ impl Spool {
             plain.extend_from_slice(&(frame.len() as u64).to_be_bytes());
             plain.extend_from_slice(frame);
         }
-        let sealed = self
-            .cipher
-            .encrypt(&nonce(self.blocks), plain.as_slice())
-            .map_err(|_| SpoolError::Changed)?;
+        let sealed = aead::seal(&self.key, &nonce(self.blocks), &[], &plain);
+        let sealed = sealed.ok_or(SpoolError::Changed)?;
         self.file
             .write_all_at(&sealed, self.end)
             .map_err(SpoolError::File)?;
@@ -95,10 +103,8 @@ impl Spool {
         self.file
             .read_exact_at(&mut sealed, block.at)
             .map_err(SpoolError::File)?;
-        let plain = self
-            .cipher
-            .decrypt(&nonce(block.number), sealed.as_slice())
-            .map_err(|_| SpoolError::Changed)?;
+        let plain = aead::open(&self.key, &nonce(block.number), &[], &sealed);
+        let plain = plain.ok_or(SpoolError::Changed)?;
         let mut rest = Bytes::from(plain);
         let mut frames = Vec::new();
         while !rest.is_empty() {
@@ -116,10 +122,10 @@ impl Spool {
 }
 
 /// Each block is written once under a key of its own file, so its number is nonce enough.
-fn nonce(number: u64) -> XNonce {
-    let mut nonce = [0; 24];
+fn nonce(number: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
     nonce[..8].copy_from_slice(&number.to_be_bytes());
-    XNonce::from(nonce)
+    nonce
 }
 
 #[cfg(test)]

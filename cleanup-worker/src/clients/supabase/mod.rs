@@ -72,9 +72,9 @@ pub struct TableMark {
 
 /// A whole table.
 #[derive(Debug, Clone)]
-pub struct TableRead {
-    /// Every row, by ascending id.
-    pub rows: Vec<RawRow>,
+pub struct TableRead<T = Vec<RawRow>> {
+    /// What was made of every row, by ascending id.
+    pub rows: T,
     /// How many rows the server gives at once.
     pub page_rows: usize,
     /// Before the first page.
@@ -85,7 +85,7 @@ pub struct TableRead {
     pub date: Option<DateTime<Utc>>,
 }
 
-impl TableRead {
+impl<T> TableRead<T> {
     /// Whether the table was written to while it was read, each of the times it was.
     pub fn moved(&self) -> bool {
         self.before != self.after
@@ -300,9 +300,21 @@ impl SupabaseReader {
     /// # Errors
     /// [`SupabaseErrorKind::Incomplete`] where no read brought as many rows as were counted.
     pub async fn read_table(&self, table: &str) -> Result<TableRead, SupabaseError> {
+        self.fold_table(table, Vec::push).await
+    }
+
+    /// The same, with no more than a page of rows in memory: `take` makes something of each, begun anew where the table is read again.
+    ///
+    /// # Errors
+    /// As [`SupabaseReader::read_table`].
+    pub async fn fold_table<T: Default>(
+        &self,
+        table: &str,
+        take: impl Fn(&mut T, RawRow),
+    ) -> Result<TableRead<T>, SupabaseError> {
         let mut reads = 1;
         loop {
-            match self.read_once(table).await {
+            match self.read_once(table, &take).await {
                 Ok(read) if read.moved() && reads < READS => {}
                 Err(error) if error.is_incomplete() && reads < READS => {}
                 result => return result,
@@ -311,17 +323,25 @@ impl SupabaseReader {
         }
     }
 
-    async fn read_once(&self, table: &str) -> Result<TableRead, SupabaseError> {
+    async fn read_once<T: Default>(
+        &self,
+        table: &str,
+        take: impl Fn(&mut T, RawRow),
+    ) -> Result<TableRead<T>, SupabaseError> {
         let before = self.mark(table).await?;
         let mut pages = self.pages(table);
-        let mut rows = Vec::new();
+        let mut rows = T::default();
+        let mut received = 0;
         while let Some(page) = pages.next().await? {
-            rows.extend(page);
+            received += page.len() as u64;
+            for row in page {
+                take(&mut rows, row);
+            }
         }
         let (page_rows, date) = (pages.page_rows, pages.date);
         let after = self.mark(table).await?;
-        if rows.len() as u64 != after.count {
-            let (received, total) = (rows.len() as u64, after.count);
+        if received != after.count {
+            let total = after.count;
             let kind = SupabaseErrorKind::Incomplete {
                 table: table.to_owned(),
                 received,
@@ -351,12 +371,15 @@ impl SupabaseReader {
         Ok(read)
     }
 
-    /// All cases, soft-deleted ones included.
+    /// What is made of all cases, soft-deleted ones included.
     ///
     /// # Errors
     /// [`SupabaseError`].
-    pub async fn read_cases(&self) -> Result<TableRead, SupabaseError> {
-        self.read_table("cases").await
+    pub async fn fold_cases<T: Default>(
+        &self,
+        take: impl Fn(&mut T, RawRow),
+    ) -> Result<TableRead<T>, SupabaseError> {
+        self.fold_table("cases", take).await
     }
 
     /// v1's watch channels with the calendars that they watch, or `None` where there is no such table, which is to be expected: the

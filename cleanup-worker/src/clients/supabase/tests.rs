@@ -126,7 +126,7 @@ async fn a_table_larger_than_a_page_comes_whole() {
             ..tables([("cases", 2_347)])
         })
         .await;
-        let read = reader.read_cases().await.expect("a whole read");
+        let read = reader.read_table("cases").await.expect("a whole read");
         assert_eq!(
             (read.rows.len(), read.page_rows, read.moved()),
             (2_347, max_rows, false)
@@ -156,7 +156,12 @@ async fn a_table_that_moves_is_read_again_and_one_that_never_rests_is_incomplete
     })
     .await;
     assert_eq!(
-        reader.read_cases().await.expect("a whole read").rows.len(),
+        reader
+            .read_table("cases")
+            .await
+            .expect("a whole read")
+            .rows
+            .len(),
         1_500
     );
 
@@ -168,7 +173,7 @@ async fn a_table_that_moves_is_read_again_and_one_that_never_rests_is_incomplete
         ..tables([("cases", 0)])
     })
     .await;
-    let error = reader.read_cases().await.expect_err("no whole read");
+    let error = reader.read_table("cases").await.expect_err("no whole read");
     assert!(error.is_incomplete(), "{error}");
 }
 

@@ -291,17 +291,20 @@ impl Expected {
         words: &Words,
         kinds: &Kinds,
     ) -> Result<(), EngineError> {
-        let mut grouped: BTreeMap<&str, Vec<&PlannedItem>> = BTreeMap::new();
-        for id in words.places.keys() {
-            grouped.entry(id).or_default();
-        }
-        for item in &sealed.items {
+        let mut places: BTreeSet<String> = words.places.keys().cloned().collect();
+        let reached = |item: &PlannedItem| {
             let reached = item.disposition != Disposition::OutOfReach && !item.place.is_empty();
-            if reached && !item.item.is_empty() {
-                grouped.entry(&item.place).or_default().push(item);
+            reached && !item.item.is_empty()
+        };
+        for item in sealed.items.iter() {
+            let item = item?;
+            if reached(&item) && !places.contains(&item.place) {
+                places.insert(item.place);
             }
         }
-        for (id, items) in grouped {
+        for id in &places {
+            let mut items = sealed.items.at(id)?;
+            items.retain(reached);
             let listed = words.places.get(id);
             let owner = match listed {
                 Some(listed) => Some(listed.owner.clone()),
@@ -327,7 +330,7 @@ impl Expected {
                     });
                 }
             }
-            let items = items.into_iter().map(|item| {
+            let items = items.iter().map(|item| {
                 let deletion = deletions.last(&item.subject);
                 let done = deletion.and_then(|deletion| deletion.back.done.as_ref());
                 let becomes = done.map(|done| done.restored.becomes.clone());

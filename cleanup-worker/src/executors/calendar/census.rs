@@ -270,7 +270,8 @@ impl Survey {
         };
         let mut coverage = Coverage::new();
         for (view, signals) in everywhere() {
-            coverage.add(view, signals, facts.v2_production.cases_of(view));
+            let cases = facts.v2_production.cases_of(view);
+            coverage.add(view, signals, cases.as_ref());
         }
         let asking = everywhere().filter(|(_, signals)| claims(signals));
         let covered = coverage.pair(asking.map(|(view, signals)| Claim {

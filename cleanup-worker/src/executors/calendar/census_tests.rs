@@ -4,7 +4,7 @@ use ledger::domain::identify::Disposition;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::signals::{RecordedOn, V2Facts, VOCABULARY};
+use super::super::signals::{RecordedBy, RecordedOn, V2Facts, VOCABULARY};
 use super::*;
 
 const CASE: Uuid = Uuid::from_u128(7);
@@ -19,16 +19,17 @@ fn now() -> DateTime<Utc> {
 }
 
 fn facts() -> MigrationFacts {
-    let recorded = HashSet::from(["v2".to_owned(), "stays".to_owned()]);
+    let mut recorded_by = RecordedBy::default();
+    for id in ["a", "b", "c"] {
+        recorded_by.add(id, 1);
+    }
+    let mut v2_production = V2Facts::default();
+    for id in ["v2", "stays"] {
+        v2_production.record(id.to_owned(), None);
+    }
     MigrationFacts {
-        recorded_by: ["a", "b", "c"]
-            .into_iter()
-            .map(|id| (id.to_owned(), 1))
-            .collect(),
-        v2_production: V2Facts {
-            recorded,
-            ..V2Facts::default()
-        },
+        recorded_by,
+        v2_production,
         v2_development: V2Facts::default(),
         go_live: Some("2026-01-15T00:00:00Z".parse().unwrap()),
         freeze: Some("2026-01-15T00:00:00Z".parse().unwrap()),

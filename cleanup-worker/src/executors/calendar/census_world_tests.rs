@@ -1,13 +1,15 @@
 //! Identification against generated worlds: every item of every calendar gets the class that the
 //! world's maker knows to be true, and nothing that must survive is marked for deletion.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::calibration::Calibration;
 use super::super::census::{Account, Elsewhere, Lookup, Survey, UserIds, survey};
 use super::super::event::ParsedEvent;
 use super::super::recorded::parse_recorded;
-use super::super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts, VOCABULARY};
+use super::super::signals::{
+    AccountFacts, MigrationFacts, RecordedBy, RecordedOn, V2Facts, VOCABULARY,
+};
 use super::super::v2_text::V2CaseText;
 use ledger::domain::identify::{Disposition, ExecutorLimits};
 use ledger::domain::policy::Policy;
@@ -88,7 +90,7 @@ fn v2_ids_by_user(world: &World) -> HashMap<String, Vec<String>> {
 }
 
 /// Accounts as v1's database and tokens lead to them.
-fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
+fn accounts(world: &World) -> (BTreeMap<String, Inputs>, RecordedBy) {
     let mut v2 = v2_ids_by_user(world);
     let mut accounts: BTreeMap<String, Inputs> = BTreeMap::new();
     let mut account_of: HashMap<&str, (String, usize)> = HashMap::new();
@@ -113,7 +115,7 @@ fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
         });
         account_of.insert(&user.id, (key, inputs.users.len() - 1));
     }
-    let mut recorded_by: HashMap<String, HashSet<String>> = HashMap::new();
+    let mut recorded_by = RecordedBy::default();
     let cases = world.database.table("cases").unwrap();
     let column = |name| cases.position(name).unwrap();
     let (id, user, ids) = (
@@ -121,6 +123,8 @@ fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
         column("user_id"),
         column("calendar_event_ids"),
     );
+    let users = world.users.iter().map(|user| user.id.as_str());
+    let numbers: HashMap<&str, u32> = users.zip(0..).collect();
     for row in cases.rows() {
         let (Cell::Text(id), Cell::Text(user)) = (&row[id], &row[user]) else {
             panic!("ids")
@@ -137,10 +141,7 @@ fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
         let case = id.parse().unwrap();
         inputs.facts.cases.insert(case, Vec::new());
         for found in recorded.ids {
-            recorded_by
-                .entry(found.id.clone())
-                .or_default()
-                .insert(user.clone());
+            recorded_by.add(&found.id, numbers[user.as_str()]);
             inputs.users[*index].v1.push(found.id.clone());
             inputs.facts.recorded.insert(
                 found.id,
@@ -151,10 +152,7 @@ fn accounts(world: &World) -> (BTreeMap<String, Inputs>, HashMap<String, u32>) {
             );
         }
     }
-    let counts = recorded_by
-        .into_iter()
-        .map(|(id, users)| (id, u32::try_from(users.len()).unwrap()));
-    (accounts, counts.collect())
+    (accounts, recorded_by)
 }
 
 /// The events as a server would send them: a marker stands for half a character that no Rust string

@@ -9,8 +9,8 @@ use crate::clients::retry::Retryable as _;
 use crate::clients::supabase::{SupabaseError, SupabaseErrorKind};
 use crate::clients::{Effect, ErrorClass};
 use crate::engine::{EngineError, with_causes};
-use crate::executors::spool::SpoolError;
 use crate::executors::{ExecutorError, ItemError, Unreachable};
+use ledger::store::spool::SpoolError;
 
 /// What is nobody's fault alone: no user can be gone on with.
 #[derive(Debug, thiserror::Error)]

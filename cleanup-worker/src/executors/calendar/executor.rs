@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use super::accounts::MADE_UP;
 use super::place::CalendarPlace;
 use super::reader::Reader;
 use super::signals::VOCABULARY;
-use super::sources::{SourceUser, Sources, check_clock, read_sources};
+use super::sources::{ExportSeen, SourceUser, Sources, check_clock, read_sources};
 use super::writing::Writing;
 use crate::clients::convex::{V2Export, V2Sources, V2Watch};
 use crate::clients::http::WriteTransport;
@@ -62,7 +63,10 @@ pub struct CalendarExecutor {
     pub(super) reader: Reader,
     pub(super) told: CalendarTold,
     pub(super) clock: Clock,
-    pub(super) exports: Vec<V2Export>,
+    /// What v2 said, without what it said.
+    exports: Vec<ExportSeen>,
+    /// What it said, until an inventory has taken it; who executes a plan relies on `v2` alone.
+    said: Mutex<Vec<V2Export>>,
     v2: V2Watch,
     sources: OnceCell<Sources>,
     writing: Writing,
@@ -89,26 +93,36 @@ impl CalendarExecutor {
             reader,
             told,
             clock,
-            exports,
+            exports: exports.iter().map(ExportSeen::from).collect(),
+            said: Mutex::new(exports),
             v2,
             sources: OnceCell::new(),
             writing,
         })
     }
 
-    /// v1's users and cases, read once.
-    pub(super) async fn sources(&self) -> Result<&Sources, CalendarError> {
-        self.sources
-            .get_or_try_init(|| {
-                read_sources(
-                    &self.reader,
-                    self.told.users_table,
-                    &self.exports,
-                    &self.told.options,
-                    &self.clock,
-                )
-            })
-            .await
+    /// v1's users and the ways to their calendars, read once.
+    async fn sources(&self) -> Result<&Sources, CalendarError> {
+        let read = || async {
+            drop(self.what_v2_said());
+            self.read(None).await
+        };
+        self.sources.get_or_try_init(read).await
+    }
+
+    /// All that an inventory is judged by, read anew.
+    pub(super) async fn everything(&self) -> Result<Sources, CalendarError> {
+        self.read(Some(&self.what_v2_said())).await
+    }
+
+    fn what_v2_said(&self) -> Vec<V2Export> {
+        let said = self.said.lock();
+        std::mem::take(&mut said.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn read(&self, exports: Option<&[V2Export]>) -> Result<Sources, CalendarError> {
+        let (table, options) = (self.told.users_table, &self.told.options);
+        read_sources(&self.reader, table, exports, options, &self.clock).await
     }
 
     /// v2 was read again, or was not and why; what is known counts until it is too old.
@@ -251,7 +265,7 @@ impl Executor for CalendarExecutor {
         }
         let now = self.clock.now().instant();
         let from_the_future =
-            |export: &V2Export| check_clock("v2", Some(export.taken_at.max(now)), now).is_err();
+            |export: &ExportSeen| check_clock("v2", Some(export.taken_at.max(now)), now).is_err();
         if self.exports.iter().any(from_the_future) {
             return refused(
                 "an export of v2 says that it was taken in the future, so its age is not known"

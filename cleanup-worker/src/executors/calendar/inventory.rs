@@ -25,8 +25,8 @@ use super::sources::{SourceUser, Sources};
 use crate::clients::ErrorClass;
 use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
-use crate::executors::spool::{Block, Spool};
 use crate::executors::{Candidate, Inventory, PlaceSeen, Summary, Unreachable, UserSeen};
+use ledger::store::spool::{Block, Spool};
 
 /// A calendar as it lies in the spool; its events and lookups follow as frames.
 #[derive(Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub(super) async fn inventory(
     policy: &Policy,
     to: &mut dyn Inventory,
 ) -> Result<Summary, EngineError> {
-    let sources = executor.sources().await?;
+    let sources = &executor.everything().await?;
     let mut spool = Spool::new().map_err(CalendarError::from)?;
     let mut sums = Sums::default();
     let (accounts, unreachable) = ask(executor, sources, &mut spool, &mut sums, to).await?;

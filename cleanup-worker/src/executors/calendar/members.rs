@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::census::UserIds;
-use crate::executors::spool::Block;
+use ledger::store::spool::Block;
 
 /// A user who leads to a calendar.
 pub(super) struct Member {
@@ -79,7 +79,7 @@ pub(super) fn take_unsure(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executors::spool::Spool;
+    use ledger::store::spool::Spool;
 
     fn member(user: usize, account: &str, block: Block) -> Member {
         Member {

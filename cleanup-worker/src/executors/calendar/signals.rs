@@ -5,7 +5,7 @@
 //! are those of the project's own table of signals.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Duration, NaiveDate, Utc};
 use ledger::domain::identify::{Facts, Named, Parameter, Vocabulary};
@@ -136,26 +136,57 @@ impl AccountFacts {
 /// What a v2 deployment says, read at one snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct V2Facts {
-    /// Ids in `calendarEventIds` of any case.
-    pub recorded: HashSet<String>,
+    /// Ids in `calendarEventIds` of any case, with the cases of v1 that each is of.
+    pub recorded: HashMap<String, OfCases>,
     /// The descriptions of its cases.
     pub texts: V2Texts,
-    /// The cases of v1 that each recorded id is of.
-    pub cases: HashMap<String, OfCases>,
 }
 
 impl V2Facts {
     /// Notes an id that is recorded on a case, which came of this case of v1 where that is known.
     pub fn record(&mut self, id: String, v1_case: Option<Uuid>) {
-        self.cases.entry(id.clone()).or_default().add(v1_case);
-        self.recorded.insert(id);
+        self.recorded.entry(id).or_default().add(v1_case);
     }
 
     /// The cases of v1 that an event of v2's may be of, where they are known: by its id, else by its text.
-    pub fn cases_of(&self, view: &EventView) -> Option<&BTreeSet<Uuid>> {
-        let recorded = self.cases.get(&view.id);
+    pub fn cases_of(&self, view: &EventView) -> Option<BTreeSet<Uuid>> {
+        let recorded = self.recorded.get(&view.id);
         let text = || self.texts.cases_of(view.description.as_deref()?);
         recorded.or_else(text)?.known()
+    }
+}
+
+/// The v1 users that each id was recorded for. Nearly every id has one.
+#[derive(Clone, Debug, Default)]
+pub struct RecordedBy(HashMap<String, Recorders>);
+
+#[derive(Clone, Debug)]
+enum Recorders {
+    One(u32),
+    Many(BTreeSet<u32>),
+}
+
+impl RecordedBy {
+    /// Adds that an id is recorded on a case of this user, named by a number.
+    pub fn add(&mut self, id: &str, user: u32) {
+        let Some(known) = self.0.get_mut(id) else {
+            self.0.insert(id.to_owned(), Recorders::One(user));
+            return;
+        };
+        match known {
+            Recorders::One(one) if *one == user => {}
+            Recorders::One(one) => *known = Recorders::Many([*one, user].into()),
+            Recorders::Many(users) => drop(users.insert(user)),
+        }
+    }
+
+    /// By how many users an id was recorded.
+    pub fn users(&self, id: &str) -> usize {
+        match self.0.get(id) {
+            None => 0,
+            Some(Recorders::One(_)) => 1,
+            Some(Recorders::Many(users)) => users.len(),
+        }
     }
 }
 
@@ -163,7 +194,7 @@ impl V2Facts {
 #[derive(Clone, Debug)]
 pub struct MigrationFacts {
     /// By how many v1 users each id was recorded.
-    pub recorded_by: HashMap<String, u32>,
+    pub recorded_by: RecordedBy,
     /// v2's production deployment: what its users rely on.
     pub v2_production: V2Facts,
     /// v2's development deployment: it wrote events before go-live.
@@ -247,7 +278,7 @@ fn measure_presence(presence: Presence<'_>, out: &mut Facts) {
 
 /// Signals 1 and 2.
 fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out: &mut Facts) {
-    let users = facts.recorded_by.get(id).copied().unwrap_or(0);
+    let users = facts.recorded_by.users(id);
     match account.recorded.get(id) {
         // A key comes out of v1's data, so only one of the form that v1 gives them is repeated.
         Some(RecordedOn { key: Some(key), .. }) if is_plain_name(key) => {
@@ -259,8 +290,8 @@ fn measure_records(id: &str, account: &AccountFacts, facts: &MigrationFacts, out
     if users > 1 {
         out.set_with("v1_recorded_twice", true, format!("{users} users"));
     }
-    let production = facts.v2_production.recorded.contains(id);
-    let development = facts.v2_development.recorded.contains(id);
+    let production = facts.v2_production.recorded.contains_key(id);
+    let development = facts.v2_development.recorded.contains_key(id);
     if let Some(deployments) = deployments(production, development) {
         out.set_with("v2_recorded", true, deployments);
     }

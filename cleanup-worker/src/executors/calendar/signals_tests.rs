@@ -37,23 +37,23 @@ fn account() -> AccountFacts {
 }
 
 fn facts() -> MigrationFacts {
-    let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let mut production = V2Facts {
-        recorded: ids(&["both", "v2p"]),
-        ..V2Facts::default()
+    let recording = |ids: &[&str]| {
+        let mut facts = V2Facts::default();
+        for id in ids {
+            facts.record((*id).to_owned(), None);
+        }
+        facts
     };
+    let mut production = recording(&["both", "v2p"]);
     production.texts.add_case(&case());
-    let counts = [("rec", 1), ("both", 2), ("elsewhere", 1)];
+    let mut recorded_by = RecordedBy::default();
+    for (id, user) in [("rec", 1), ("both", 1), ("both", 2), ("elsewhere", 1)] {
+        recorded_by.add(id, user);
+    }
     MigrationFacts {
-        recorded_by: counts
-            .into_iter()
-            .map(|(id, users)| (id.to_owned(), users))
-            .collect(),
+        recorded_by,
         v2_production: production,
-        v2_development: V2Facts {
-            recorded: ids(&["v2d"]),
-            ..V2Facts::default()
-        },
+        v2_development: recording(&["v2d"]),
         go_live: Some("2026-01-15T05:00:00Z".parse().unwrap()),
         freeze: Some("2026-01-15T04:00:00Z".parse().unwrap()),
         today: "2026-01-16".parse().unwrap(),

@@ -12,10 +12,12 @@ use super::deadlines::deadlines;
 use super::error::CalendarError;
 use super::reader::Reader;
 use super::recorded::{Recorded, parse_recorded};
-use super::signals::{AccountFacts, MigrationFacts, RecordedOn, V2Facts, is_plain_name};
+use super::signals::{
+    AccountFacts, MigrationFacts, RecordedBy, RecordedOn, V2Facts, is_plain_name,
+};
 use super::v2_text::V2CaseText;
 use crate::clients::convex::{Origin, V2Case, V2Export};
-use crate::clients::supabase::{UsersTable, V1Case, V1Channel, V1User};
+use crate::clients::supabase::{RawRow, UsersTable, V1Case, V1Channel, V1User};
 use crate::config::Deployment;
 use crate::engine::{CLOCK_SKEW_MAX, RunOptions};
 use crate::secrets::{Secret, token_fingerprint};
@@ -174,14 +176,15 @@ pub fn check_clock(
     }
 }
 
-/// Checks the OAuth client and the clocks, then reads v1 whole.
+/// Checks the OAuth client and the clocks, then reads v1: its users and watch channels and, with what v2 says, all that an inventory is
+/// judged by.
 ///
 /// # Errors
 /// Everything that is nobody's fault alone: a wrong key or client, an incomplete read, a clock that is off.
 pub async fn read_sources(
     reader: &Reader,
     users_table: Option<UsersTable>,
-    exports: &[V2Export],
+    exports: Option<&[V2Export]>,
     options: &RunOptions,
     clock: &Clock,
 ) -> Result<Sources, CalendarError> {
@@ -197,24 +200,30 @@ pub async fn read_sources(
     let table = reader.preflight.supabase.users_table(users_table).await?;
     let users = reader.supabase.read_users(table).await?;
     check_clock("Supabase", users.date, now())?;
-    let cases = reader.supabase.read_cases().await?;
+    let mut moved = users.moved();
+    let mut recorded = V1Recorded::default();
+    // Who executes a plan needs no more than the way to each place.
+    if exports.is_some() {
+        let take = |all: &mut V1Recorded, row: RawRow| all.take(&V1Case::from(&row));
+        let cases = reader.supabase.fold_cases(take).await?;
+        moved |= cases.moved();
+        recorded = cases.rows;
+    }
     let channels = reader.supabase.read_channels().await?;
-    if users.moved() || cases.moved() {
+    if moved {
         tracing::warn!(
             "v1 was written to while it was read: freeze it, or what came late is missed"
         );
     }
     let users: Vec<V1User> = users.rows.iter().map(V1User::from).collect();
-    let cases: Vec<V1Case> = cases.rows.iter().map(V1Case::from).collect();
-    if !cases.is_empty() && cases.iter().all(|case| case.calendar_event_ids.is_none()) {
-        return Err(CalendarError::NoRecordedIds(cases.len()));
+    if recorded.cases > 0 && !recorded.has_ids {
+        return Err(CalendarError::NoRecordedIds(recorded.cases));
     }
     let v1 = V1 {
         users: &users,
-        cases: &cases,
         channels: channels.as_deref(),
     };
-    let sources = assemble(reader, v1, exports, options, now());
+    let sources = assemble(reader, v1, recorded, exports, (options, now()));
     let stored = users
         .iter()
         .filter(|user| user.refresh_token.is_some())
@@ -232,55 +241,54 @@ pub async fn read_sources(
 #[derive(Clone, Copy)]
 struct V1<'a> {
     users: &'a [V1User],
-    cases: &'a [V1Case],
     channels: Option<&'a [V1Channel]>,
 }
 
 /// What v1 recorded on its cases.
 #[derive(Default)]
 struct V1Recorded {
+    cases: usize,
+    /// One of them has a column of recorded ids.
+    has_ids: bool,
     /// Values that are no ids.
     odd: u64,
-    /// Of each owner, the facts and the ids.
-    by_user: HashMap<String, (AccountFacts, Vec<String>)>,
-    /// Of each id, the owners.
-    recorded_by: HashMap<String, BTreeSet<String>>,
+    /// Of each owner a number, the facts and the ids.
+    by_user: HashMap<String, (u32, AccountFacts, Vec<String>)>,
+    recorded_by: RecordedBy,
 }
 
 impl V1Recorded {
-    fn on(cases: &[V1Case]) -> Self {
-        let mut all = Self::default();
-        for case in cases {
-            let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
-            let (facts, ids) = all.by_user.entry(user.clone()).or_default();
-            let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
-            let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
-            let days = facts.cases.entry(uuid).or_default();
-            days.extend(deadlines(&row));
-            let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
-                None => continue,
-                Some(Ok(value)) => parse_recorded(&value),
-                Some(Err(_)) => Recorded {
-                    odd: vec!["(top): it cannot be read".to_owned()],
-                    ..Recorded::default()
-                },
+    fn take(&mut self, case: &V1Case) {
+        self.cases += 1;
+        let user = case.user_id.as_deref().unwrap_or(NO_OWNER).to_lowercase();
+        let new = u32::try_from(self.by_user.len()).unwrap_or(u32::MAX);
+        let owner = self.by_user.entry(user);
+        let (number, facts, ids) =
+            owner.or_insert_with(|| (new, AccountFacts::default(), Vec::new()));
+        let uuid = Uuid::try_parse(&case.id).unwrap_or_default();
+        let row = serde_json::from_slice(&case.row.bytes).unwrap_or_default();
+        let days = facts.cases.entry(uuid).or_default();
+        days.extend(deadlines(&row));
+        let recorded = match case.calendar_event_ids.as_deref().map(serde_json::from_str) {
+            None => return,
+            Some(Ok(value)) => parse_recorded(&value),
+            Some(Err(_)) => Recorded {
+                odd: vec!["(top): it cannot be read".to_owned()],
+                ..Recorded::default()
+            },
+        };
+        self.has_ids = true;
+        self.odd += recorded.odd.len() as u64;
+        warn_of(case, &recorded.odd);
+        for found in recorded.ids {
+            self.recorded_by.add(&found.id, *number);
+            let on = RecordedOn {
+                case: uuid,
+                key: found.key,
             };
-            all.odd += recorded.odd.len() as u64;
-            warn_of(case, &recorded.odd);
-            for found in recorded.ids {
-                all.recorded_by
-                    .entry(found.id.clone())
-                    .or_default()
-                    .insert(user.clone());
-                let on = RecordedOn {
-                    case: uuid,
-                    key: found.key,
-                };
-                facts.recorded.entry(found.id.clone()).or_insert(on);
-                ids.push(found.id);
-            }
+            facts.recorded.entry(found.id.clone()).or_insert(on);
+            ids.push(found.id);
         }
-        all
     }
 }
 
@@ -305,15 +313,19 @@ fn warn_of(case: &V1Case, odd: &[String]) {
 fn assemble(
     reader: &Reader,
     v1: V1<'_>,
-    exports: &[V2Export],
-    options: &RunOptions,
-    now: DateTime<Utc>,
+    recorded: V1Recorded,
+    exports: Option<&[V2Export]>,
+    (options, now): (&RunOptions, DateTime<Utc>),
 ) -> Sources {
+    // Without v1's cases it is not known for whom it wrote nothing.
+    let is_whole = exports.is_some();
+    let exports = exports.unwrap_or_default();
     let V1Recorded {
         odd,
         mut by_user,
         recorded_by,
-    } = V1Recorded::on(v1.cases);
+        ..
+    } = recorded;
     let v2_ids = v2_ids_by_v1_user(exports);
     let mut channels: HashMap<String, Vec<V1Channel>> = HashMap::new();
     for channel in v1.channels.unwrap_or_default() {
@@ -326,7 +338,7 @@ fn assemble(
         .iter()
         .map(|user| {
             let id = user.id.to_lowercase();
-            let (facts, v1) = by_user.remove(&id).unwrap_or_default();
+            let (_, facts, v1) = by_user.remove(&id).unwrap_or_default();
             let channels = channels.remove(&id).unwrap_or_default();
             let v2 = v2_ids
                 .get(&id)
@@ -334,7 +346,11 @@ fn assemble(
                 .unwrap_or_default();
             let stored = user.refresh_token.as_ref();
             let access = match stored {
-                None if v1.is_empty() && channels.is_empty() && never_connected(user) => {
+                None if is_whole
+                    && v1.is_empty()
+                    && channels.is_empty()
+                    && never_connected(user) =>
+                {
                     Err(NoAccess::NeverConnected)
                 }
                 _ if user.calendar_connected == Some(false) => Err(NoAccess::Disconnected),
@@ -365,20 +381,17 @@ fn assemble(
         })
         .collect();
     let mut unknown: Vec<_> = by_user.into_iter().collect();
-    unknown.retain(|(_, (_, ids))| !ids.is_empty());
+    unknown.retain(|(_, (.., ids))| !ids.is_empty());
     unknown.sort_by(|one, other| one.0.cmp(&other.0));
     users.extend(
         unknown
             .into_iter()
-            .map(|(id, of)| SourceUser::unknown(id, of)),
+            .map(|(id, (_, facts, ids))| SourceUser::unknown(id, (facts, ids))),
     );
     let [v2_production, v2_development] =
         Deployment::ALL.map(|deployment| v2_facts(exports, deployment));
     let facts = MigrationFacts {
-        recorded_by: recorded_by
-            .into_iter()
-            .map(|(id, users)| (id, u32::try_from(users.len()).unwrap_or(u32::MAX)))
-            .collect(),
+        recorded_by,
         v2_production,
         v2_development,
         go_live: options.go_live,

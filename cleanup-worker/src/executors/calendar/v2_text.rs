@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use ledger::domain::hash::Hash;
 use uuid::Uuid;
 
 use super::text::{bare_lines, strip_html};
@@ -30,29 +31,41 @@ pub struct V2CaseText<'a> {
 }
 
 /// The cases of v1 that something of v2's may be of: an id can stand on several cases of v2's, and a text can be that of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OfCases(Option<BTreeSet<Uuid>>);
-
-impl Default for OfCases {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OfCases {
     /// Of none yet.
-    fn default() -> Self {
-        Self(Some(BTreeSet::new()))
-    }
+    #[default]
+    None,
+    /// Of one, as nearly all are.
+    One(Uuid),
+    /// Of several.
+    Many(BTreeSet<Uuid>),
+    /// It may be of any.
+    Any,
 }
 
 impl OfCases {
     /// Adds a case of v2's by the case of v1 that it came of. Where that is not known it may be any.
     pub fn add(&mut self, v1_case: Option<Uuid>) {
-        match (v1_case, &mut self.0) {
-            (Some(case), Some(cases)) => drop(cases.insert(case)),
-            (None, _) => self.0 = None,
-            (Some(_), None) => {}
-        }
+        *self = match (std::mem::take(self), v1_case) {
+            (Self::Any, _) | (_, None) => Self::Any,
+            (Self::None, Some(case)) => Self::One(case),
+            (Self::One(one), Some(case)) if one == case => Self::One(one),
+            (Self::One(one), Some(case)) => Self::Many([one, case].into()),
+            (Self::Many(mut cases), Some(case)) => {
+                cases.insert(case);
+                Self::Many(cases)
+            }
+        };
     }
 
     /// The cases, where they are known.
-    pub fn known(&self) -> Option<&BTreeSet<Uuid>> {
-        self.0.as_ref().filter(|cases| !cases.is_empty())
+    pub fn known(&self) -> Option<BTreeSet<Uuid>> {
+        match self {
+            Self::None | Self::Any => None,
+            Self::One(case) => Some([*case].into()),
+            Self::Many(cases) => Some(cases.clone()),
+        }
     }
 }
 
@@ -98,9 +111,10 @@ pub fn v2_descriptions(case: &V2CaseText<'_>) -> Vec<String> {
     all
 }
 
-/// v2's descriptions with the cases that they are of, each found again in plain text and in HTML.
+/// Digests of v2's descriptions with the cases that they are of, each found again in plain text and in HTML. There are eight texts a case
+/// and more: none is kept.
 #[derive(Clone, Debug, Default)]
-pub struct V2Texts(HashMap<String, OfCases>);
+pub struct V2Texts(HashMap<Hash, OfCases>);
 
 impl V2Texts {
     /// An empty set.
@@ -113,11 +127,8 @@ impl V2Texts {
         for description in v2_descriptions(case) {
             // Twice: an employer's name may hold what looks like a tag or an entity, and then the
             // plain event is equal to the first and the event saved as HTML to the second.
-            for text in [
-                bare_lines(&strip_html(&description)),
-                bare_lines(&description),
-            ] {
-                self.0.entry(text).or_default().add(case.v1_case);
+            for text in [strip_html(&description).as_str(), &description] {
+                self.0.entry(digest(text)).or_default().add(case.v1_case);
             }
         }
     }
@@ -129,9 +140,14 @@ impl V2Texts {
 
     /// The cases that an event's description is of; `None` where it is none of v2's.
     pub fn cases_of(&self, description: &str) -> Option<&OfCases> {
-        let plain = self.0.get(&bare_lines(description));
-        plain.or_else(|| self.0.get(&bare_lines(&strip_html(description))))
+        let plain = self.0.get(&digest(description));
+        plain.or_else(|| self.0.get(&digest(&strip_html(description))))
     }
+}
+
+/// Of the lines that carry text.
+fn digest(text: &str) -> Hash {
+    Hash::of(bare_lines(text).as_bytes())
 }
 
 #[cfg(test)]
@@ -204,7 +220,7 @@ mod tests {
         let text = v2_description(EventType::PwdExpiration, &case(), None);
         let mut texts = V2Texts::new();
         texts.add_case(&of(Some(one)));
-        let known = |texts: &V2Texts| texts.cases_of(&text).unwrap().known().cloned();
+        let known = |texts: &V2Texts| texts.cases_of(&text).unwrap().known();
         assert_eq!(known(&texts), Some(BTreeSet::from([one])));
         texts.add_case(&of(Some(other)));
         assert_eq!(known(&texts), Some(BTreeSet::from([one, other])));

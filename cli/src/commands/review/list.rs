@@ -10,7 +10,7 @@ use ledger::projections::fold::At;
 use ledger::projections::plan::PlannedItem;
 use serde::Serialize;
 
-use super::{Common, Folded, folded, plan_named, user_words};
+use super::{Common, Folded, folded, plan_failure, plan_named, user_words};
 use crate::args::ReviewList;
 use crate::commands::word;
 use crate::exit::{Exit, Failure};
@@ -64,14 +64,15 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewList) -> Result<Exit, 
         plan: plan.hash.to_string(),
         below: plan.below.iter().map(ToString::to_string).collect(),
         made_by: plan.makers.iter().cloned().collect(),
-        total: plan.items.len() as u64,
+        total: plan.items.count(),
         shown: 0,
         classes: BTreeMap::new(),
         dispositions: BTreeMap::new(),
         states: Sums::new(),
         items: Vec::new(),
     };
-    for item in &plan.items {
+    for item in plan.items.iter() {
+        let item = &item.map_err(plan_failure)?;
         let state = folded
             .custody
             .state(&item.subject)
