@@ -87,4 +87,40 @@ async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
         text.contains("run.finished") && text.contains(" restored="),
         "{text}"
     );
+    for line in text.lines().filter(|line| line.contains(" item.restored ")) {
+        let item = fields(line);
+        assert!(item["class"].starts_with("V1_") && item["outcome"] == "restored");
+        assert!(item["subject"].starts_with("calendar-event:") && item["etag"].len() == 16);
+    }
+
+    // With addresses, where they are asked for: of each place, and of its own user.
+    let with_emails = |command: &mut std::process::Command| {
+        let report = output(command.arg("--log-emails")).json();
+        std::fs::read_to_string(of(&report)).unwrap()
+    };
+    let observed = with_emails(&mut migration.observe_command(run, APPROVER));
+    let listed = observed
+        .lines()
+        .filter(|line| line.contains(" container.listed "));
+    let places: Vec<_> = listed
+        .map(|line| fields(line).contains_key("email"))
+        .collect();
+    assert!(
+        !places.is_empty() && places.iter().all(|named| *named),
+        "{observed}"
+    );
+    let plan = migration.approved_plan();
+    let run = migration.live_run(&plan.hash).ok().json()["run"].clone();
+    let undo = ["--run", run.as_str().unwrap()];
+    let restored = with_emails(&mut migration.restore_command(&undo));
+    let back = restored
+        .lines()
+        .filter(|line| line.contains(" item.restored "));
+    let back: Vec<_> = back
+        .map(|line| fields(line).contains_key("email"))
+        .collect();
+    assert!(
+        !back.is_empty() && back.iter().all(|named| *named),
+        "{restored}"
+    );
 }

@@ -251,11 +251,10 @@ pub(super) async fn live_of(
         plan: Arc::new(plan),
         approval,
         lease,
-        log: Arc::new(log),
+        log,
         timing: hands.timing.clone(),
         retry: told.options.retry,
         limits: told.limits,
-        address: None,
         executor: hands.executor.clone(),
         stop: hands.stop.clone(),
     })

@@ -199,11 +199,7 @@ pub(super) async fn one_place(
     let opened = opened.as_ref();
     let through = opened.through();
     let live = &Live {
-        address: live
-            .log
-            .names_addresses()
-            .then(|| live.executor.address(&through))
-            .flatten(),
+        log: live.log.about(|| live.executor.address(&through)),
         ..live.clone()
     };
     let settled = settle(live, opened, place, known).await?;

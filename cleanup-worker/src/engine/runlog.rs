@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use ledger::chain::entry::Hash;
 use ledger::domain::event::Event;
@@ -19,11 +19,13 @@ use super::place::{Outline, UserOutcome};
 use super::step::Live;
 
 /// A run's log file, mode 0600. Lines go straight to the file, so that a killed run leaves what it did.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RunLog {
     path: PathBuf,
     addresses: bool,
-    file: Mutex<File>,
+    /// Of whom the lines tell, where that may stand there.
+    address: Option<String>,
+    file: Arc<Mutex<File>>,
 }
 
 impl RunLog {
@@ -40,8 +42,18 @@ impl RunLog {
         Ok(Self {
             path,
             addresses,
-            file: Mutex::new(file),
+            address: None,
+            file: Arc::new(Mutex::new(file)),
         })
+    }
+
+    /// The same file for what concerns the user of this address, which is asked for where it may stand there.
+    #[must_use]
+    pub fn about(&self, address: impl FnOnce() -> Option<String>) -> Self {
+        Self {
+            address: self.addresses.then(address).flatten(),
+            ..self.clone()
+        }
     }
 
     /// Whether users' addresses may stand in it.
@@ -61,7 +73,9 @@ impl RunLog {
             "{} {} seq={} hash={} subject={}",
             entry.recorded_at, entry.event_type, entry.seq, appended.hash, entry.subject
         );
-        for (name, value) in words {
+        let address = self.address.as_deref();
+        let address = address.map(|address| ("email", address));
+        for (name, value) in words.iter().copied().chain(address) {
             line.extend([" ", name, "=", value]);
         }
         self.line(&line);

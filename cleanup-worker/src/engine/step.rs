@@ -42,18 +42,15 @@ pub(super) struct Live {
     pub(super) plan: Arc<SealedPlan>,
     pub(super) approval: Approval,
     pub(super) lease: Lease,
-    pub(super) log: Arc<RunLog>,
+    pub(super) log: RunLog,
     pub(super) timing: Arc<dyn Timing>,
     pub(super) executor: Arc<dyn Executor>,
     /// Waits where an error can pass.
     pub(super) retry: RetryPolicy,
     /// How far the plan has been executed, as the log says.
     pub(super) reached: Arc<Coalesced<Known>>,
-    /// Positions in the plan's items by place.
     /// What makes the run stop by itself.
     pub(super) limits: Limits,
-    /// Address of the user at whose place it works, where the log may name it.
-    pub(super) address: Option<String>,
     /// Told to stop: what is begun reaches its outcome, nothing new starts.
     pub(super) stop: CancellationToken,
 }
@@ -190,7 +187,6 @@ impl Live {
         let version = etag_digest(item.version.as_deref().unwrap_or_default());
         let mut all = vec![("class", item.class.as_str()), ("etag", version.as_str())];
         all.extend(words);
-        all.extend(self.address.as_deref().map(|address| ("email", address)));
         self.log.entry(appended, &all);
     }
 

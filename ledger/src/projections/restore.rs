@@ -4,6 +4,7 @@
 //! Only what this ledger deleted is here. What was gone before our request is its owner's doing and is not brought back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -29,6 +30,8 @@ pub struct Deletion {
     pub plan: Hash,
     /// The run that deleted it.
     pub run: Option<RunId>,
+    /// Its class by the policy, as it was found last before the deletion.
+    pub class: Arc<str>,
     /// Where it lay.
     pub place: String,
     /// Its id there.
@@ -175,11 +178,19 @@ pub struct Repoint {
     pub hash: Hash,
 }
 
+/// How an item was found last.
+#[derive(Debug)]
+struct Found {
+    users: Vec<Subject>,
+    class: Arc<str>,
+}
+
 /// Folds the deletions and what was done to undo them.
 #[derive(Debug, Default)]
 pub struct RestoreFold {
     deletions: BTreeMap<Subject, Deletion>,
-    found_through: BTreeMap<Subject, Vec<Subject>>,
+    found: BTreeMap<Subject, Found>,
+    classes: BTreeSet<Arc<str>>,
     users: BTreeMap<Subject, User>,
     /// By plan, the one at the bottom of it as a subject: what is executed of all plans above that is one work.
     plans: BTreeMap<Hash, Subject>,
@@ -219,8 +230,11 @@ impl Projection for RestoreFold {
                 self.places.entry(listed.place.clone()).or_default().1 = entry.seq;
             }
             Event::ItemFound(found) => {
-                self.found_through
-                    .insert(subject.clone(), found.users.clone());
+                let found = Found {
+                    users: found.users.clone(),
+                    class: self.class(&found.class),
+                };
+                self.found.insert(subject.clone(), found);
             }
             Event::ItemDeleteIntended(intent) => self.delete_intended(decoded, intent),
             Event::ItemDeleted(deleted) => {
@@ -272,6 +286,16 @@ impl RestoreFold {
         (deletion.intent == intent).then_some(deletion)
     }
 
+    /// Few are told apart, so each is kept once.
+    fn class(&mut self, name: &str) -> Arc<str> {
+        if let Some(class) = self.classes.get(name) {
+            return Arc::clone(class);
+        }
+        let class: Arc<str> = name.into();
+        self.classes.insert(Arc::clone(&class));
+        class
+    }
+
     fn delete_intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {
         let entry = &decoded.entry;
         let deletion = Deletion {
@@ -280,6 +304,10 @@ impl RestoreFold {
             seq: entry.seq,
             plan: intent.plan,
             run: entry.run,
+            class: self
+                .found
+                .get(&entry.subject)
+                .map_or_else(|| Arc::from(""), |found| Arc::clone(&found.class)),
             place: intent.place.clone(),
             item: intent.item.clone(),
             backup_sha256: intent.backup.sha256,
@@ -360,8 +388,8 @@ impl RestoreFold {
                 || *text == subject.uuid().as_hyphenated().to_string()
         };
         let of_users = |asked: &BTreeSet<Subject>| {
-            let users = self.found_through.get(subject);
-            users.is_some_and(|users| users.iter().any(|user| asked.contains(user)))
+            let found = self.found.get(subject);
+            found.is_some_and(|found| found.users.iter().any(|user| asked.contains(user)))
         };
         selection.item.as_ref().is_none_or(named)
             && selection.users.as_ref().is_none_or(of_users)
@@ -423,7 +451,11 @@ impl RestoreFold {
 
     /// The users through whom an item was found.
     pub fn users_of(&self, subject: &Subject) -> Vec<User> {
-        let users = self.found_through.get(subject).into_iter().flatten();
+        let users = self
+            .found
+            .get(subject)
+            .into_iter()
+            .flat_map(|found| &found.users);
         users.map(|user| self.user(user)).collect()
     }
 

@@ -35,6 +35,7 @@ pub struct ObserveTold {
 }
 
 /// The run that is looked at.
+#[derive(Clone)]
 struct Observed {
     run: RunId,
     plan: Hash,
@@ -158,6 +159,7 @@ async fn find(store: &Store, run: RunId) -> Result<Observed, EngineError> {
 }
 
 /// What all places of an observation share.
+#[derive(Clone)]
 struct Observer {
     recorder: Recorder,
     log: RunLog,

@@ -59,7 +59,11 @@ impl Observer {
                 return self.unreached(place, failed).await;
             }
         };
-        match self.compare(opened.as_ref(), expected, place).await? {
+        let this = Self {
+            log: self.log.about(|| places.address(&opened.through())),
+            ..self.clone()
+        };
+        match this.compare(opened.as_ref(), expected, place).await? {
             Ok(seen) => Ok(seen),
             Err(error) => {
                 let failed = UserFailed {
@@ -71,7 +75,7 @@ impl Observer {
                     reason: error.reason.clone(),
                     remote_date: error.date.map(|date| date.to_rfc3339()),
                 };
-                self.unreached(place, failed).await
+                this.unreached(place, failed).await
             }
         }
     }

@@ -479,6 +479,7 @@ impl Restorer {
         self.log.entry(
             &appended,
             &[
+                ("class", &deletion.class),
                 ("outcome", ended.name()),
                 ("way", &way.way),
                 ("etag", &etag),
@@ -515,7 +516,9 @@ impl Restorer {
             remote_date: text(error.and_then(|error| error.date)),
         });
         let appended = self.outcome(&event, attempt).await?;
-        self.log.entry(&appended, &[("outcome", decision)]);
+        let class = &attempt.deletion.class;
+        self.log
+            .entry(&appended, &[("class", class), ("outcome", decision)]);
         Ok(())
     }
 

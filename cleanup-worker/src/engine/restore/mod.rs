@@ -48,6 +48,7 @@ pub struct RestoreTold {
 }
 
 /// What all items of a restoration share.
+#[derive(Clone)]
 struct Restorer {
     recorder: Recorder,
     /// The lease of each plan whose items are put back.

@@ -163,11 +163,15 @@ impl Restorer {
         };
         user.user = opened.through();
         user.email = self.places.address(&user.user).or(user.email);
-        let tried = self
+        let this = Self {
+            log: self.log.about(|| user.email.clone()),
+            ..self.clone()
+        };
+        let tried = this
             .each_item(opened.as_ref(), &owner, &place, &mut user)
             .await?;
         if tried || place.unseen {
-            self.look_again(opened.as_ref(), &owner, &place, &mut user)
+            this.look_again(opened.as_ref(), &owner, &place, &mut user)
                 .await?;
         }
         Ok(user)
