@@ -8,7 +8,7 @@ use ledger_sim::{Call, Fault, FaultKind, Occurrence, Truth, UsersTable, WorldSpe
 use serde_json::{Value, json};
 
 use crate::cleanup::assert_totals_add_up;
-use crate::migration::{Migration, Plan, now, total};
+use crate::migration::{APPROVER, Migration, Plan, now, total};
 use crate::world::output;
 
 impl Migration {
@@ -214,6 +214,23 @@ async fn an_event_that_is_too_large_to_be_kept_is_held_and_ends_nothing() {
     migration.approve(&plan.hash);
     migration.live_run(&plan.hash).ok();
     migration.sim.assert_only_deleted(&plan.deletes);
+    // Nor can a person decide that it goes: nobody could put it back. That it stays can be decided.
+    let decide = |decision: &str| {
+        let decide = [
+            "review",
+            "decide",
+            item["subject"].as_str().unwrap(),
+            decision,
+        ];
+        let because = ["--reason", "looked at", "--as", APPROVER];
+        migration.world.ledger([&decide[..], &because].concat())
+    };
+    let refused = decide("delete");
+    assert!(
+        refused.exit == 1 && refused.stderr.contains("no whole copy"),
+        "{refused:?}"
+    );
+    decide("keep").ok();
     migration.world.assert_intact();
 }
 
