@@ -1,9 +1,10 @@
 //! Random worlds, random faults, random kills, any number of workers; and always the same demands. A failure is a seed.
 //!
-//! A few worlds run with every test run. More of them:
+//! A few worlds run with every test run. A thousand, or as many as an hour has room for:
 //!
-//!     SIMULATION_WORLDS=1000 SIMULATION_SEED=1 SIMULATION_SECONDS=3600 SIMULATION_AT_ONCE=8 \
-//!         cargo test -p ledger-cli --test it simulation -- --nocapture
+//!     cargo test -p ledger-cli --test it simulation -- --ignored --nocapture
+//!
+//! `SIMULATION_WORLDS`, `SIMULATION_SEED`, `SIMULATION_SECONDS` and `SIMULATION_AT_ONCE` say otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -221,19 +222,30 @@ async fn worlds(first: u64, count: u64, at_once: usize, limit: Duration) {
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// As many as whoever starts the test says, else `count` in `seconds`.
 #[expect(
     clippy::disallowed_methods,
     reason = "how many worlds is said by who starts the test"
 )]
-async fn random_worlds() {
+async fn as_told(count: u64, seconds: u64, at_once: u64) {
     let number = |name: &str, usual: u64| {
         let given = std::env::var(name).ok();
         given.map_or(usual, |text| text.parse().unwrap())
     };
-    let limit = Duration::from_secs(number("SIMULATION_SECONDS", 600));
+    let limit = Duration::from_secs(number("SIMULATION_SECONDS", seconds));
     let seed = number("SIMULATION_SEED", 1);
-    let count = number("SIMULATION_WORLDS", 4);
-    let at_once = usize::try_from(number("SIMULATION_AT_ONCE", 2)).unwrap();
-    worlds(seed, count, at_once, limit).await;
+    let count = number("SIMULATION_WORLDS", count);
+    let at_once = number("SIMULATION_AT_ONCE", at_once);
+    worlds(seed, count, usize::try_from(at_once).unwrap(), limit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_worlds() {
+    as_told(4, 600, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes most of an hour"]
+async fn a_thousand_random_worlds() {
+    as_told(1_000, 3_600, 6).await;
 }

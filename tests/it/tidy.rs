@@ -258,7 +258,12 @@ fn forbidden(text: &str) -> Option<&'static str> {
     if text.contains(&*checkout.to_string_lossy()) && checkout.components().count() > 2 {
         return Some("the path of this checkout");
     }
-    let allowed = text.replace("/home/linuxbrew/", "");
+    // Of these a few run with every test run.
+    let thousand = concat!(
+        "#[ign",
+        "ore = \"takes most of an hour\"]\nasync fn a_thousand_random_worlds"
+    );
+    let allowed = text.replace("/home/linuxbrew/", "").replace(thousand, "");
     let mut rules = rules.into_iter();
     let found = rules.find(|(rule, _)| Regex::new(rule).unwrap().is_match(&allowed));
     found.map(|(_, why)| why)
