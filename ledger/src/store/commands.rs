@@ -465,6 +465,13 @@ impl Store {
     ) -> Result<bool, CommandError> {
         let what = "hand in a command";
         let mut transaction = self.pool().begin().await.map_err(failed(what))?;
+        // The run first and then the lease, as whoever claims it: else two could wait for each other.
+        query("select from ledger_work.runs where ledger_id = $1 and run = $2 for update")
+            .bind(self.id().uuid())
+            .bind(run.uuid())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(what))?;
         let held = query(
             "update ledger_work.leases set expires_at = '-infinity' \
              where ledger_id = $1 and name = $2 and fence = $3",
