@@ -328,6 +328,15 @@ impl Store {
                 .await
                 .map_err(failed("read a payload"))?,
         };
+        // Its key may have gone after the row was fetched.
+        let payload = match payload {
+            PayloadText::Damaged if self.has_keys() => match self.missing_payload(entry.seq).await?
+            {
+                erased @ PayloadText::Erased(_) => erased,
+                _ => PayloadText::Damaged,
+            },
+            payload => payload,
+        };
         let text = String::from_utf8(bytes).map_err(|_| damaged())?;
         Ok(Recorded {
             entry,
