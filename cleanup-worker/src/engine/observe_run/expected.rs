@@ -33,6 +33,8 @@ pub(super) struct ExpectedPlace {
     pub(super) id: String,
     pub(super) owner: Subject,
     pub(super) users: Vec<PlannedUser>,
+    /// Address of the first of them, as the ledger has it.
+    pub(super) email: Option<String>,
     pub(super) items: Vec<ExpectedItem>,
     /// Ids that items of this ledger had or have there, and that any plan names.
     pub(super) ours: BTreeSet<String>,
@@ -320,9 +322,11 @@ impl Expected {
             };
             let of_items = items.iter().map(|item| &item.subject);
             let mut users: Vec<PlannedUser> = Vec::new();
+            let mut email = None;
             let found = of_items.flat_map(|subject| deletions.users_of(subject));
             let leads = words.leads.get(&owner).into_iter().flatten();
             for user in found.chain(leads.map(|subject| deletions.user(subject))) {
+                email = email.or(user.email);
                 if user.id.is_none() || !users.iter().any(|known| known.id == user.id) {
                     users.push(PlannedUser {
                         id: user.id,
@@ -348,6 +352,7 @@ impl Expected {
                 id: id.to_owned(),
                 items: items.collect(),
                 users,
+                email,
                 ours,
                 before: words.before.get(&owner).cloned().flatten(),
                 planned: listed.and_then(|listed| listed.cursor.clone()),

@@ -60,7 +60,10 @@ impl Observer {
             }
         };
         let this = Self {
-            log: self.log.about(|| places.address(&opened.through())),
+            log: self.log.about(|| {
+                let address = places.address(&opened.through());
+                address.or_else(|| place.email.clone())
+            }),
             ..self.clone()
         };
         match this.compare(opened.as_ref(), expected, place).await? {
@@ -157,6 +160,7 @@ impl Observer {
             place: place.id.clone(),
             sync_token: seen.cursor.clone(),
             items: seen.count,
+            whole: false,
             remote_date: seen.date.map(|date| date.to_rfc3339()),
             unexplained: unexplained as u64,
         });
