@@ -37,19 +37,22 @@ impl Look {
     }
 }
 
-/// Where each item of the log stands, by its place and its id there: what came back under another id is an item of its own as soon as a
-/// plan names it.
-pub(super) type Known = BTreeMap<(String, String), State>;
+/// What the log lets expect of each item, by its place and the id that it was found under: what came back under another id is an item of its
+/// own as soon as a plan names it.
+pub(super) type Known = BTreeMap<(String, String), Option<&'static str>>;
 
 /// The same of these.
 pub(super) fn known(items: Vec<ItemLine>) -> Known {
-    let key = |item: ItemLine| {
-        Some((
-            (item.calendar.unwrap_or_default(), item.event_id?),
-            item.state,
-        ))
+    let one = |item: ItemLine| {
+        let id = item.event_id?;
+        let back = item.restored.filter(|_| item.state == State::Restored);
+        let expected = match back {
+            Some(back) if back.event_id != id => Some("gone"),
+            _ => expected(item.state),
+        };
+        Some(((item.calendar.unwrap_or_default(), id), expected))
     };
-    items.into_iter().filter_map(key).collect()
+    items.into_iter().filter_map(one).collect()
 }
 
 /// What the log lets expect of an item.
@@ -132,8 +135,9 @@ async fn at(place: &dyn Place, item: &ItemLine, known: &Known) -> Look {
     let Some(id) = id.or(item.event_id.as_deref()) else {
         return unknown(item, "its id is not known".to_owned());
     };
-    let place_and_id = (item.calendar.clone().unwrap_or_default(), id.to_owned());
-    let state = known.get(&place_and_id).copied().unwrap_or(item.state);
+    let other = Some(id).filter(|id| item.event_id.as_deref() != Some(*id));
+    let key = |id: &str| (item.calendar.clone().unwrap_or_default(), id.to_owned());
+    let of_other = other.and_then(|id| known.get(&key(id))).copied();
     match place.read(id).await {
         Ok(found) => Look {
             subject: item.subject.clone(),
@@ -141,7 +145,7 @@ async fn at(place: &dyn Place, item: &ItemLine, known: &Known) -> Look {
                 Found::There { .. } => "there",
                 Found::Deleted { .. } | Found::Absent => "gone",
             },
-            expected: expected(state),
+            expected: of_other.unwrap_or_else(|| expected(item.state)),
             why: None,
         },
         Err(error) => unknown(item, cleanup_worker::engine::with_causes(&error)),
