@@ -315,6 +315,33 @@ async fn the_last_inventory_counts_what_an_earlier_one_could_not_reach_or_met_no
         .ledger(["review", "explain", subject, "--as", "maker"])
         .ok();
     assert!(told.stdout.contains("It was not deleted by us"), "{told:?}");
+    // By its first name too, and in a report of the first plan, an item is told as what became of it.
+    let unreached = first["items"].as_array().unwrap().iter();
+    let mut unreached =
+        unreached.filter(|item| item["user"] == user && item["class"] == "UNREACHABLE");
+    let unreached = unreached.next().unwrap();
+    for name in ["subject", "event_id"] {
+        let name = unreached[name].as_str().unwrap();
+        let told = migration
+            .world
+            .ledger(["review", "explain", name, "--as", "maker"])
+            .ok();
+        assert!(!told.stdout.contains("UNREACHABLE"), "{told:?}");
+    }
+    let hash = first["plan"].as_str().unwrap();
+    let report = [
+        "report",
+        "deletions",
+        "--plan",
+        hash,
+        "--json",
+        "--as",
+        "maker",
+    ];
+    let report = migration.world.ledger(report).ok().json();
+    let planned = first["items"].as_array().unwrap().len() as u64;
+    assert_eq!(report["totals"]["found"], planned, "{}", report["totals"]);
+    assert_eq!(report["totals"]["out_of_reach"], 0, "{}", report["totals"]);
     migration.world.assert_intact();
 }
 

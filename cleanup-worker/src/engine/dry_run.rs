@@ -222,6 +222,7 @@ impl Inventory for Writer<'_> {
             place: place.id.clone(),
             sync_token: place.cursor.clone(),
             items: place.items,
+            whole: place.whole,
             remote_date: place.date.map(|date| date.to_rfc3339()),
             unexplained: 0,
         });

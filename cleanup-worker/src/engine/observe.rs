@@ -202,6 +202,7 @@ impl Live {
             place: place.id.to_owned(),
             sync_token: seen.cursor.clone(),
             items: seen.count,
+            whole: false,
             remote_date: seen.date.map(|date| date.to_rfc3339()),
             unexplained,
         });

@@ -390,6 +390,8 @@ pub struct PlaceSeen {
     pub cursor: Option<String>,
     /// Items in it, of any kind.
     pub items: u64,
+    /// Each of them was looked at, so that what was a candidate and is none now has changed or gone.
+    pub whole: bool,
     /// The service's clock.
     pub date: Option<DateTime<Utc>>,
 }

@@ -127,6 +127,9 @@ pub struct ContainerListed {
     pub sync_token: Option<String>,
     /// Items listed, or changes where it was listed from a token.
     pub items: u64,
+    /// In an inventory: all there is was listed, so that what is not among it is not there, or is no candidate any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// `Date` of the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_date: Option<String>,

@@ -79,7 +79,7 @@ struct Trace {
     doubtful: bool,
     /// Something about it could not be read: then nothing about it is known, a loss neither.
     unread: bool,
-    /// Where it was found last.
+    /// Where it was found last; none as long as it could not be reached.
     place: Option<Arc<str>>,
     /// A later inventory listed its place whole and did not meet it; nothing else has been said of it since.
     not_met: bool,
@@ -300,7 +300,7 @@ impl CustodyFold {
             by: entry.actor.clone(),
             grade: grade.unwrap_or(Grade::Reported),
         };
-        if let Some(run) = entry.run.filter(|_| listed.phase == "plan") {
+        if let Some(run) = entry.run.filter(|_| listed.whole) {
             let dry_run = self.dry_runs.entry(run).or_default();
             dry_run.listed.insert(listed.place.clone());
         }
@@ -479,7 +479,7 @@ impl CustodyFold {
 
     /// The state of an item, with what the entries themselves show.
     pub fn state(&self, subject: &Subject) -> Option<State> {
-        let subject = self.known_as.get(subject).unwrap_or(subject);
+        let subject = self.known_as(subject).unwrap_or(subject);
         let known = self.custody.get(subject).map(Item::state);
         let trace = self.traces.get(subject);
         let unread = trace.is_some_and(|trace| trace.unread);
@@ -512,8 +512,24 @@ impl CustodyFold {
             .iter()
             .chain(touched)
             .chain(doubtful)
-            .filter(|subject| !self.known_as.contains_key(subject))
+            .filter(|subject| self.known_as(subject).is_none())
             .collect()
+    }
+
+    /// The name that an item has which could not be reached when it got this one. As soon as the log says anything else of the first name, the
+    /// two are two.
+    pub fn known_as(&self, former: &Subject) -> Option<&Subject> {
+        let now = self.known_as.get(former)?;
+        let item = self.custody.get(former)?;
+        let trace = self.traces.get(former);
+        let is_clear = trace.is_none_or(|trace| !trace.doubtful && !trace.unread);
+        (is_clear && !item.is_open() && item.state() == State::OutOfReach).then_some(now)
+    }
+
+    /// The items that have another name now, with that.
+    pub(super) fn former_names(&self) -> impl Iterator<Item = (&Subject, &Subject)> {
+        let formers = self.known_as.keys();
+        formers.filter_map(|former| Some((former, self.known_as(former)?)))
     }
 
     /// The items per state. What a seal counts and the log does not hold is `unaccounted`.

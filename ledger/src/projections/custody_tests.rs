@@ -628,11 +628,57 @@ fn what_was_out_of_reach_and_is_found_later_is_one_item() {
     }
     assert_eq!(custody.subjects().len(), 2);
 
+    // What is done under the first name, whoever does it, is not hidden by the second.
+    let mut under_the_first = Log::default();
+    under_the_first.0.extend(log.0.iter().cloned());
+    let intent = under_the_first.intend(1, plan, approval);
+    let sum = judged(&under_the_first).sum;
+    assert_eq!(
+        (sum.get(State::InFlight), sum.get(State::Deleted)),
+        (1, 1),
+        "{sum:?}"
+    );
+    under_the_first.deleted(1, intent, GoneHow::Deleted);
+    assert_eq!(judged(&under_the_first).verdict, Verdict::Lost);
+
     // Out of reach again under the first name: nobody can say that it is the same.
     log.started("dry_run", None, "person:maker", run(2));
     met(&mut log, 1, "a", OutOfReach, run(2));
     log.seal(run(2), &[(1, OutOfReach)], 1);
     assert_eq!(judged(&log).sum.get(State::OutOfReach), 2);
+}
+
+#[test]
+fn two_names_that_were_known_side_by_side_are_two_items() {
+    use Disposition::{Delete, OutOfReach};
+    // Two buckets may hold what has the same id, and one of them cannot be reached.
+    let mut log = Log::default();
+    log.started("dry_run", None, "person:maker", run(0));
+    met(&mut log, 1, "a", OutOfReach, run(0));
+    met(&mut log, 2, "a", Delete, run(0));
+    log.seal(run(0), &[(1, OutOfReach), (2, Delete)], 2);
+    assert_eq!(judged(&log).sum.get(State::OutOfReach), 1);
+    log.started("dry_run", None, "person:maker", run(1));
+    met(&mut log, 2, "a", Delete, run(1));
+    log.seal(run(1), &[(2, Delete)], 1);
+    assert_eq!(judged(&log).sum.get(State::OutOfReach), 1);
+
+    // Nor is what was met in its place before anything else than itself, wherever its id shows up.
+    let mut log = Log::default();
+    log.started("dry_run", None, "person:maker", run(0));
+    met(&mut log, 1, "a", Delete, run(0));
+    log.seal(run(0), &[(1, Delete)], 1);
+    log.started("dry_run", None, "person:maker", run(1));
+    met(&mut log, 1, "a", OutOfReach, run(1));
+    log.seal(run(1), &[(1, OutOfReach)], 1);
+    log.started("dry_run", None, "person:maker", run(2));
+    met(&mut log, 3, "a", Disposition::Done, run(2));
+    log.seal(run(2), &[(3, Disposition::Done)], 1);
+    let sum = judged(&log).sum;
+    assert_eq!(
+        (sum.get(State::OutOfReach), sum.get(State::GoneBefore)),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -663,12 +709,13 @@ fn only_what_could_not_be_reached_takes_another_name() {
 #[test]
 fn what_a_later_inventory_does_not_meet_in_its_place_has_changed_without_us() {
     use Disposition::{Delete, Hold, Protect};
-    let listed = |log: &mut Log, place: &str, of: RunId| {
+    let listed = |log: &mut Log, (place, whole): (&str, bool), of: RunId| {
         let event = Event::ContainerListed(ContainerListed {
             phase: "plan".to_owned(),
             place: place.to_owned(),
             sync_token: None,
             items: 1,
+            whole,
             remote_date: None,
             unexplained: 0,
         });
@@ -691,12 +738,13 @@ fn what_a_later_inventory_does_not_meet_in_its_place_has_changed_without_us() {
     ];
     assert_eq!(states(&log), as_found);
 
-    // Another place was listed: nothing is known of this one.
-    listed(&mut log, "other@example.com", run(1));
+    // Another place was listed, or not all of this one: nothing is known of it.
+    listed(&mut log, ("other@example.com", true), run(1));
+    listed(&mut log, ("cal@example.com", false), run(1));
     log.plan(run(1), &[]);
     assert_eq!(states(&log), as_found);
 
-    listed(&mut log, "cal@example.com", run(2));
+    listed(&mut log, ("cal@example.com", true), run(2));
     log.started("dry_run", None, "person:maker", run(2));
     log.found(4, Delete, run(2));
     assert_eq!(states(&log), as_found, "not sealed yet");

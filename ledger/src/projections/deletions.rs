@@ -293,6 +293,7 @@ impl DeletionsFold {
 
     /// One item, with its state of `custody`, which was folded over the same entries.
     pub fn item(&self, subject: &Subject, custody: &CustodyFold) -> Option<ItemLine> {
+        let subject = custody.known_as(subject).unwrap_or(subject);
         let state = custody.state(subject).unwrap_or(State::Unaccounted);
         let item = self.items.get(subject)?;
         Some(self.line(subject, item, state, custody))
@@ -358,13 +359,21 @@ impl DeletionsFold {
         let none = Item::default();
         let plans = part.plan.map(|plan| self.with_those_below(plan));
         let executed = part.run.and_then(|run| self.executed_by(run));
-        let mut items = Vec::new();
-        for subject in custody.subjects() {
+        let is_part = |subject: &Subject| {
             let item = self.items.get(subject).unwrap_or(&none);
-            if self.is_part(item, part, plans.as_ref(), executed.as_ref()) {
-                let state = custody.state(subject).unwrap_or(State::Unaccounted);
-                items.push(self.line(subject, item, state, custody));
-            }
+            self.is_part(item, part, plans.as_ref(), executed.as_ref())
+        };
+        let mut subjects = custody.subjects();
+        subjects.retain(|subject| is_part(subject));
+        // What a plan names by a former name is told by the one that it has now.
+        let formers = custody.former_names();
+        let formers = formers.filter(|(former, _)| is_part(former));
+        subjects.extend(formers.map(|(_, now)| now));
+        let mut items = Vec::new();
+        for subject in subjects {
+            let item = self.items.get(subject).unwrap_or(&none);
+            let state = custody.state(subject).unwrap_or(State::Unaccounted);
+            items.push(self.line(subject, item, state, custody));
         }
         items.extend(self.late_lines(custody, part));
         items.sort_by(|a, b| order(a).cmp(&order(b)));

@@ -518,7 +518,11 @@ pub async fn prospect(store: &Store, owner: &Subject) -> Result<Prospect, Erasur
         .await
         .map_err(ErasureError::Read)?;
     let stands = |subject: &Subject| Some((subject.clone(), custody.state(subject)?));
-    let items: BTreeMap<Subject, State> = subjects.iter().filter_map(stands).collect();
+    let mut items: BTreeMap<Subject, State> = subjects.iter().filter_map(stands).collect();
+    // Nothing will tell any more that these are the same.
+    let formers = custody.former_names();
+    let formers = formers.filter(|(_, now)| subjects.contains(*now));
+    items.extend(formers.filter_map(|(former, _)| stands(former)));
 
     let now = now(store).await?;
     let mut obstacles = Vec::new();

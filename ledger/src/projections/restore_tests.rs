@@ -250,6 +250,7 @@ fn who_ran_it_is_not_independent_of_it_whatever_the_entry_says() {
             place: "cal@example.com".to_owned(),
             sync_token: None,
             items: 0,
+            whole: false,
             remote_date: None,
             unexplained: 0,
         });

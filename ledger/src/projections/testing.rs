@@ -392,6 +392,7 @@ impl Log {
             place: "cal@example.com".to_owned(),
             sync_token: None,
             items: 3,
+            whole: phase == "plan",
             remote_date: None,
             unexplained: 0,
         });

@@ -340,6 +340,7 @@ impl Restorer {
             place: place.id.clone(),
             sync_token: seen.cursor.clone(),
             items: seen.count,
+            whole: false,
             remote_date: seen.date.map(|date| date.to_rfc3339()),
             unexplained,
         });

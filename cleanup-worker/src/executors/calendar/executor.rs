@@ -111,8 +111,13 @@ impl CalendarExecutor {
     }
 
     /// All that an inventory is judged by, read anew.
-    pub(super) async fn everything(&self) -> Result<Sources, CalendarError> {
-        self.read(Some(&self.what_v2_said())).await
+    pub(super) async fn everything(&self) -> Result<Sources, EngineError> {
+        let said = self.what_v2_said();
+        if said.len() < self.exports.len() {
+            let why = "what v2 said was given away before it was judged by";
+            return Err(EngineError::Internal(why.to_owned()));
+        }
+        Ok(self.read(Some(&said)).await?)
     }
 
     fn what_v2_said(&self) -> Vec<V2Export> {

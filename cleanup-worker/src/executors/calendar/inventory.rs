@@ -119,6 +119,7 @@ pub(super) async fn inventory(
             id: calendar.clone(),
             cursor: Some(account.sync_token),
             items: account.events,
+            whole: true,
             date: account.date,
         };
         to.place(&place).await?;

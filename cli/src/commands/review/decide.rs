@@ -66,7 +66,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewDecide) -> Result<Exit
     let plan = plan_named(store, args.plan.as_deref(), &folded.deletions).await?;
     let mut subjects = Vec::new();
     for event in &args.events {
-        subjects.push(item_named(store, &folded.deletions, event).await?);
+        subjects.push(item_named(store, &folded, event).await?);
     }
     drop(folded);
     let decision = args.decision.into();

@@ -67,7 +67,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
     let session = common.open().await?;
     let store = &session.store;
     let folded = folded(store, at).await?;
-    let subject = item_named(store, &folded.deletions, &args.event).await?;
+    let subject = item_named(store, &folded, &args.event).await?;
     let (as_of, _) = folded.pass.last.unwrap_or((0, Timestamp::EPOCH));
     let mut history = HistoryFold::of(subject.clone());
     let again = fold::run(store, fold::At::Seq(as_of), &mut [&mut history]).await;

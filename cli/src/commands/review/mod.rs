@@ -74,10 +74,19 @@ pub(super) async fn plan_named(
 /// The one item that a person names: as the outside system writes it, as a subject, or by an entry about it.
 pub(super) async fn item_named(
     store: &Store,
-    deletions: &DeletionsFold,
+    folded: &Folded,
     text: &str,
 ) -> Result<Subject, Failure> {
-    let named = deletions.items_named(text);
+    let deletions = &folded.deletions;
+    // What could not be reached when it was met first has another name since.
+    let now = |subject: Subject| {
+        folded
+            .custody
+            .known_as(&subject)
+            .cloned()
+            .unwrap_or(subject)
+    };
+    let named: BTreeSet<Subject> = deletions.items_named(text).into_iter().map(now).collect();
     if let [one] = named.iter().collect::<Vec<_>>().as_slice() {
         return Ok((*one).clone());
     }
@@ -97,7 +106,7 @@ pub(super) async fn item_named(
         let entry = store.get(seq).await.map_err(read_failure)?;
         let subject = entry.map(|recorded| recorded.entry.subject);
         if let Some(subject) = subject.filter(|subject| deletions.knows_item(subject)) {
-            return Ok(subject);
+            return Ok(now(subject));
         }
     }
     // What was asked for is not repeated: an id may hold an address.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::scope::{OfKind, v2_observed_at};
 use super::{CustodyFold, evidence};
 use crate::chain::plan::{PlanItem, plan_hash};
-use crate::domain::custody::{Fact, Item, State};
+use crate::domain::custody::Fact;
 use crate::domain::event::PlanSealed;
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, Subject};
@@ -153,6 +153,9 @@ impl CustodyFold {
         if is_as_sealed || !is_told_apart {
             plan.take(lines);
         }
+        let here = dry_run.found.iter().map(|(line, _)| line.subject.clone());
+        let here: BTreeSet<Subject> = here.collect();
+        self.rename(&dry_run.found, &dry_run.ids, &here);
         let mut named = BTreeSet::new();
         for ((line, disposition), id) in dry_run.found.into_iter().zip(dry_run.ids) {
             self.custody.apply(&line.subject, Fact::Found(disposition));
@@ -161,10 +164,15 @@ impl CustodyFold {
             trace.last = Some(evidence(decoded));
             trace.not_met = false;
             trace.doubtful |= !named.insert(line.subject.clone());
-            if !id.place.is_empty() {
-                trace.place = Some(id.place.clone());
+            if disposition != Disposition::OutOfReach {
+                trace.place = Some(id.place);
+            } else if trace.place.is_none() {
+                self.known_as.remove(&line.subject);
+                for user in id.users {
+                    let items = self.unreached.entry(user).or_default();
+                    items.insert(id.item.clone(), line.subject.clone());
+                }
             }
-            self.name(&line.subject, disposition, id);
         }
         // What was found and cannot be read was met all the same.
         named.extend(dry_run.erased.iter().chain(&dry_run.unreadable).cloned());
@@ -177,23 +185,22 @@ impl CustodyFold {
     }
 
     /// An item that cannot be reached is named by its user, since nobody knows where it lies, and by its place as soon as it is found there:
-    /// it is one item.
-    fn name(&mut self, subject: &Subject, disposition: Disposition, id: Id) {
-        self.known_as.remove(subject);
-        for user in id.users {
-            if disposition == Disposition::OutOfReach {
-                let items = self.unreached.entry(user).or_default();
-                items.insert(id.item.clone(), subject.clone());
+    /// it is one item. Not where both names were known before, side by side, or still are.
+    fn rename(&mut self, found: &[(PlanItem, Disposition)], ids: &[Id], here: &BTreeSet<Subject>) {
+        for ((line, disposition), id) in found.iter().zip(ids) {
+            let is_new = !self.inventory.contains(&line.subject);
+            if *disposition == Disposition::OutOfReach || !is_new {
                 continue;
             }
-            let items = self.unreached.get_mut(&user);
-            let former = items.and_then(|items| items.remove(&id.item));
-            let Some(former) = former.filter(|former| former != subject) else {
-                continue;
-            };
-            let known = self.custody.get(&former).map(Item::state);
-            if known == Some(State::OutOfReach) {
-                self.known_as.insert(former, subject.clone());
+            for user in &id.users {
+                let items = self.unreached.get_mut(user);
+                let Some(former) = items.as_ref().and_then(|items| items.get(&id.item)) else {
+                    continue;
+                };
+                if former.kind() == line.subject.kind() && !here.contains(former) {
+                    self.known_as.insert(former.clone(), line.subject.clone());
+                    items.and_then(|items| items.remove(&id.item));
+                }
             }
         }
     }
