@@ -165,9 +165,12 @@ impl Folder {
         let files = std::fs::read_dir(self.path("files")).unwrap();
         let files = files.map(|file| file.unwrap().path());
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        files
-            .map(|path| (name(&path), std::fs::read_to_string(&path).unwrap()))
-            .collect()
+        // A program may be at work: what it takes away meanwhile is not there.
+        let content = |path: PathBuf| match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            text => Some((name(&path), text.unwrap())),
+        };
+        files.filter_map(content).collect()
     }
 
     pub(crate) fn log(&self, types: &[&str]) -> Vec<Value> {
