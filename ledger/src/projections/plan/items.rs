@@ -123,3 +123,57 @@ impl Collector {
 pub(super) fn lines(items: &Items) -> impl Iterator<Item = Result<PlanItem, PlanError>> + '_ {
     items.iter().map(|item| Ok(item?.line()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Subject;
+    use crate::domain::identify::Disposition;
+
+    fn item(n: u32, place: &str) -> PlannedItem {
+        PlannedItem {
+            subject: Subject::new("calendar-event", uuid::Uuid::from_u128(n.into())).unwrap(),
+            seq: n.into(),
+            place: place.to_owned(),
+            item: format!("event{n}"),
+            version: n.is_multiple_of(2).then(|| format!("\"{n}\"")),
+            class: "V1_RECORDED".to_owned(),
+            disposition: Disposition::Delete,
+            reason: "v1 recorded its id".to_owned(),
+            date: Some("2026-03-01".to_owned()),
+            covered: Some(false),
+            users: vec![Subject::new("user", uuid::Uuid::from_u128(5)).unwrap()],
+            body_sha256: Some(crate::domain::hash::Hash::of(b"an item")),
+        }
+    }
+
+    #[test]
+    fn items_come_back_in_their_order_and_by_their_place() {
+        // More than a block in one place, a place that comes twice, and what lies nobody knows where.
+        let places = |n: u32| match n {
+            600..610 => "",
+            610..620 => "b@example.com",
+            _ => "a@example.com",
+        };
+        let all: Vec<PlannedItem> = (0..700).map(|n| item(n, places(n))).collect();
+        let mut collector = Collector::new().unwrap();
+        for item in &all {
+            collector.push(item).unwrap();
+        }
+        let items = collector.done().unwrap();
+        assert_eq!(items.count(), 700);
+        let back: Result<Vec<PlannedItem>, PlanError> = items.iter().collect();
+        assert_eq!(back.unwrap(), all);
+        for (place, count) in [
+            ("a@example.com", 680),
+            ("", 10),
+            ("b@example.com", 10),
+            ("c", 0),
+        ] {
+            let at = items.at(place).unwrap();
+            let expected: Vec<_> = all.iter().filter(|item| item.place == place).collect();
+            assert_eq!(at.iter().collect::<Vec<_>>(), expected, "{place}");
+            assert_eq!(at.len(), count, "{place}");
+        }
+    }
+}
