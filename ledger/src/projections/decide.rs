@@ -218,16 +218,16 @@ async fn decidable(
             newest,
         });
     }
-    let mut named: BTreeSet<&Subject> = subjects.iter().collect();
+    let asked: BTreeSet<&Subject> = subjects.iter().collect();
     let mut by_subject = BTreeMap::new();
     for item in plan.items.iter() {
         let item = item?;
-        if named.contains(&item.subject) {
+        if asked.contains(&item.subject) {
             by_subject.insert(item.subject.clone(), item);
         }
     }
-    named.clear();
     let mut items = Vec::new();
+    let mut named = BTreeSet::new();
     for subject in subjects {
         if !named.insert(subject) {
             continue;
