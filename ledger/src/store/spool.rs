@@ -18,7 +18,7 @@ use super::aead::{self, KEY_BYTES, NONCE_BYTES};
 #[non_exhaustive]
 pub enum SpoolError {
     /// The temporary folder: full, or not writable.
-    #[error("keep what was read in a temporary file")]
+    #[error("keep what was read in a temporary file, in the folder that TMPDIR names")]
     File(#[source] io::Error),
     /// No randomness for the key.
     #[error("draw a key for a temporary file")]
