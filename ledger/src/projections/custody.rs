@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use self::plans::{DryRun, Id, Plan};
 use self::scope::{Look, OfKind};
-use super::fold::{Decoded, Projection, Unreadable};
+use super::fold::{Decoded, Projection, Unreadable, shared};
 use super::overlay::Decided;
 use super::plan::{Approval, is_true};
 use crate::chain::plan::PlanItem;
@@ -375,7 +375,7 @@ impl CustodyFold {
     fn found(&mut self, decoded: &Decoded, found: &ItemFound) {
         let of = self.kind(decoded.entry.subject.kind());
         of.looked_at = true;
-        let place = of.place(&found.place);
+        let place = shared(&mut of.found_at, &found.place);
         if found.body.as_ref().is_some_and(is_true) {
             let seq = decoded.entry.seq;
             let trace = self.traces.entry(decoded.entry.subject.clone());

@@ -1,7 +1,8 @@
 //! What a projection is, and the one pass over the log that feeds several of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
@@ -22,6 +23,16 @@ pub enum At {
     Seq(u64),
     /// What was recorded by then.
     Time(Timestamp),
+}
+
+/// The one copy of a name that many entries repeat.
+pub(super) fn shared(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    let new: Arc<str> = name.into();
+    names.insert(Arc::clone(&new));
+    new
 }
 
 /// Why a payload says nothing.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::fold::{Decoded, Projection, Unreadable};
+use super::fold::{Decoded, Projection, Unreadable, shared};
 use super::overlay::base_of;
 use super::plan::is_true;
 use crate::domain::event::{
@@ -232,7 +232,7 @@ impl Projection for RestoreFold {
             Event::ItemFound(found) => {
                 let found = Found {
                     users: found.users.clone(),
-                    class: self.class(&found.class),
+                    class: shared(&mut self.classes, &found.class),
                 };
                 self.found.insert(subject.clone(), found);
             }
@@ -284,16 +284,6 @@ impl RestoreFold {
     fn of_intent(&mut self, subject: &Subject, intent: EntryId) -> Option<&mut Deletion> {
         let deletion = self.deletions.get_mut(subject)?;
         (deletion.intent == intent).then_some(deletion)
-    }
-
-    /// Few are told apart, so each is kept once.
-    fn class(&mut self, name: &str) -> Arc<str> {
-        if let Some(class) = self.classes.get(name) {
-            return Arc::clone(class);
-        }
-        let class: Arc<str> = name.into();
-        self.classes.insert(Arc::clone(&class));
-        class
     }
 
     fn delete_intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {

@@ -35,18 +35,6 @@ pub(super) struct OfKind {
     pub(super) late: BTreeMap<(String, String), Evidence>,
 }
 
-impl OfKind {
-    /// The place of this name, where an item of the kind was found.
-    pub(super) fn place(&mut self, name: &str) -> Arc<str> {
-        if let Some(place) = self.found_at.get(name) {
-            return place.clone();
-        }
-        let place: Arc<str> = name.into();
-        self.found_at.insert(place.clone());
-        place
-    }
-}
-
 /// One complete look at a place.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
