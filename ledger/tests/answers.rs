@@ -368,15 +368,17 @@ async fn progress_open_intents_and_the_answers_follow_the_log() {
     world.deleted(first, &items[0]).await;
     let open = world.intend(plan, approval, &items[1], 1).await;
 
-    let intents = plan::open_intents(&world.store, plan).await.unwrap();
+    let progress = plan::progress(&world.store, plan).await.unwrap();
+    let intents = progress.open().unwrap();
     let found: Vec<_> = intents
         .iter()
         .map(|intent| (intent.id, &intent.subject))
         .collect();
     assert_eq!(found, [(open, &items[1])]);
-    let progress = plan::progress(&world.store, plan).await.unwrap();
-    assert_eq!(progress.len(), 2, "the third was not begun");
-    assert!(progress[&items[0]].open.is_none() && progress[&items[0]].outcome.is_some());
+    let [first, second, third] = [0, 1, 2].map(|n: usize| progress.of(&items[n]).unwrap());
+    assert!(first.open.is_none() && first.outcome.is_some());
+    assert!(second.open.is_some() && second.outcome.is_none());
+    assert_eq!(third, plan::Progress::default(), "it was not begun");
 
     let calendar = |answer: &ledger::domain::verdict::LossAnswer| {
         let calendar = &answer.scopes[&Scope::Calendar];

@@ -11,9 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use ledger::chain::canonical::CanonicalError;
 use ledger::chain::entry::{Hash, PAYLOAD_BYTES_MAX};
-use ledger::chain::plan::{Lines, PlanItem};
+use ledger::chain::plan::PlanItem;
 use ledger::domain::event::{
     Body, ContainerListed, Event, Evidence, ItemFound, PlanSealed, RunFinished, RunStarted,
     UserFailed, UserFound,
@@ -22,6 +21,7 @@ use ledger::domain::id::Subject;
 use ledger::domain::identify::{Classification, Disposition, Facts, Vocabulary};
 use ledger::domain::policy::Policy;
 use ledger::projections::explain::CONDITION;
+use ledger::projections::plan::{Lines, LinesError};
 use ledger::store::identity::Natural;
 use ledger::store::read::Filter;
 use ledger::store::{Appended, Draft};
@@ -122,7 +122,7 @@ pub async fn dry_run(
         taken: HashSet::new(),
         listed: None,
         lines: HashMap::new(),
-        plan: Lines::default(),
+        plan: Lines::new().map_err(not_hashed)?,
         totals: Totals::default(),
         users: Vec::new(),
     };
@@ -576,8 +576,7 @@ impl Writer<'_> {
             class: class.class.clone(),
             disposition: class.disposition.name().to_owned(),
         };
-        let refused = |error: CanonicalError| EngineError::Internal(error.reason());
-        self.plan.push(&line).map_err(refused)?;
+        self.plan.push(&line).map_err(not_hashed)?;
         self.count(candidate, class, covered);
         Ok(())
     }
@@ -621,8 +620,8 @@ impl Writer<'_> {
         self.totals.details = summary.details;
         let value = serde_json::to_value(&header)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
-        let plan = self.plan.hash(&value);
-        let plan = plan.map_err(|error| EngineError::Internal(error.reason()))?;
+        let plan = std::mem::replace(&mut self.plan, Lines::new().map_err(not_hashed)?);
+        let plan = plan.hash(&value).map_err(not_hashed)?;
         let totals = &self.totals;
         let sealed = Event::PlanSealed(PlanSealed {
             plan,
@@ -655,6 +654,11 @@ impl Writer<'_> {
             lines: summary.lines,
         })
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is called by map_err")]
+fn not_hashed(error: LinesError) -> EngineError {
+    EngineError::Internal(super::with_causes(&error))
 }
 
 fn is_too_large(bytes: &[u8]) -> bool {

@@ -15,7 +15,7 @@ use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
-use ledger::projections::plan::{self, Approval, PlanError, PlannedItem, SealedPlan};
+use ledger::projections::plan::{self, Approval, PlanError, SealedPlan};
 use ledger::store::commands::{NewCommand, NewRun};
 use ledger::store::read::Filter;
 use ledger::store::{AppendError, Store};
@@ -127,9 +127,8 @@ pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, E
     };
     // Before anything is sent. What a crash left open is settled whatever has lapsed since.
     let refusal = may.begin(now).err();
-    let left_open = begun.values().any(|progress| progress.open.is_some());
     if let Some(refusal) = refusal {
-        if !left_open {
+        if begun.open()?.is_empty() {
             return Err(refusal);
         }
         let approval = may.approval(now)?;
@@ -369,15 +368,12 @@ fn commands(
     for (owner, place) in places {
         let (mut is_open, mut is_ended) = (false, false);
         if !known.is_empty() {
-            let items = place.with_items(plan)?.items;
-            let progress = |item: &PlannedItem| known.get(&item.subject);
-            is_open = items
-                .iter()
-                .filter_map(progress)
-                .any(|it| it.open.is_some());
-            is_ended = items
-                .iter()
-                .all(|item| progress(item).and_then(ended).is_some());
+            is_ended = true;
+            for item in place.with_items(plan)?.items {
+                let progress = known.of(&item.subject)?;
+                is_open |= progress.open.is_some();
+                is_ended &= ended(&progress).is_some();
+            }
         }
         order.push((!is_open, is_ended, place.id.as_str(), owner));
     }
@@ -558,7 +554,7 @@ async fn report(
         not_taken += u64::from(kept.is_none());
         let mut outcome = match kept {
             Some(outcome) => outcome,
-            None => UserOutcome::not_begun(&place.with_items(&live.plan)?, &known),
+            None => UserOutcome::not_begun(&place.with_items(&live.plan)?, &known)?,
         };
         outcome.email = live.executor.address(&outcome.user);
         users.push(outcome);

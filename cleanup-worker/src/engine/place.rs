@@ -1,11 +1,11 @@
 //! One place of a plan: settle what was left open, look, bring each item to its end, look again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ledger::domain::id::Subject;
 use ledger::domain::identify::Disposition;
-use ledger::projections::plan::{PlannedItem, Progress, SealedPlan};
+use ledger::projections::plan::{PlannedItem, Reached, SealedPlan};
 use ledger::store::commands::{Claimed, Standing};
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ use crate::executors::{ItemError, Place as OpenPlace, PlannedUser};
 /// So many items of a user may fail one after another before the user is left for later.
 const FAILURES_IN_A_ROW_MAX: u32 = 5;
 
-/// Items by place, with how far earlier runs have come.
-pub(super) type Known = Arc<BTreeMap<Subject, Progress>>;
+/// How far earlier runs have come.
+pub(super) type Known = Arc<Reached>;
 
 /// One place's part of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,20 +52,20 @@ pub struct UserOutcome {
 
 impl UserOutcome {
     /// A place where nothing was begun: what earlier runs have ended stays so, the rest is not done.
-    pub(super) fn not_begun(place: &Place<'_>, known: &BTreeMap<Subject, Progress>) -> Self {
+    pub(super) fn not_begun(place: &Place<'_>, known: &Reached) -> Result<Self, EngineError> {
         let mut outcome = Self {
             found: place.items.len() as u64,
             ..Self::default()
         };
         for item in &place.items {
-            match known.get(&item.subject).and_then(ended) {
+            match ended(&known.of(&item.subject)?) {
                 Some(ItemEnd::Deleted) => outcome.deleted += 1,
                 Some(ItemEnd::AlreadyGone) => outcome.already_gone += 1,
                 Some(ItemEnd::Held) => outcome.held += 1,
                 _ => outcome.failed += 1,
             }
         }
-        outcome
+        Ok(outcome)
     }
 
     /// Adds to what went wrong; the same thing stands there once.
@@ -189,7 +189,7 @@ pub(super) async fn one_place(
     let opened = match live.executor.open(place.id, place.users).await {
         Ok(opened) => opened,
         Err(why) => {
-            let mut outcome = UserOutcome::not_begun(place, known);
+            let mut outcome = UserOutcome::not_begun(place, known)?;
             let first = place.users.iter().find_map(|user| user.id.clone());
             outcome.user = first.unwrap_or_default();
             let told = (why.reason.clone(), &Stopped::from(&why));
@@ -203,23 +203,25 @@ pub(super) async fn one_place(
         ..live.clone()
     };
     let settled = settle(live, opened, place, known).await?;
-    let not_begun = |known: &Known| UserOutcome {
-        user: through.clone(),
-        ..UserOutcome::not_begun(place, known)
+    let not_begun = |known: &Known| -> Result<UserOutcome, EngineError> {
+        Ok(UserOutcome {
+            user: through.clone(),
+            ..UserOutcome::not_begun(place, known)?
+        })
     };
     let known = match settled {
         Ok(known) => known,
         Err(error) => {
             let what = "what became of an earlier deletion could not be asked: run it again";
             let told = (format!("{}: {what}", error.reason), &Stopped::from(&error));
-            return PlaceEnd::unreached(live, place, not_begun(known), told).await;
+            return PlaceEnd::unreached(live, place, not_begun(known)?, told).await;
         }
     };
     if claimed.settles {
         let store = &live.recorder.store;
         patiently(|| store.settled(live.recorder.run, place.owner)).await?;
     }
-    let outcome = not_begun(&known);
+    let outcome = not_begun(&known)?;
     let stopped = match &standing.stopped {
         None => live.stopped().await,
         reason => reason.clone(),
@@ -297,8 +299,11 @@ async fn before_items(
             return Ok(Before::Failed(what, error));
         }
     };
-    let is_done = |item: &PlannedItem| known.get(&item.subject).and_then(ended).is_some();
-    if place.items.iter().all(is_done) {
+    let mut is_done = true;
+    for item in &place.items {
+        is_done = is_done && ended(&known.of(&item.subject)?).is_some();
+    }
+    if is_done {
         return Ok(Before::Ready(cursor));
     }
     if live.stop.is_cancelled() {
@@ -325,11 +330,8 @@ async fn settle(
 ) -> Result<Result<Known, ItemError>, EngineError> {
     let mut asked = false;
     for item in &place.items {
-        let open = known
-            .get(&item.subject)
-            .and_then(|progress| progress.open.as_ref());
-        if let Some(open) = open {
-            if let Err(error) = live.recover(opened, place.owner, item, open).await? {
+        if let Some(open) = known.of(&item.subject)?.open {
+            if let Err(error) = live.recover(opened, place.owner, item, &open).await? {
                 return Ok(Err(error));
             }
             asked = true;
@@ -361,17 +363,16 @@ struct Visit<'a> {
 
 impl<'a> Visit<'a> {
     /// Brings each item to its end, or as many as it may.
-    async fn each_item(&mut self, known: &BTreeMap<Subject, Progress>) -> Result<(), EngineError> {
-        let none = Progress::default();
+    async fn each_item(&mut self, known: &Reached) -> Result<(), EngineError> {
         let place = self.place;
         for item in &place.items {
-            let progress = known.get(&item.subject).unwrap_or(&none);
-            let end = match ended(progress) {
+            let progress = known.of(&item.subject)?;
+            let end = match ended(&progress) {
                 Some(end) => end,
                 None if self.over => ItemEnd::Failed(String::new()),
                 None if self.live.stop.is_cancelled() => ItemEnd::Interrupted,
                 None => {
-                    let end = self.bring_to_its_end(item, progress).await?;
+                    let end = self.bring_to_its_end(item, progress.attempts).await?;
                     if matches!(end, ItemEnd::Deleted | ItemEnd::AlreadyGone) {
                         self.ends.now.insert(&item.subject);
                     }
@@ -393,7 +394,7 @@ impl<'a> Visit<'a> {
     async fn bring_to_its_end(
         &mut self,
         item: &PlannedItem,
-        progress: &Progress,
+        attempts: u32,
     ) -> Result<ItemEnd, EngineError> {
         let recorder = &self.live.recorder;
         let standing = patiently(|| recorder.store.standing(recorder.run)).await?;
@@ -407,7 +408,7 @@ impl<'a> Visit<'a> {
         let owner = self.place.owner;
         let end = self
             .live
-            .execute(self.opened, owner, item, progress)
+            .execute(self.opened, owner, item, attempts)
             .await?;
         self.spread.add(&end);
         Ok(end)

@@ -171,8 +171,8 @@ impl Live {
         for place in places.values() {
             let place = place.with_items(&self.plan)?;
             for item in &place.items {
-                let progress = known.get(&item.subject);
-                if progress.is_none_or(|it| it.attempts == 0 && !it.held) {
+                let progress = known.of(&item.subject)?;
+                if progress.attempts == 0 && !progress.held {
                     let etag = etag_digest(item.version.as_deref().unwrap_or_default());
                     self.log.line(&format!(
                         "{} not_begun subject={} class={} etag={etag} outcome=not_begun",
@@ -187,7 +187,7 @@ impl Live {
             };
             let told = report.users.iter().filter(leads);
             let errors: usize = told.map(|user| user.errors.len()).sum();
-            let came_to = UserOutcome::not_begun(&place, &known);
+            let came_to = UserOutcome::not_begun(&place, &known)?;
             let user = place.items.first().and_then(|item| item.users.first());
             let user = user.map(ToString::to_string).unwrap_or_default();
             let address = first.and_then(|user| self.executor.address(user));

@@ -207,15 +207,15 @@ impl Live {
         )
     }
 
-    /// Brings one item that has not ended yet to its end.
+    /// Brings one item that has not ended yet to its end, after so many attempts of earlier runs.
     pub(super) async fn execute(
         &self,
         place: &dyn Place,
         owner: &Subject,
         item: &PlannedItem,
-        progress: &Progress,
+        attempts: u32,
     ) -> Result<ItemEnd, EngineError> {
-        let first = progress.attempts + 1;
+        let first = attempts + 1;
         for attempt in first..first + ATTEMPTS_MAX {
             if self.stop.is_cancelled() {
                 return Ok(ItemEnd::Interrupted);

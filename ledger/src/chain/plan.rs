@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::canonical::{self, CanonicalError};
-use super::entry::Hash;
-use super::merkle::root_of;
+use super::entry::{Hash, leaf_hash};
+use super::merkle::Frontier;
 use crate::domain::id::Subject;
 
 /// One line of a plan: what stands in the approved hash for one item.
@@ -32,56 +32,45 @@ impl PlanItem {
     }
 }
 
-/// The lines of a plan on their way into its hash, in any order: one text, so that many take little room.
-#[derive(Debug, Default)]
-pub struct Lines {
-    bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
-}
+/// A plan on its way into its hash: the RFC 6962 root over the canonical header object and then the items' lines, sorted bytewise.
+#[derive(Debug)]
+pub struct PlanHasher(Frontier);
 
-impl Lines {
-    /// Adds the line of an item.
+impl PlanHasher {
+    /// Begins with the header.
     ///
     /// # Errors
-    /// None that a line of texts can give.
-    pub fn push(&mut self, item: &PlanItem) -> Result<(), CanonicalError> {
-        self.bytes.extend_from_slice(&item.to_bytes()?);
-        self.ends.push(self.bytes.len());
-        Ok(())
+    /// It holds a float or an integer beyond 2^53-1.
+    pub fn new(header: &Value) -> Result<Self, CanonicalError> {
+        let mut tree = Frontier::default();
+        tree.push(leaf_hash(&canonical::to_bytes(header)?));
+        Ok(Self(tree))
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        self.ends.len() as u64
+    /// Adds the next line, [`PlanItem::to_bytes`], in the order of the bytes.
+    pub fn push(&mut self, line: &[u8]) {
+        self.0.push(leaf_hash(line));
     }
 
-    /// The hash of the plan of these lines: see [`plan_hash`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn hash(&self, header: &Value) -> Result<Hash, CanonicalError> {
-        let header = canonical::to_bytes(header)?;
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let lines = starts.zip(&self.ends);
-        let mut lines: Vec<&[u8]> = lines
-            .filter_map(|(at, end)| self.bytes.get(at..*end))
-            .collect();
-        lines.sort_unstable();
-        Ok(root_of(std::iter::once(header.as_slice()).chain(lines)))
+    /// The hash.
+    pub fn done(self) -> Hash {
+        self.0.root()
     }
 }
 
-/// RFC 6962 root over the canonical header object and then the items' arrays, sorted bytewise.
+/// The hash of a plan, see [`PlanHasher`], of items in any order.
 ///
 /// # Errors
 /// The header holds a float or an integer beyond 2^53-1.
 pub fn plan_hash(header: &Value, items: &[PlanItem]) -> Result<Hash, CanonicalError> {
-    let mut lines = Lines::default();
-    for item in items {
-        lines.push(item)?;
+    let lines = items.iter().map(PlanItem::to_bytes);
+    let mut lines = lines.collect::<Result<Vec<_>, _>>()?;
+    lines.sort_unstable();
+    let mut hasher = PlanHasher::new(header)?;
+    for line in &lines {
+        hasher.push(line);
     }
-    lines.hash(header)
+    Ok(hasher.done())
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! [`load`] gives nothing that was not recomputed: the hash is that of the items found in the log, or there is no plan.
 
 mod items;
+mod lines;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use base64::Engine as _;
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::items::Items;
 use self::items::{Collector, lines};
+pub use self::lines::{Lines, LinesError};
 use super::fold::{Decoded, Unreadable};
 use super::overlay::{Below, Decided, OverlayError, base_of};
-pub use super::progress::{OpenIntent, Progress, family, open_intents, progress};
+pub use super::progress::{OpenIntent, Progress, Reached, family, progress};
 use crate::chain::canonical::CanonicalError;
 use crate::chain::entry::Entry;
-use crate::chain::plan::{Lines, PlanItem};
+use crate::chain::plan::PlanItem;
 use crate::domain::event::{Body, Event, ItemFound, PlanApproved, PlanSealed};
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, EventType, RunId, Subject, Timestamp};
@@ -350,7 +352,7 @@ async fn load_until(
     })?;
     let overlay = |source| PlanError::Overlay { plan: hash, source };
     let base = base_of(&sealed).map_err(overlay)?;
-    let (items, erased) = items(store, hash, run, entry.seq).await?;
+    let (items, erased) = items(store, run, entry.seq).await?;
     if let Some(seq) = erased.values().next().filter(|_| !also_erased) {
         return Err(unreadable(*seq, Unreadable::Erased));
     }
@@ -425,14 +427,14 @@ impl SealedPlan {
 
     /// Refuses items that are not the ones that were sealed.
     fn check(&self) -> Result<(), PlanError> {
-        if self.erased.is_empty() {
-            return check(self.hash, &self.sealed, &self.items);
+        let plan = self.hash;
+        let computed = hash_of(&self.sealed, &self.items)?;
+        let found = self.items.count() + self.erased.len() as u64;
+        count(plan, &self.sealed, found)?;
+        if self.erased.is_empty() && computed != plan {
+            return Err(PlanError::Mismatch { plan, computed });
         }
-        count(
-            self.hash,
-            &self.sealed,
-            self.items.count() + self.erased.len() as u64,
-        )
+        Ok(())
     }
 
     fn run_of_seal(&self) -> Result<RunId, PlanError> {
@@ -445,13 +447,11 @@ impl SealedPlan {
 
 async fn items(
     store: &Store,
-    plan: Hash,
     run: RunId,
     to: u64,
 ) -> Result<(Items, BTreeMap<Subject, u64>), PlanError> {
     let mut items = Collector::new()?;
     let mut erased = BTreeMap::new();
-    let mut seen = HashSet::new();
     for_each(store, &["item.found"], Some(run), |decoded| {
         let seq = decoded.entry.seq;
         if seq > to {
@@ -470,9 +470,6 @@ async fn items(
             return Err(PlanError::Body { seq });
         }
         let subject = decoded.entry.subject;
-        if !seen.insert(subject.clone()) {
-            return Err(PlanError::Twice { plan, subject });
-        }
         items.push(&PlannedItem::new(subject, seq, found))
     })
     .await?;
@@ -497,20 +494,19 @@ async fn decisions(store: &Store, run: RunId, to: u64) -> Result<Vec<Decided>, P
     Ok(decisions)
 }
 
-/// Refuses items that are not the ones that were sealed.
-fn check(plan: Hash, sealed: &PlanSealed, items: &Items) -> Result<(), PlanError> {
-    count(plan, sealed, items.count())?;
-    let canonical = |source| PlanError::Canonical { plan, source };
-    let mut hashed = Lines::default();
+/// The hash of these items under the header of the seal.
+fn hash_of(sealed: &PlanSealed, items: &Items) -> Result<Hash, PlanError> {
+    let plan = sealed.plan;
+    let failed = |error| match error {
+        LinesError::Spool(error) => PlanError::Items(error),
+        LinesError::Canonical(source) => PlanError::Canonical { plan, source },
+        LinesError::Twice(subject) => PlanError::Twice { plan, subject },
+    };
+    let mut hashed = Lines::new().map_err(failed)?;
     for line in lines(items) {
-        hashed.push(&line?).map_err(canonical)?;
+        hashed.push(&line?).map_err(failed)?;
     }
-    let computed = hashed.hash(&header(sealed)).map_err(canonical)?;
-    if computed == plan {
-        Ok(())
-    } else {
-        Err(PlanError::Mismatch { plan, computed })
-    }
+    hashed.hash(&header(sealed)).map_err(failed)
 }
 
 fn count(plan: Hash, sealed: &PlanSealed, found: u64) -> Result<(), PlanError> {

@@ -1,6 +1,11 @@
 //! How far the execution of a plan has come, item by item, for a run that goes on where another stopped.
+//!
+//! What the log says of each item lies outside of memory, item by item: see [`Reached`].
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::fold::Unreadable;
 use super::overlay::base_of;
@@ -11,9 +16,11 @@ use crate::domain::hash::Hash;
 use crate::domain::id::{EntryId, RunId, Subject, Timestamp};
 use crate::domain::review::Decision;
 use crate::store::Store;
+use crate::store::sorted::{Sorted, Sorter};
+use crate::store::spool::SpoolError;
 
 /// An intent without outcome: its effect may have happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenIntent {
     /// The entry, which its outcome names.
     pub id: EntryId,
@@ -43,13 +50,111 @@ pub struct Progress {
     /// Highest attempt so far; 0 where there was none.
     pub attempts: u32,
     /// The attempt in flight.
-    pub open: Option<Box<OpenIntent>>,
+    pub open: Option<OpenIntent>,
     /// How the last ended attempt ended.
     pub outcome: Option<DeleteOutcome>,
     /// It was left for a person without an attempt, or a person decided to keep it.
     pub held: bool,
     /// It was deleted and put back since: undoing is the last word on it under these plans.
     pub restored: bool,
+}
+
+/// What one entry says of an item.
+#[derive(Debug, Serialize, Deserialize)]
+enum Step {
+    Intended(OpenIntent),
+    Ended(EntryId, DeleteOutcome),
+    Held,
+    Restored,
+}
+
+impl Progress {
+    /// How far these steps lead, in the order of the log.
+    fn after(steps: Vec<Step>) -> Self {
+        let mut progress = Self::default();
+        let mut is_ours = false;
+        for step in steps {
+            match step {
+                Step::Intended(intent) => {
+                    is_ours = true;
+                    progress.attempts = progress.attempts.max(intent.attempt);
+                    progress.open = Some(intent);
+                }
+                // An outcome of another plan's intent finds nothing open here.
+                Step::Ended(intent, outcome) => {
+                    if progress.open.take_if(|open| open.id == intent).is_some() {
+                        progress.outcome = Some(outcome);
+                    }
+                }
+                Step::Held => {
+                    is_ours = true;
+                    progress.held = true;
+                }
+                // Another plan's deletion that was undone is not ours.
+                Step::Restored => progress.restored |= is_ours,
+            }
+        }
+        progress
+    }
+}
+
+/// How far a plan has been executed, by item. It lies in a temporary file: memory does not grow with the items.
+#[derive(Debug)]
+pub struct Reached(Sorted);
+
+impl Reached {
+    /// Nothing was begun, held or decided.
+    pub fn is_empty(&self) -> bool {
+        self.0.count() == 0
+    }
+
+    /// How far this item has come.
+    ///
+    /// # Errors
+    /// [`PlanError::Items`]: it cannot be read back.
+    pub fn of(&self, item: &Subject) -> Result<Progress, PlanError> {
+        let steps = self.0.get(item.to_string().as_bytes());
+        Self::fold(&steps.map_err(PlanError::Items)?)
+    }
+
+    /// The intents without outcome, oldest first: what a run has to recover before it does anything else.
+    ///
+    /// # Errors
+    /// [`PlanError::Items`]: they cannot be read back.
+    pub fn open(&self) -> Result<Vec<OpenIntent>, PlanError> {
+        let mut open = Vec::new();
+        let mut item = (Bytes::new(), Vec::new());
+        for record in self.0.iter() {
+            let (subject, step) = record.map_err(PlanError::Items)?;
+            if subject != item.0 {
+                open.extend(Self::fold(&item.1)?.open);
+                item = (subject, Vec::new());
+            }
+            item.1.push(step);
+        }
+        open.extend(Self::fold(&item.1)?.open);
+        open.sort_by_key(|intent| intent.seq);
+        Ok(open)
+    }
+
+    fn fold(steps: &[Bytes]) -> Result<Progress, PlanError> {
+        let steps = steps.iter().map(|step| serde_json::from_slice(step));
+        let steps = steps.collect::<Result<Vec<Step>, _>>();
+        let steps = steps.map_err(|_| PlanError::Items(SpoolError::Changed))?;
+        Ok(Progress::after(steps))
+    }
+}
+
+/// Steps on their way into [`Reached`].
+struct Steps(Sorter);
+
+impl Steps {
+    fn add(&mut self, item: &Subject, step: &Step) -> Result<(), PlanError> {
+        // Every part of it is a text or a number, so it can be written.
+        let step = serde_json::to_vec(step).map_err(|_| PlanError::Items(SpoolError::Changed))?;
+        let added = self.0.push(item.to_string(), step);
+        added.map_err(PlanError::Items)
+    }
 }
 
 /// The plans that are executed as one: this one, those that it is made of by decisions, and those that are made of it.
@@ -82,7 +187,7 @@ pub async fn family(store: &Store, plan: Hash) -> Result<BTreeSet<Hash>, PlanErr
 ///
 /// # Errors
 /// An intent, outcome, hold or decision that cannot be read: going on could delete twice, or what was to be kept.
-pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Progress>, PlanError> {
+pub async fn progress(store: &Store, plan: Hash) -> Result<Reached, PlanError> {
     const TYPES: [&str; 7] = [
         "item.restored",
         "item.delete_intended",
@@ -93,7 +198,7 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
         "plan.sealed",
     ];
     let plans = family(store, plan).await?;
-    let mut items: BTreeMap<Subject, Progress> = BTreeMap::new();
+    let mut steps = Steps(Sorter::new().map_err(PlanError::Items)?);
     let mut kept: BTreeMap<RunId, Vec<Subject>> = BTreeMap::new();
     for_each(store, &TYPES, None, |decoded| {
         let entry = decoded.entry;
@@ -104,89 +209,47 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<BTreeMap<Subject, Pro
         };
         match event {
             Event::ItemDeleteIntended(intent) if plans.contains(&intent.plan) => {
-                let item = items.entry(entry.subject.clone()).or_default();
-                item.attempts = item.attempts.max(intent.attempt);
-                item.open = Some(Box::new(OpenIntent {
+                let intended = OpenIntent {
                     id: entry.id,
                     seq: entry.seq,
                     recorded_at: entry.recorded_at,
                     run: entry.run,
-                    subject: entry.subject,
+                    subject: entry.subject.clone(),
                     attempt: intent.attempt,
                     place: intent.place,
                     item: intent.item,
                     version: intent.version,
                     backup_sha256: intent.backup.sha256,
-                }));
+                };
+                steps.add(&entry.subject, &Step::Intended(intended))
             }
             Event::ItemDeleted(deleted) => {
-                close(
-                    &mut items,
-                    &entry.subject,
-                    deleted.intent,
-                    deleted.outcome.into(),
-                );
+                let ended = Step::Ended(deleted.intent, deleted.outcome.into());
+                steps.add(&entry.subject, &ended)
             }
             Event::ItemDeleteFailed(failed) => {
-                close(
-                    &mut items,
-                    &entry.subject,
-                    failed.intent,
-                    failed.outcome.into(),
-                );
+                let ended = Step::Ended(failed.intent, failed.outcome.into());
+                steps.add(&entry.subject, &ended)
             }
             Event::ItemHeld(held) if plans.contains(&held.plan) => {
-                items.entry(entry.subject).or_default().held = true;
+                steps.add(&entry.subject, &Step::Held)
             }
+            Event::ItemRestored(_) => steps.add(&entry.subject, &Step::Restored),
             Event::ItemDecided(decided) if decided.decision == Decision::Keep => {
                 if let Some(run) = entry.run {
                     kept.entry(run).or_default().push(entry.subject);
                 }
-            }
-            // Another plan's deletion that was undone finds nothing here.
-            Event::ItemRestored(_) => {
-                if let Some(item) = items.get_mut(&entry.subject) {
-                    item.restored = true;
-                }
+                Ok(())
             }
             // A decision counts from here on.
             Event::PlanSealed(_) => {
                 let run = entry.run.and_then(|run| kept.remove(&run));
-                for subject in run.unwrap_or_default() {
-                    items.entry(subject).or_default().held = true;
-                }
+                let mut run = run.into_iter().flatten();
+                run.try_for_each(|subject| steps.add(&subject, &Step::Held))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(())
     })
     .await?;
-    Ok(items)
-}
-
-fn close(
-    items: &mut BTreeMap<Subject, Progress>,
-    subject: &Subject,
-    intent: EntryId,
-    outcome: DeleteOutcome,
-) {
-    // An outcome of another plan's intent finds nothing open here.
-    if let Some(item) = items.get_mut(subject)
-        && item.open.as_ref().is_some_and(|open| open.id == intent)
-    {
-        item.open = None;
-        item.outcome = Some(outcome);
-    }
-}
-
-/// The intents of a plan without outcome, oldest first: what a run has to recover before it does anything else.
-///
-/// # Errors
-/// As [`progress`].
-pub async fn open_intents(store: &Store, plan: Hash) -> Result<Vec<OpenIntent>, PlanError> {
-    let items = progress(store, plan).await?;
-    let open = items.into_values().filter_map(|item| item.open);
-    let mut open: Vec<OpenIntent> = open.map(|open| *open).collect();
-    open.sort_by_key(|intent| intent.seq);
-    Ok(open)
+    steps.0.done().map(Reached).map_err(PlanError::Items)
 }

@@ -26,6 +26,7 @@ pub mod payload;
 pub mod read;
 mod rows;
 pub mod signer;
+pub mod sorted;
 pub mod spool;
 pub mod tiles;
 pub mod verify;
