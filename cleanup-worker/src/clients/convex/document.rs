@@ -5,10 +5,11 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A case of v2. `Debug` shows its id only.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V2Case {
     /// `_id`.
     pub id: String,
@@ -41,7 +42,7 @@ pub struct V2Case {
 }
 
 /// One request for information or evidence.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V2Entry {
     /// v2's id of the entry, which its description names.
     pub id: String,
@@ -68,15 +69,6 @@ pub struct V2Profile {
     pub google_calendar_connected: Option<bool>,
 }
 
-/// A user of v2. `Debug` shows its id only.
-#[derive(Clone, PartialEq, Eq)]
-pub struct V2User {
-    /// `_id`.
-    pub id: String,
-    /// The address the user signs in with.
-    pub email: Option<String>,
-}
-
 macro_rules! debug_by_id {
     ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
@@ -86,7 +78,7 @@ macro_rules! debug_by_id {
         }
     )*};
 }
-debug_by_id!(V2Case, V2Entry, V2Profile, V2User);
+debug_by_id!(V2Case, V2Entry, V2Profile);
 
 impl V2Case {
     pub(super) fn read(document: &Value) -> Result<Self, &'static str> {
@@ -126,15 +118,6 @@ impl V2Profile {
             legacy_id: text(document, "legacyId"),
             google_email: text(document, "googleEmail"),
             google_calendar_connected: yes(document, "googleCalendarConnected"),
-        })
-    }
-}
-
-impl V2User {
-    pub(super) fn read(document: &Value) -> Result<Self, &'static str> {
-        Ok(Self {
-            id: id(document)?,
-            email: text(document, "email"),
         })
     }
 }

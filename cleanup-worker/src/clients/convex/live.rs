@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ledger::store::spool::SpoolError;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,7 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use super::error::{ConvexError, ConvexErrorKind};
 use super::source::Source;
-use super::{Encoding, Origin, TakenAt, V2Case, V2Export, V2Profile, V2User, read_source};
+use super::{
+    Encoding, Origin, TakenAt, V2Case, V2Export, V2Profile, V2Sink, off_thread, read_source,
+};
 use crate::clients::ErrorClass;
 use crate::clients::http::{ReadTransport, Request, Response};
 use crate::clients::retry::{RetryPolicy, Timing};
@@ -113,18 +116,18 @@ impl ConvexReader {
         self.deployment.deployment
     }
 
-    /// Everything that matters, as it stood at one moment: streamed where the plan has it, else from an export that is asked for.
+    /// Reads everything that matters into `sink`, as it stood at one moment: streamed where the plan has it, else from an export that is asked for.
     ///
     /// # Errors
     /// [`ConvexError`]; there is no partial result.
-    pub async fn read(&self) -> Result<V2Export, ConvexError> {
-        match self.stream().await {
-            Err(error) if error.is_no_streaming() => self.export().await,
+    pub async fn read(&self, sink: &mut dyn V2Sink) -> Result<V2Export, ConvexError> {
+        match self.stream(sink).await {
+            Err(error) if error.is_no_streaming() => self.export(sink).await,
             result => result,
         }
     }
 
-    async fn stream(&self) -> Result<V2Export, ConvexError> {
+    async fn stream(&self, sink: &mut dyn V2Sink) -> Result<V2Export, ConvexError> {
         let query = [("deltaSchema", "true"), ("format", "json")];
         let schemas = self.get(SCHEMAS, "/api/json_schemas", &query).await?;
         let tables: Value = serde_json::from_slice(&schemas.body).unwrap_or_default();
@@ -138,11 +141,12 @@ impl ConvexReader {
         let mut digest = Sha256::new();
         digest.update(self.deployment().as_str());
         let mut snapshot = Snapshot { at: None, digest };
-        let cases = self.table(&mut snapshot, "cases", V2Case::read).await?;
-        let profiles = self
-            .table(&mut snapshot, "userProfiles", V2Profile::read)
+        self.table(&mut snapshot, "cases", V2Case::read, |case| sink.case(case))
             .await?;
-        let users = self.table(&mut snapshot, "users", V2User::read).await?;
+        self.table(&mut snapshot, "userProfiles", V2Profile::read, |profile| {
+            sink.profile(profile)
+        })
+        .await?;
         Ok(V2Export {
             origin: Origin::Live(self.deployment()),
             deployment: self.deployment(),
@@ -150,9 +154,6 @@ impl ConvexReader {
             taken_at: DateTime::from_timestamp_nanos(snapshot.at.unwrap_or_default()),
             taken_at_source: TakenAt::Stream,
             encoding: Encoding::Clean,
-            cases,
-            profiles,
-            users,
         })
     }
 
@@ -162,8 +163,8 @@ impl ConvexReader {
         snapshot: &mut Snapshot,
         table: &'static str,
         read: fn(&Value) -> Result<T, &'static str>,
-    ) -> Result<Vec<T>, ConvexError> {
-        let mut documents = Vec::new();
+        mut take: impl FnMut(T) -> Result<(), SpoolError> + Send,
+    ) -> Result<(), ConvexError> {
         let mut cursor: Option<String> = None;
         let mut seen = HashSet::new();
         let mut ids: HashSet<String> = HashSet::new();
@@ -200,11 +201,11 @@ impl ConvexReader {
                 if ids.insert(id) {
                     snapshot.digest.update(raw.get());
                     snapshot.digest.update(b"\n");
-                    documents.push(document);
+                    take(document).map_err(not_kept)?;
                 }
             }
             if !page.has_more {
-                return Ok(documents);
+                return Ok(());
             }
             let next = page.cursor.as_ref().and_then(Value::as_str);
             let next = next.ok_or_else(|| wrong("there is more, and no cursor to it"))?;
@@ -261,7 +262,7 @@ impl ConvexReader {
     }
 
     /// Asks for an export, waits until it is complete, and reads it.
-    async fn export(&self) -> Result<V2Export, ConvexError> {
+    async fn export(&self, sink: &mut dyn V2Sink) -> Result<V2Export, ConvexError> {
         let began = self.timing.elapsed();
         let before = self.latest_export().await?;
         self.request_export(began).await?;
@@ -279,20 +280,25 @@ impl ConvexReader {
         };
         let path = format!("/api/export/zip/{start}");
         let zip = self.get(EXPORT_ZIP, &path, &[]).await?.body;
-        self.read_zip(zip, start).await
+        self.read_zip(zip, start, sink).await
     }
 
-    async fn read_zip(&self, zip: Bytes, start: i64) -> Result<V2Export, ConvexError> {
+    async fn read_zip(
+        &self,
+        zip: Bytes,
+        start: i64,
+        sink: &mut dyn V2Sink,
+    ) -> Result<V2Export, ConvexError> {
         let deployment = self.deployment();
-        let read = move || {
+        let read = move |sink: &mut dyn V2Sink| {
             let source = Source::downloaded(deployment, zip)?;
-            let taken_at = DateTime::from_timestamp_nanos(start);
-            read_source(source, deployment, taken_at, TakenAt::Export)
+            let taken = (DateTime::from_timestamp_nanos(start), TakenAt::Export);
+            read_source(source, deployment, taken, sink)
         };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(export)) => Ok(export),
-            Ok(Err(error)) => Err(failed(ConvexErrorKind::Export(Box::new(error)))),
-            Err(_) => Err(failed(ConvexErrorKind::Malformed("reading it did not end"))),
+        match off_thread(read, sink).await.map_err(not_kept)? {
+            Some(Ok(export)) => Ok(export),
+            Some(Err(error)) => Err(failed(ConvexErrorKind::Export(Box::new(error)))),
+            None => Err(failed(ConvexErrorKind::Malformed("reading it did not end"))),
         }
     }
 
@@ -398,6 +404,10 @@ struct ExportState {
     state: String,
     /// The moment that it shows.
     start_ts: Option<i64>,
+}
+
+fn not_kept(error: SpoolError) -> ConvexError {
+    failed(ConvexErrorKind::Export(Box::new(error.into())))
 }
 
 fn failed(kind: ConvexErrorKind) -> ConvexError {

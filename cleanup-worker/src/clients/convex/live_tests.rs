@@ -5,6 +5,7 @@ use ledger_sim::{
     WorldSpec,
 };
 
+use super::super::tests::{All, Whole, read_whole};
 use super::super::{Origin, TakenAt, V2Sources, V2Watch};
 use super::*;
 use crate::clients::http::HttpLimits;
@@ -50,7 +51,12 @@ fn a_case(sim: &Sim) -> String {
         .to_owned()
 }
 
-fn recorded(export: &V2Export) -> Vec<&str> {
+async fn read(reader: &ConvexReader) -> Result<Whole, ConvexError> {
+    let mut all = All::default();
+    reader.read(&mut all).await.map(|export| all.of(export))
+}
+
+fn recorded(export: &Whole) -> Vec<&str> {
     let ids = export
         .cases
         .iter()
@@ -79,11 +85,11 @@ async fn streamed_or_exported_a_deployment_says_the_same_as_its_file() {
         let (readers, _) = readers(&sim);
         let files = sim.write_fresh_v2_exports(folder.path()).expect("exports");
         for (reader, file) in readers.iter().zip([files.production_zip, files.dev_zip]) {
-            let file = super::super::read_export(&file, reader.deployment(), None).expect("a file");
+            let file = read_whole(&file, reader.deployment(), None).expect("a file");
             sim.set_streaming_export(true);
-            let streamed = reader.read().await.expect("streamed");
+            let streamed = read(reader).await.expect("streamed");
             sim.set_streaming_export(false);
-            let exported = reader.read().await.expect("exported");
+            let exported = read(reader).await.expect("exported");
             for live in [&streamed, &exported] {
                 let mut cases = live.cases.clone();
                 let mut expected = file.cases.clone();
@@ -91,7 +97,6 @@ async fn streamed_or_exported_a_deployment_says_the_same_as_its_file() {
                 expected.sort_by(|a, b| a.id.cmp(&b.id));
                 assert_eq!(cases, expected);
                 assert_eq!(live.profiles.len(), file.profiles.len());
-                assert_eq!(live.users.len(), file.users.len());
                 assert_eq!(live.origin, Origin::Live(reader.deployment()));
                 let age = sim.clock().now() - live.taken_at;
                 assert!((0..60).contains(&age.num_seconds()), "{age}");
@@ -117,7 +122,7 @@ async fn a_listing_is_of_one_moment_and_the_changes_since_are_listed() {
     let reader = production(&sim);
     let reading = tokio::spawn({
         let reader = reader.clone();
-        async move { reader.read().await }
+        async move { read(&reader).await }
     });
     hold.reached().await;
     let case = a_case(&sim);
@@ -132,9 +137,9 @@ async fn a_listing_is_of_one_moment_and_the_changes_since_are_listed() {
     let none = reader.case_changes(changes.until).await.expect("changes");
     assert!(none.cases.is_empty());
     // The same content has the same digest, other content another.
-    let again = reader.read().await.expect("an export");
+    let again = read(&reader).await.expect("an export");
     assert_ne!(again.digest, export.digest);
-    assert_eq!(reader.read().await.expect("an export").digest, again.digest);
+    assert_eq!(read(&reader).await.expect("an export").digest, again.digest);
 }
 
 #[tokio::test]
@@ -155,14 +160,14 @@ async fn every_fault_of_a_call_is_outlasted_or_told() {
     ];
     let sim = sim(ConvexConfig::default()).await;
     let reader = production(&sim);
-    let expected = reader.read().await.expect("an export");
+    let expected = read(&reader).await.expect("an export");
     for (streams, set) in [(true, &streaming[..]), (false, &exporting[..])] {
         sim.set_streaming_export(streams);
         for call in set {
             for kind in &passing {
                 sim.clear_faults();
                 sim.add_fault(Fault::once(*call, kind.clone()));
-                let export = reader.read().await;
+                let export = read(&reader).await;
                 let export = export.unwrap_or_else(|error| panic!("{call} {kind:?}: {error}"));
                 assert_eq!(recorded(&export), recorded(&expected), "{call} {kind:?}");
             }
@@ -173,7 +178,7 @@ async fn every_fault_of_a_call_is_outlasted_or_told() {
             ] {
                 sim.clear_faults();
                 sim.add_fault(Fault::once(*call, kind.clone()));
-                let error = reader.read().await.expect_err("refused");
+                let error = read(&reader).await.expect_err("refused");
                 assert!(
                     matches!(error.kind, ConvexErrorKind::Answered),
                     "{call} {error}"
@@ -195,14 +200,14 @@ async fn every_fault_of_a_call_is_outlasted_or_told() {
         FaultKind::DuplicateItems,
     ] {
         sim.add_fault(Fault::once(Call::ConvexListSnapshot, kind).when(Occurrence::Every(2)));
-        let export = reader.read().await.expect("an export");
+        let export = read(&reader).await.expect("an export");
         assert_eq!(export.digest, expected.digest);
         sim.clear_faults();
     }
     sim.add_fault(
         Fault::once(Call::ConvexListSnapshot, FaultKind::PageTokenLoop).when(Occurrence::Always),
     );
-    let error = reader.read().await.expect_err("a loop");
+    let error = read(&reader).await.expect_err("a loop");
     assert!(matches!(error.kind, ConvexErrorKind::PageLoop), "{error}");
     sim.assert_only_reads();
 }
@@ -215,7 +220,7 @@ async fn a_wrong_key_is_told_and_is_no_reason_for_an_export() {
     let transport = ReadTransport::open(&config, HttpLimits::default()).expect("a client");
     let timing = Arc::new(TestTiming::default());
     let reader = ConvexReader::new(&config.convex[0], transport, RetryPolicy::default(), timing);
-    let error = reader.read().await.expect_err("a wrong key");
+    let error = read(&reader).await.expect_err("a wrong key");
     assert_eq!(
         (error.class(), error.failure.status),
         (ErrorClass::Auth, Some(401))
@@ -232,7 +237,7 @@ async fn a_deployment_without_v2s_tables_is_not_an_empty_v2() {
     let mut world = WorldSpec::default().users(2).generate();
     world.v2.production.tables.remove("cases");
     let sim = SimServers::start(world).await.expect("a port");
-    let error = production(&sim).read().await.expect_err("no table");
+    let error = read(&production(&sim)).await.expect_err("no table");
     assert!(
         matches!(error.kind, ConvexErrorKind::NoTable("cases")),
         "{error}"
@@ -253,7 +258,7 @@ async fn somebody_elses_export_is_waited_for_and_not_taken_for_ours() {
     // Its snapshot is taken when it begins, which is before this.
     drop(readers[0].latest_export().await.expect("a state"));
     assert!(sim.record_in_v2(&case, "rfi_due", "adopted0"));
-    let export = readers[0].read().await.expect("an export");
+    let export = read(&readers[0]).await.expect("an export");
     assert!(recorded(&export).contains(&"adopted0"));
     let asked = calls(&sim)
         .iter()
@@ -271,7 +276,7 @@ async fn an_export_that_fails_or_never_ends_is_told() {
         ..ConvexConfig::default()
     })
     .await;
-    let error = production(&failing).read().await.expect_err("failed");
+    let error = read(&production(&failing)).await.expect_err("failed");
     assert!(
         matches!(error.kind, ConvexErrorKind::ExportFailed),
         "{error}"
@@ -283,7 +288,7 @@ async fn an_export_that_fails_or_never_ends_is_told() {
     })
     .await;
     let (readers, timing) = readers(&endless);
-    let error = readers[0].read().await.expect_err("unfinished");
+    let error = read(&readers[0]).await.expect_err("unfinished");
     assert!(
         matches!(error.kind, ConvexErrorKind::ExportUnfinished(_)),
         "{error}"
@@ -343,27 +348,27 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
             live: readers(&sim).0,
             files: Vec::new(),
         };
-        let exports = sources.read().await.expect("exports");
-        let watch = V2Watch::new(&sources, &exports, Duration::from_mins(30));
-        assert!(!watch.relies_on("adopted0").await);
+        let (exports, records) = sources.read().await.expect("exports");
+        let watch = V2Watch::new(&sources, &exports, records.into(), Duration::from_mins(30));
+        assert!(!watch.relies_on("adopted0").await.unwrap());
         let before = watch.stale_at().await;
         let case = a_case(&sim);
         assert!(sim.record_in_v2(&case, "rfi_due", "adopted0"));
         let soon = exports[0].taken_at + chrono::Duration::minutes(1);
         watch.renew(soon).await.expect("renewed");
         assert_eq!(
-            watch.relies_on("adopted0").await,
+            watch.relies_on("adopted0").await.unwrap(),
             streams,
             "streaming costs one request"
         );
         let later = exports[0].taken_at + chrono::Duration::minutes(16);
         watch.renew(later).await.expect("renewed");
-        assert!(watch.relies_on("adopted0").await);
+        assert!(watch.relies_on("adopted0").await.unwrap());
         assert!(watch.stale_at().await > before);
         // v2 clears ids of events that it leaves in the calendar: what was relied on stays so.
         assert!(sim.record_in_v2(&case, "rfi_due", ""));
         watch.renew(later).await.expect("renewed");
-        assert!(watch.relies_on("adopted0").await);
+        assert!(watch.relies_on("adopted0").await.unwrap());
         // Where changes cannot be listed any more, the whole is read again.
         sim.add_fault(Fault::once(Call::ConvexDeltas, FaultKind::status(400)));
         watch.renew(later).await.expect("renewed");
@@ -374,7 +379,7 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
         }
         let far = later + chrono::Duration::days(1);
         assert!(watch.renew(far).await.is_err());
-        assert!(watch.relies_on("adopted0").await);
+        assert!(watch.relies_on("adopted0").await.unwrap());
         assert!(watch.stale_at().await < far);
     }
 }
@@ -387,8 +392,8 @@ async fn a_look_that_failed_serves_nobody_else() {
         live: vec![production(&sim)],
         files: Vec::new(),
     };
-    let exports = sources.read().await.expect("exports");
-    let watch = V2Watch::new(&sources, &exports, Duration::from_mins(30));
+    let (exports, records) = sources.read().await.expect("exports");
+    let watch = V2Watch::new(&sources, &exports, records.into(), Duration::from_mins(30));
     let soon = exports[0].taken_at + chrono::Duration::minutes(1);
     // The second look fails, both as changes and as a whole.
     let refused = |call| Fault::once(call, FaultKind::status(401));
@@ -411,8 +416,8 @@ async fn one_look_serves_all_who_asked_before_it_began() {
         live: readers(&sim).0,
         files: Vec::new(),
     };
-    let exports = sources.read().await.expect("exports");
-    let watch = V2Watch::new(&sources, &exports, Duration::from_mins(30));
+    let (exports, records) = sources.read().await.expect("exports");
+    let watch = V2Watch::new(&sources, &exports, records.into(), Duration::from_mins(30));
     let asked = calls(&sim).len();
     let case = a_case(&sim);
     let soon = exports[0].taken_at + chrono::Duration::minutes(1);
@@ -424,7 +429,7 @@ async fn one_look_serves_all_who_asked_before_it_began() {
                 assert!(sim.record_in_v2(case, "rfi_due", "adopted0"));
             }
             watch.renew(soon).await.expect("renewed");
-            assert!(n < 63 || watch.relies_on("adopted0").await);
+            assert!(n < 63 || watch.relies_on("adopted0").await.unwrap());
         }
     });
     futures_util::future::join_all(all).await;

@@ -8,6 +8,7 @@
 mod document;
 mod error;
 pub mod live;
+mod records;
 mod source;
 mod watch;
 
@@ -17,8 +18,12 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-pub use self::document::{V2Case, V2Entry, V2Profile, V2User};
+use ledger::store::spool::SpoolError;
+use tokio::sync::mpsc;
+
+pub use self::document::{V2Case, V2Entry, V2Profile};
 pub use self::live::{ConvexError, ConvexErrorKind, ConvexReader};
+pub use self::records::{V2Recorder, V2Records, V2Sink, mark, read_mark, v1_case_of};
 use self::source::Source;
 pub use self::watch::{V2Sources, V2Watch};
 use crate::config::Deployment;
@@ -41,7 +46,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is read of one export.
+/// An export that was read; what it holds went to a [`V2Sink`].
 #[derive(Debug, Clone)]
 pub struct V2Export {
     /// Where it was read from.
@@ -57,12 +62,6 @@ pub struct V2Export {
     pub taken_at_source: TakenAt,
     /// How values are encoded in the table `cases`.
     pub encoding: Encoding,
-    /// Every case, soft-deleted ones included.
-    pub cases: Vec<V2Case>,
-    /// Every profile: it ties v1's user to v2's.
-    pub profiles: Vec<V2Profile>,
-    /// Every user, for the address; empty where the export has no such table.
-    pub users: Vec<V2User>,
 }
 
 /// How the moment of a snapshot is known.
@@ -149,6 +148,9 @@ pub enum ExportError {
         /// The second.
         other: Origin,
     },
+    /// What was read could not be kept.
+    #[error("keep what v2's export says")]
+    Keep(#[from] SpoolError),
     /// A deployment could not be read live.
     #[error("read v2's {} deployment", deployment.as_str())]
     Live {
@@ -160,7 +162,8 @@ pub enum ExportError {
     },
 }
 
-/// Reads one export of `deployment`, which no export says itself. `given` is the snapshot's time where nothing in the export says it, and is not looked at elsewhere. Blocks on files.
+/// Reads one export of `deployment`, which no export says itself, into `sink`: every case, soft-deleted ones included, and every profile.
+/// `given` is the snapshot's time where nothing in the export says it, and is not looked at elsewhere. Blocks on files.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -168,27 +171,29 @@ pub fn read_export(
     path: &Path,
     deployment: Deployment,
     given: Option<DateTime<Utc>>,
+    sink: &mut dyn V2Sink,
 ) -> Result<V2Export, ExportError> {
     let mut source = Source::open(path)?;
-    let (taken_at, taken_at_source) = taken_at(&mut source, path, given)?;
-    read_source(source, deployment, taken_at, taken_at_source)
+    let taken = taken_at(&mut source, path, given)?;
+    read_source(source, deployment, taken, sink)
 }
 
 /// Reads the tables that matter.
 fn read_source(
     mut source: Source,
     deployment: Deployment,
-    taken_at: DateTime<Utc>,
-    taken_at_source: TakenAt,
+    (taken_at, taken_at_source): (DateTime<Utc>, TakenAt),
+    sink: &mut dyn V2Sink,
 ) -> Result<V2Export, ExportError> {
     let encoding = match source.first_line("cases/generated_schema.jsonl")? {
         None => Encoding::Undeclared,
         Some(line) if line.trim() == "\"uniform\"" => Encoding::Uniform,
         Some(_) => Encoding::Clean,
     };
-    let cases = source.required("cases", V2Case::read)?;
-    let profiles = source.required("userProfiles", V2Profile::read)?;
-    let users = source.documents("users", V2User::read)?.unwrap_or_default();
+    source.each("cases", V2Case::read, |case| sink.case(case))?;
+    source.each("userProfiles", V2Profile::read, |profile| {
+        sink.profile(profile)
+    })?;
     let (origin, digest) = source.into_parts();
     Ok(V2Export {
         origin,
@@ -197,33 +202,52 @@ fn read_source(
         taken_at,
         taken_at_source,
         encoding,
-        cases,
-        profiles,
-        users,
     })
 }
 
-/// Reads several exports, of production and of development deployments: v2 wrote into calendars from both.
-///
-/// # Errors
-/// [`ExportError`], also where the same export is given twice, which would pass for two deployments.
-pub fn read_exports(
-    paths: &[(PathBuf, Deployment)],
-    given: Option<DateTime<Utc>>,
-) -> Result<Vec<V2Export>, ExportError> {
-    let mut exports: Vec<V2Export> = Vec::new();
-    for (path, deployment) in paths {
-        let export = read_export(path, *deployment, given)?;
-        if let Some(earlier) = exports
-            .iter()
-            .find(|earlier| earlier.digest == export.digest)
-        {
-            let (one, other) = (earlier.origin.clone(), export.origin);
-            return Err(ExportError::Twice { one, other });
-        }
-        exports.push(export);
+/// A document on its way from the thread that reads files.
+enum Document {
+    Case(Box<V2Case>),
+    Profile(V2Profile),
+}
+
+/// Documents that wait there at most.
+const WAITING: usize = 64;
+
+struct Sender(mpsc::Sender<Document>);
+
+impl Sender {
+    fn send(&self, document: Document) -> Result<(), SpoolError> {
+        // Whoever does not take them any more says why himself.
+        let sent = self.0.blocking_send(document);
+        sent.map_err(|_| SpoolError::File(io::Error::other("nobody keeps it")))
     }
-    Ok(exports)
+}
+
+impl V2Sink for Sender {
+    fn case(&mut self, case: V2Case) -> Result<(), SpoolError> {
+        self.send(Document::Case(Box::new(case)))
+    }
+
+    fn profile(&mut self, profile: V2Profile) -> Result<(), SpoolError> {
+        self.send(Document::Profile(profile))
+    }
+}
+
+/// Reads files on a thread that may wait for them; `None` where that ended early.
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce(&mut dyn V2Sink) -> T + Send + 'static,
+    sink: &mut dyn V2Sink,
+) -> Result<Option<T>, SpoolError> {
+    let (sender, mut documents) = mpsc::channel(WAITING);
+    let reading = tokio::task::spawn_blocking(move || read(&mut Sender(sender)));
+    while let Some(document) = documents.recv().await {
+        match document {
+            Document::Case(case) => sink.case(*case)?,
+            Document::Profile(profile) => sink.profile(profile)?,
+        }
+    }
+    Ok(reading.await.ok())
 }
 
 fn taken_at(

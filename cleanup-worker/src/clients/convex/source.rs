@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ledger::store::spool::SpoolError;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
@@ -117,30 +118,17 @@ impl Source {
         Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 
-    /// The documents of a table that has to be there.
-    pub(super) fn required<T>(
+    /// Goes through the documents of a table, which has to be there.
+    pub(super) fn each<T>(
         &mut self,
         table: &'static str,
         read: fn(&Value) -> Result<T, &'static str>,
-    ) -> Result<Vec<T>, ExportError> {
-        let documents = self.documents(table, read)?;
-        documents.ok_or_else(|| ExportError::NoTable {
-            origin: self.origin.clone(),
-            table,
-        })
-    }
-
-    /// The documents of a table, or `None` where there is no such table.
-    pub(super) fn documents<T>(
-        &mut self,
-        table: &'static str,
-        read: fn(&Value) -> Result<T, &'static str>,
-    ) -> Result<Option<Vec<T>>, ExportError> {
+        mut take: impl FnMut(T) -> Result<(), SpoolError>,
+    ) -> Result<(), ExportError> {
         let origin = self.origin.clone();
         let Some(mut member) = self.member(&format!("{table}/documents.jsonl"))? else {
-            return Ok(None);
+            return Err(ExportError::NoTable { origin, table });
         };
-        let mut documents = Vec::new();
         let mut bytes = Vec::new();
         for line in 1.. {
             bytes.clear();
@@ -166,9 +154,9 @@ impl Source {
             // The parser's own error could quote the document, so it is dropped.
             let document: Value =
                 serde_json::from_slice(&bytes).map_err(|_| wrong("it is not JSON"))?;
-            documents.push(read(&document).map_err(wrong)?);
+            take(read(&document).map_err(wrong)?)?;
         }
-        Ok(Some(documents))
+        Ok(())
     }
 }
 

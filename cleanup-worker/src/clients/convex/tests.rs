@@ -7,6 +7,59 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 
+/// An export with all that it holds.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) export: V2Export,
+    pub(super) cases: Vec<V2Case>,
+    pub(super) profiles: Vec<V2Profile>,
+}
+
+/// All that is read, in its order.
+#[derive(Debug, Default)]
+pub(super) struct All {
+    cases: Vec<V2Case>,
+    profiles: Vec<V2Profile>,
+}
+
+impl All {
+    pub(super) fn of(self, export: V2Export) -> Whole {
+        Whole {
+            export,
+            cases: self.cases,
+            profiles: self.profiles,
+        }
+    }
+}
+
+impl std::ops::Deref for Whole {
+    type Target = V2Export;
+    fn deref(&self) -> &V2Export {
+        &self.export
+    }
+}
+
+impl V2Sink for All {
+    fn case(&mut self, case: V2Case) -> Result<(), SpoolError> {
+        self.cases.push(case);
+        Ok(())
+    }
+
+    fn profile(&mut self, profile: V2Profile) -> Result<(), SpoolError> {
+        self.profiles.push(profile);
+        Ok(())
+    }
+}
+
+pub(super) fn read_whole(
+    path: &Path,
+    deployment: Deployment,
+    given: Option<DateTime<Utc>>,
+) -> Result<Whole, ExportError> {
+    let mut all = All::default();
+    read_export(path, deployment, given, &mut all).map(|export| all.of(export))
+}
+
 const NAME: &str = "snapshot_1768435200123456789";
 
 fn files(schema: &str) -> Vec<(&'static str, String)> {
@@ -29,10 +82,6 @@ fn files(schema: &str) -> Vec<(&'static str, String)> {
             "{\"_id\":\"p1\",\"userId\":\"k1\",\"legacyId\":\"u1\",\"googleEmail\":\"me@example.com\"}\n".to_owned(),
         ),
     ]
-}
-
-fn of(path: &Path) -> (PathBuf, Deployment) {
-    (path.to_owned(), Deployment::Production)
 }
 
 fn folder(files: &[(&str, String)], at: &Path) -> PathBuf {
@@ -63,8 +112,8 @@ fn a_zip_and_its_folder_say_the_same() {
     let zip = archive(&files, &scratch.path().join(format!("{NAME}.zip")));
     let unpacked = folder(&files, &scratch.path().join(NAME));
     let (zip, unpacked) = (
-        read_export(&zip, Deployment::Production, None),
-        read_export(&unpacked, Deployment::Production, None),
+        read_whole(&zip, Deployment::Production, None),
+        read_whole(&unpacked, Deployment::Production, None),
     );
     let (zip, unpacked) = (zip.expect("an export"), unpacked.expect("an export"));
     assert_eq!(zip.cases, unpacked.cases);
@@ -103,11 +152,11 @@ fn a_zip_and_its_folder_say_the_same() {
 fn the_digest_follows_every_file_of_a_folder() {
     let scratch = tempfile::tempdir().expect("a folder");
     let at = folder(&files("{}\n"), &scratch.path().join(NAME));
-    let before = read_export(&at, Deployment::Production, None).expect("an export");
+    let before = read_whole(&at, Deployment::Production, None).expect("an export");
     assert_eq!(before.encoding, Encoding::Clean);
     std::fs::write(at.join("_tables/documents.jsonl"), "{}\n").expect("write a file");
     assert_ne!(
-        read_export(&at, Deployment::Production, None)
+        read_whole(&at, Deployment::Production, None)
             .expect("an export")
             .digest,
         before.digest
@@ -119,10 +168,10 @@ fn the_moment_is_known_or_the_export_is_refused() {
     let scratch = tempfile::tempdir().expect("a folder");
     let mut files = files("{}\n");
     let unnamed = archive(&files, &scratch.path().join("v2.zip"));
-    let error = read_export(&unnamed, Deployment::Production, None).expect_err("no time");
+    let error = read_whole(&unnamed, Deployment::Production, None).expect_err("no time");
     assert!(matches!(error, ExportError::NoTime { .. }));
     let given = DateTime::from_timestamp(1_768_435_200, 0);
-    let export = read_export(&unnamed, Deployment::Production, given).expect("an export");
+    let export = read_whole(&unnamed, Deployment::Production, given).expect("an export");
     assert_eq!(
         (Some(export.taken_at), export.taken_at_source),
         (given, TakenAt::Given)
@@ -130,7 +179,7 @@ fn the_moment_is_known_or_the_export_is_refused() {
 
     files.push(("snapshot", "1768435200123456789\n".to_owned()));
     let member = archive(&files, &scratch.path().join("v2-again.zip"));
-    let export = read_export(&member, Deployment::Production, given).expect("an export");
+    let export = read_whole(&member, Deployment::Production, given).expect("an export");
     assert_eq!(export.taken_at_source, TakenAt::Member);
 
     for (name, known) in [
@@ -156,7 +205,7 @@ fn what_cannot_be_read_is_an_error_that_quotes_nothing() {
             }
         }
         let at = folder(&files, &scratch.path().join(format!("{NAME}-{name}")));
-        read_export(&at, Deployment::Production, None).expect_err(name)
+        read_whole(&at, Deployment::Production, None).expect_err(name)
     };
     assert!(matches!(
         broken("no-cases", "cases/documents.jsonl", None),
@@ -187,25 +236,92 @@ fn a_cut_zip_is_refused() {
     let bytes = std::fs::read(&zip).expect("read the archive");
     std::fs::write(&zip, &bytes[..bytes.len() / 2]).expect("write half of it");
     assert!(matches!(
-        read_export(&zip, Deployment::Production, None),
+        read_whole(&zip, Deployment::Production, None),
         Err(ExportError::Zip { .. })
     ));
 }
 
-#[test]
-fn one_export_given_twice_is_refused() {
+#[tokio::test]
+async fn one_export_given_twice_is_refused() {
     let scratch = tempfile::tempdir().expect("a folder");
     let one = archive(&files("{}\n"), &scratch.path().join(format!("{NAME}.zip")));
     let other = archive(
         &files("\"uniform\"\n"),
         &scratch.path().join(format!("{NAME} (1).zip")),
     );
-    assert_eq!(
-        read_exports(&[of(&one), of(&other)], None)
-            .expect("two exports")
-            .len(),
-        2
-    );
-    let twice = read_exports(&[of(&one), of(&one)], None);
+    let read = |files: [&PathBuf; 2]| {
+        let files = files.map(|path| (path.clone(), Deployment::Production));
+        let sources = V2Sources {
+            files: files.into(),
+            ..V2Sources::default()
+        };
+        async move { sources.read().await }
+    };
+    let (exports, records) = read([&one, &other]).await.expect("two exports");
+    assert_eq!(exports.len(), 2);
+    assert!(records.records("e1").unwrap() && !records.records("e2").unwrap());
+    let twice = read([&one, &one]).await;
     assert!(matches!(twice, Err(ExportError::Twice { .. })));
+}
+
+#[test]
+fn what_v2_records_is_found_by_event_and_by_user_of_v1() {
+    let case = |id: &str, of: (&str, &str), legacy: Option<&str>, events: &[&str]| {
+        let slots = events
+            .iter()
+            .map(|event| ((*event).to_owned(), (*event).into()));
+        let slots: serde_json::Map<_, serde_json::Value> = slots.collect();
+        let document = json!({"_id": id, "legacyId": legacy, "userId": of.0, "legacyUserId": of.1,
+            "calendarEventIds": slots});
+        V2Case::read(&document).expect("a case")
+    };
+    let profile = |user: &str, legacy: &str| {
+        let document = json!({"_id": user, "userId": user, "legacyId": legacy});
+        V2Profile::read(&document).expect("a profile")
+    };
+    let one = "00000000-0000-4000-8000-000000000001";
+    let mut recorder = V2Recorder::new().unwrap();
+    recorder.begin(Deployment::Production);
+    recorder
+        .case(case("j1", ("k1", ""), Some(one), &["e1", "e2"]))
+        .unwrap();
+    recorder
+        .case(case("j2", ("k2", "U1"), None, &["e3"]))
+        .unwrap();
+    recorder.profile(profile("k1", "U1")).unwrap();
+    recorder.profile(profile("k2", "u2")).unwrap();
+    // Another deployment has users of its own, also where they are called the same.
+    recorder.begin(Deployment::Development);
+    recorder
+        .case(case("j1", ("k1", ""), Some(one), &["e1", "e4"]))
+        .unwrap();
+    let records = recorder.done().unwrap();
+    for (user, events) in [
+        ("u1", &["e1", "e2", "e3"][..]),
+        ("U2", &["e3"]),
+        ("k1", &[]),
+        ("", &["e1", "e2", "e4"]),
+    ] {
+        let found = records.events_of(user).unwrap();
+        assert!(found.iter().eq(events), "{user}: {found:?}");
+    }
+    let case = one.parse().ok();
+    let (production, development) = (Deployment::Production, Deployment::Development);
+    for (event, of) in [
+        ("e1", &[(production, case), (development, case)][..]),
+        ("e3", &[(production, None)]),
+        ("e4", &[(development, case)]),
+        ("e5", &[]),
+    ] {
+        assert_eq!(records.of_event(event).unwrap(), of, "{event}");
+    }
+    let cases: Vec<_> = records.cases().map(Result::unwrap).collect();
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(of, case)| (*of, case.id.as_str()))
+        .collect();
+    assert_eq!(
+        cases,
+        [(development, "j1"), (production, "j1"), (production, "j2")]
+    );
 }

@@ -6,13 +6,19 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use futures_util::future::join_all;
+use ledger::store::spool::SpoolError;
 use tokio::sync::RwLock;
 
-use super::{ConvexReader, ExportError, TakenAt, V2Case, V2Export, read_exports};
+use super::{
+    ConvexReader, ExportError, Origin, TakenAt, V2Case, V2Export, V2Profile, V2Recorder, V2Records,
+    V2Sink, off_thread, read_export,
+};
 use crate::coalesce::Coalesced;
+use crate::config::Deployment;
 
 /// So often the changes are listed while events are being deleted.
 const LOOK_EVERY: Duration = Duration::seconds(5);
@@ -25,7 +31,7 @@ pub struct V2Sources {
     /// Deployments, which can be read again at any time.
     pub live: Vec<ConvexReader>,
     /// Exports, with the deployment that each shows.
-    pub files: Vec<(PathBuf, crate::config::Deployment)>,
+    pub files: Vec<(PathBuf, Deployment)>,
 }
 
 impl V2Sources {
@@ -37,33 +43,48 @@ impl V2Sources {
     /// Reads all of them: first the deployments, then the exports, each in the order given.
     ///
     /// # Errors
-    /// [`ExportError`] of the first that cannot be read; there is no partial result.
-    pub async fn read(&self) -> Result<Vec<V2Export>, ExportError> {
-        let mut exports = Vec::new();
+    /// [`ExportError`] of the first that cannot be read, also where the same export is given twice, which would pass for two deployments;
+    /// there is no partial result.
+    pub async fn read(&self) -> Result<(Vec<V2Export>, V2Records), ExportError> {
+        let mut records = V2Recorder::new()?;
+        let mut exports: Vec<V2Export> = Vec::new();
         for reader in &self.live {
-            exports.push(read_live(reader).await?);
+            records.begin(reader.deployment());
+            exports.push(read_live(reader, &mut records).await?);
         }
-        let files = self.files.clone();
-        let read = tokio::task::spawn_blocking(move || read_exports(&files, None));
-        // It ends early only where the program itself does.
-        let read = read.await.unwrap_or_else(|_| Ok(Vec::new()))?;
-        if read.len() < self.files.len() {
-            let (path, _) = self.files[read.len()].clone();
-            return Err(ExportError::Read {
-                origin: super::Origin::File(path),
-                source: std::io::Error::other("reading it did not end"),
-            });
+        for (path, deployment) in &self.files {
+            records.begin(*deployment);
+            let export = read_file(path.clone(), *deployment, &mut records).await?;
+            let mut earlier = exports.iter().skip(self.live.len());
+            if let Some(earlier) = earlier.find(|earlier| earlier.digest == export.digest) {
+                let (one, other) = (earlier.origin.clone(), export.origin);
+                return Err(ExportError::Twice { one, other });
+            }
+            exports.push(export);
         }
-        exports.extend(read);
-        Ok(exports)
+        Ok((exports, records.done()?))
     }
 }
 
-async fn read_live(reader: &ConvexReader) -> Result<V2Export, ExportError> {
-    reader.read().await.map_err(|source| ExportError::Live {
+async fn read_live(reader: &ConvexReader, sink: &mut dyn V2Sink) -> Result<V2Export, ExportError> {
+    let read = reader.read(sink).await;
+    read.map_err(|source| ExportError::Live {
         deployment: reader.deployment(),
         source: Box::new(source),
     })
+}
+
+async fn read_file(
+    path: PathBuf,
+    deployment: Deployment,
+    sink: &mut dyn V2Sink,
+) -> Result<V2Export, ExportError> {
+    let ended_early = ExportError::Read {
+        origin: Origin::File(path.clone()),
+        source: std::io::Error::other("reading it did not end"),
+    };
+    let read = move |sink: &mut dyn V2Sink| read_export(&path, deployment, None, sink);
+    off_thread(read, sink).await?.ok_or(ended_early)?
 }
 
 /// One source, as it was read last.
@@ -76,7 +97,8 @@ struct Side {
 }
 
 struct State {
-    recorded: HashSet<String>,
+    /// What v2 records since the beginning.
+    since: HashSet<String>,
     sides: Vec<Side>,
     /// When it could not be read again.
     failed_at: Option<DateTime<Utc>>,
@@ -84,6 +106,8 @@ struct State {
 
 /// The ids that v2 records, at most so old.
 pub struct V2Watch {
+    /// What v2 recorded at the beginning.
+    first: Arc<V2Records>,
     max_age: Duration,
     state: RwLock<State>,
     /// Reading again, which one does for all who wait for it.
@@ -91,8 +115,13 @@ pub struct V2Watch {
 }
 
 impl V2Watch {
-    /// Begins with `exports`, which were read from `sources` just now.
-    pub fn new(sources: &V2Sources, exports: &[V2Export], max_age: std::time::Duration) -> Self {
+    /// Begins with `exports` and `first`, which were read from `sources` just now.
+    pub fn new(
+        sources: &V2Sources,
+        exports: &[V2Export],
+        first: Arc<V2Records>,
+        max_age: std::time::Duration,
+    ) -> Self {
         let readers = sources.live.iter().cloned().map(Some);
         let readers = readers.chain(std::iter::repeat(None));
         let sides = exports
@@ -104,14 +133,11 @@ impl V2Watch {
                 streams: export.taken_at_source == TakenAt::Stream,
             })
             .collect();
-        let mut recorded = HashSet::new();
-        for export in exports {
-            record(&mut recorded, &export.cases);
-        }
         Self {
+            first,
             max_age: Duration::from_std(max_age).unwrap_or(Duration::MAX),
             state: RwLock::new(State {
-                recorded,
+                since: HashSet::new(),
                 sides,
                 failed_at: None,
             }),
@@ -120,8 +146,11 @@ impl V2Watch {
     }
 
     /// Whether v2 records this event.
-    pub async fn relies_on(&self, event: &str) -> bool {
-        self.state.read().await.recorded.contains(event)
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub async fn relies_on(&self, event: &str) -> Result<bool, SpoolError> {
+        Ok(self.first.records(event)? || self.state.read().await.since.contains(event))
     }
 
     /// When the oldest of what is known is too old to act on; never where there is no source at all.
@@ -160,11 +189,16 @@ impl V2Watch {
         let looks = sides
             .into_iter()
             .map(|(n, reader, taken_at, streams)| async move {
+                let mut new = New::beside(&self.first);
                 if streams && let Ok(changes) = reader.case_changes(taken_at).await {
-                    self.learn(n, &changes.cases, changes.until).await;
+                    changes
+                        .cases
+                        .into_iter()
+                        .try_for_each(|case| new.case(case))?;
+                    self.learn(n, new, changes.until).await;
                 } else if streams || now - taken_at > self.max_age / 2 {
-                    let export = read_live(&reader).await?;
-                    self.learn(n, &export.cases, export.taken_at).await;
+                    let export = read_live(&reader, &mut new).await?;
+                    self.learn(n, new, export.taken_at).await;
                 }
                 Ok(())
             });
@@ -192,16 +226,39 @@ impl V2Watch {
         if due { self.renew(now).await } else { Ok(()) }
     }
 
-    async fn learn(&self, side: usize, cases: &[V2Case], at: DateTime<Utc>) {
+    async fn learn(&self, side: usize, new: New<'_>, at: DateTime<Utc>) {
         let mut state = self.state.write().await;
-        record(&mut state.recorded, cases);
+        state.since.extend(new.events);
         if let Some(side) = state.sides.get_mut(side) {
             side.taken_at = side.taken_at.max(at);
         }
     }
 }
 
-fn record(recorded: &mut HashSet<String>, cases: &[V2Case]) {
-    let ids = cases.iter().flat_map(|case| &case.calendar_event_ids);
-    recorded.extend(ids.map(|(_, id)| id.clone()));
+/// The events that v2 records and did not at the beginning.
+struct New<'a> {
+    first: &'a V2Records,
+    events: HashSet<String>,
+}
+
+impl<'a> New<'a> {
+    fn beside(first: &'a V2Records) -> Self {
+        let events = HashSet::new();
+        Self { first, events }
+    }
+}
+
+impl V2Sink for New<'_> {
+    fn case(&mut self, case: V2Case) -> Result<(), SpoolError> {
+        for (_, event) in case.calendar_event_ids {
+            if !self.first.records(&event)? {
+                self.events.insert(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn profile(&mut self, _: V2Profile) -> Result<(), SpoolError> {
+        Ok(())
+    }
 }

@@ -12,6 +12,7 @@ use super::census::{CalendarAnswers, Lookup, UserIds, share_out};
 use super::error::CalendarError;
 use super::event::ParsedEvent;
 use super::reader::Reader;
+use super::records::Records;
 use super::sources::SourceUser;
 use crate::clients::ErrorClass;
 use crate::clients::google::{CalendarReader, GoogleError, GoogleErrorKind, Listing, RawItem};
@@ -69,13 +70,13 @@ pub fn calendar_of(reader: &Reader, user: &str, token: &Secret) -> CalendarReade
 /// Only what concerns all users: v1's OAuth client is refused; or what `take` fails with.
 pub async fn ask_all<E: From<CalendarError>>(
     reader: &Reader,
-    users: &[SourceUser],
+    (users, records): (&[SourceUser], &Records),
     options: &RunOptions,
     mut take: impl FnMut(usize, Asked) -> Result<(), E>,
 ) -> Result<(), E> {
     let pace = Pace::new(reader.timing.clone(), options.user_interval);
     let mut results = stream::iter(0..users.len())
-        .map(|n| ask_in_turn(reader, &users[n], pace.clone()))
+        .map(|n| ask_in_turn(reader, &users[n], records, pace.clone()))
         .buffered(options.users_at_once.max(1));
     let mut n = 0;
     while let Some(result) = results.next().await {
@@ -88,6 +89,7 @@ pub async fn ask_all<E: From<CalendarError>>(
 async fn ask_in_turn(
     reader: &Reader,
     user: &SourceUser,
+    records: &Records,
     pace: Pace,
 ) -> Result<Asked, CalendarError> {
     let token = match &user.access {
@@ -95,7 +97,8 @@ async fn ask_in_turn(
         Err(why) => return Ok(Asked::Unreachable(Unreachable::without_token(why.code()))),
     };
     pace.start().await;
-    match ask(&calendar_of(reader, &user.id, token), user).await {
+    let recorded = records.of(user)?.ids;
+    match ask(&calendar_of(reader, &user.id, token), user, &recorded).await {
         Ok(listed) => Ok(Asked::Listed(listed)),
         Err(error) => match error.kind {
             GoogleErrorKind::Token(token) if token.is_global() => {
@@ -127,7 +130,11 @@ impl<'a> Answered<'a> {
     }
 }
 
-async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>, GoogleError> {
+async fn ask(
+    calendar: &CalendarReader,
+    user: &SourceUser,
+    recorded: &UserIds,
+) -> Result<Vec<Listed>, GoogleError> {
     let primary = Answered::list(calendar, PRIMARY).await?;
     let account = resolved_id(&primary.listing, user);
     let is_sure = address_of(&primary.listing).is_some();
@@ -148,7 +155,7 @@ async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>
         }
     }
     let mut in_a_row = 0;
-    for id in user.ids.v1.iter().chain(&user.ids.v2) {
+    for id in recorded.v1.iter().chain(&recorded.v2) {
         if answered.iter().any(|one| one.listed.contains(id)) {
             continue;
         }
@@ -159,7 +166,7 @@ async fn ask(calendar: &CalendarReader, user: &SourceUser) -> Result<Vec<Listed>
             }
         }
     }
-    let shares = shares(&user.ids, &answered, unasked);
+    let shares = shares(recorded, &answered, unasked);
     let listed = answered.into_iter().zip(shares).map(|(one, ids)| Listed {
         calendar: if one.name == PRIMARY {
             account.clone()

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use ledger::domain::identify::{Classification, ExecutorLimits, Facts};
 use ledger::domain::policy::Policy;
+use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::coverage::{Claim, Coverage, claims};
@@ -35,7 +36,7 @@ pub enum Lookup {
 }
 
 /// A v1 user and the ids that are looked for on the calendar.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UserIds {
     /// v1's id of the user.
     pub user: String,
@@ -48,7 +49,7 @@ pub struct UserIds {
 }
 
 /// What a user's other calendars say of the account, for an id that is on none of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Elsewhere {
     /// There are none, or none of v1's ids is on them.
     #[default]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,10 +16,11 @@ use tokio::sync::OnceCell;
 use super::accounts::MADE_UP;
 use super::place::CalendarPlace;
 use super::reader::Reader;
+use super::records::Records;
 use super::signals::VOCABULARY;
 use super::sources::{ExportSeen, SourceUser, Sources, check_clock, read_sources};
 use super::writing::Writing;
-use crate::clients::convex::{V2Export, V2Sources, V2Watch};
+use crate::clients::convex::{V2Records, V2Sources, V2Watch};
 use crate::clients::http::WriteTransport;
 use crate::clients::supabase::UsersTable;
 use crate::config::Deployment;
@@ -65,8 +66,8 @@ pub struct CalendarExecutor {
     pub(super) clock: Clock,
     /// What v2 said, without what it said.
     exports: Vec<ExportSeen>,
-    /// What it said, until an inventory has taken it; who executes a plan relies on `v2` alone.
-    said: Mutex<Vec<V2Export>>,
+    /// What it said; who executes a plan relies on `v2` alone.
+    records: Arc<V2Records>,
     v2: V2Watch,
     sources: OnceCell<Sources>,
     writing: Writing,
@@ -86,15 +87,16 @@ impl CalendarExecutor {
             live: reader.v2.clone(),
             files: told.v2_exports.clone(),
         };
-        let exports = sources.read().await.map_err(CalendarError::Export)?;
-        let v2 = V2Watch::new(&sources, &exports, told.v2_max_age);
+        let (exports, records) = sources.read().await.map_err(CalendarError::Export)?;
+        let records = Arc::new(records);
+        let v2 = V2Watch::new(&sources, &exports, records.clone(), told.v2_max_age);
         let writing = Writing::new(&reader, &told.options);
         Ok(Self {
             reader,
             told,
             clock,
             exports: exports.iter().map(ExportSeen::from).collect(),
-            said: Mutex::new(exports),
+            records,
             v2,
             sources: OnceCell::new(),
             writing,
@@ -103,31 +105,34 @@ impl CalendarExecutor {
 
     /// v1's users and the ways to their calendars, read once.
     async fn sources(&self) -> Result<&Sources, CalendarError> {
-        let read = || async {
-            drop(self.what_v2_said());
-            self.read(None).await
-        };
+        let read = || async { Ok(self.read(None).await?.0) };
         self.sources.get_or_try_init(read).await
     }
 
     /// All that an inventory is judged by, read anew.
-    pub(super) async fn everything(&self) -> Result<Sources, EngineError> {
-        let said = self.what_v2_said();
-        if said.len() < self.exports.len() {
-            let why = "what v2 said was given away before it was judged by";
-            return Err(EngineError::Internal(why.to_owned()));
-        }
-        Ok(self.read(Some(&said)).await?)
+    pub(super) async fn everything(&self) -> Result<(Sources, Records), EngineError> {
+        let (sources, records) = self.read(Some(&self.records)).await?;
+        let missing = || EngineError::Internal("v1's cases were not read".to_owned());
+        Ok((sources, records.ok_or_else(missing)?))
     }
 
-    fn what_v2_said(&self) -> Vec<V2Export> {
-        let said = self.said.lock();
-        std::mem::take(&mut said.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn read(&self, exports: Option<&[V2Export]>) -> Result<Sources, CalendarError> {
+    async fn read(
+        &self,
+        v2: Option<&Arc<V2Records>>,
+    ) -> Result<(Sources, Option<Records>), CalendarError> {
         let (table, options) = (self.told.users_table, &self.told.options);
-        read_sources(&self.reader, table, exports, options, &self.clock).await
+        read_sources(&self.reader, table, v2, options, &self.clock).await
+    }
+
+    /// What was read of v2.
+    pub(super) fn exports(&self) -> &[ExportSeen] {
+        &self.exports
+    }
+
+    /// Whether it is known what v2's users rely on.
+    pub(super) fn v2_known(&self) -> bool {
+        let mut exports = self.exports.iter();
+        exports.any(|export| export.deployment == Deployment::Production)
     }
 
     /// v2 was read again, or was not and why; what is known counts until it is too old.
@@ -281,8 +286,15 @@ impl Executor for CalendarExecutor {
     }
 
     async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>> {
-        let relied_on = self.v2.relies_on(item).await;
-        relied_on.then_some("v2 records this event by now and relies on it".into())
+        match self.v2.relies_on(item).await {
+            Ok(relied_on) => {
+                relied_on.then_some("v2 records this event by now and relies on it".into())
+            }
+            Err(error) => {
+                let why = crate::engine::with_causes(&error);
+                Some(format!("whether v2 relies on it could not be looked up: {why}").into())
+            }
+        }
     }
 
     fn share(&self, processes: u64) {

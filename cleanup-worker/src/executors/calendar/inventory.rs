@@ -12,16 +12,17 @@ use chrono::{DateTime, Utc};
 use ledger::domain::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{Asked, Listed, ask_all, calendar_of, look_for, nameless};
+use super::accounts::{self, Listed, ask_all, calendar_of, look_for, nameless};
 use super::calibration::Calibration;
-use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, survey};
+use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, UserIds, survey};
 use super::error::CalendarError;
 use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
 use super::members::{Accounts, Member, Members, take_unsure};
+use super::records::{Asked, OfUser, Records};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
-use super::sources::{SourceUser, Sources};
+use super::sources::{ExportSeen, SourceUser, Sources};
 use crate::clients::ErrorClass;
 use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
@@ -31,6 +32,8 @@ use ledger::store::spool::{Block, Spool};
 /// A calendar as it lies in the spool; its events and lookups follow as frames.
 #[derive(Serialize, Deserialize)]
 struct Head {
+    /// The user's recorded ids that are judged there.
+    ids: UserIds,
     sync_token: String,
     date: Option<DateTime<Utc>>,
     events: usize,
@@ -72,10 +75,12 @@ pub(super) async fn inventory(
     policy: &Policy,
     to: &mut dyn Inventory,
 ) -> Result<Summary, EngineError> {
-    let sources = &executor.everything().await?;
+    let (sources, records) = executor.everything().await?;
+    let (sources, records) = (&sources, &records);
     let mut spool = Spool::new().map_err(CalendarError::from)?;
     let mut sums = Sums::default();
-    let (accounts, unreachable) = ask(executor, sources, &mut spool, &mut sums, to).await?;
+    let (accounts, unreachable) =
+        ask(executor, (sources, records), &mut spool, &mut sums, to).await?;
     let mut calendars: HashMap<&str, Vec<&str>> = HashMap::new();
     for (calendar, members) in &accounts {
         for account in members.accounts() {
@@ -86,10 +91,11 @@ pub(super) async fn inventory(
         accounts: &accounts,
         calendars,
         sources,
+        records,
         policy,
         spool: &spool,
         now: executor.clock.now().instant(),
-        v2_known: sources.v2_known(),
+        v2_known: executor.v2_known(),
     };
     for (calendar, members) in &accounts {
         sums.add(&pass.account(calendar, members)?.survey);
@@ -98,7 +104,7 @@ pub(super) async fn inventory(
     to.places(accounts.keys().cloned().collect()).await?;
     for (n, why) in unreachable {
         let user = &sources.users[n];
-        let survey = pass.unreachable(user, &why);
+        let survey = pass.unreachable(user, &why)?;
         sums.add(&survey);
         to.user(&seen(user, Err(why))).await?;
         let candidates = survey.candidates.into_iter();
@@ -137,13 +143,13 @@ pub(super) async fn inventory(
         });
         to.candidates(Some(&place), candidates.collect()).await?;
     }
-    Ok(summary(&sums, calibrated, sources))
+    Ok(summary(&sums, calibrated, executor, sources))
 }
 
 /// Asks every user's calendars, puts what they answer aside, and tells who leads where and who leads nowhere.
 async fn ask(
     executor: &CalendarExecutor,
-    sources: &Sources,
+    (sources, records): (&Sources, &Records),
     spool: &mut Spool,
     sums: &mut Sums,
     to: &mut dyn Inventory,
@@ -154,18 +160,17 @@ async fn ask(
     let all = sources.users.len() as u64;
     ask_all(
         &executor.reader,
-        &sources.users,
+        (&sources.users, records),
         &executor.told.options,
         |n, asked| {
             match asked {
-                Asked::Listed(calendars) => {
+                accounts::Asked::Listed(calendars) => {
                     for listed in calendars {
                         sums.date = sums.date.max(listed.date);
                         let (calendar, is_sure) = (listed.calendar.clone(), listed.is_sure);
                         let member = Member {
                             user: n,
                             account: listed.account.clone(),
-                            ids: listed.ids.clone(),
                             block: put_aside(spool, listed)?,
                         };
                         if is_sure {
@@ -176,7 +181,7 @@ async fn ask(
                         }
                     }
                 }
-                Asked::Unreachable(why) => unreachable.push((n, why)),
+                accounts::Asked::Unreachable(why) => unreachable.push((n, why)),
             }
             to.progress(Progress {
                 done: n as u64 + 1,
@@ -188,7 +193,14 @@ async fn ask(
     .await?;
 
     take_unsure(&mut accounts, unsure, |user| nameless(&sources.users[user]));
-    let unreachable = join(executor, sources, spool, &mut accounts, unreachable).await?;
+    let unreachable = join(
+        executor,
+        (sources, records),
+        spool,
+        &mut accounts,
+        unreachable,
+    )
+    .await?;
     Ok((accounts, unreachable))
 }
 
@@ -196,7 +208,7 @@ async fn ask(
 /// their recorded ids is found on it: a stored address alone may be stale. Gives those for whom there is no such account.
 async fn join(
     executor: &CalendarExecutor,
-    sources: &Sources,
+    (sources, records): (&Sources, &Records),
     spool: &mut Spool,
     accounts: &mut Accounts,
     unreachable: Vec<(usize, Unreachable)>,
@@ -224,7 +236,8 @@ async fn join(
         };
         let listed = ids_of(&unpack(spool, block)?.events);
         let calendar = calendar_of(&executor.reader, &through.id, token);
-        let Ok(lookups) = look_for(&calendar, &user.ids, &listed).await else {
+        let mut ids = records.of(user).map_err(CalendarError::from)?.ids;
+        let Ok(lookups) = look_for(&calendar, &ids, &listed).await else {
             left.push((n, why));
             continue;
         };
@@ -232,11 +245,10 @@ async fn join(
             let remembers = matches!(lookups.get(id), Some((Lookup::Found(_) | Lookup::Gone, _)));
             listed.contains(id) || remembers
         };
-        if !user.ids.v1.iter().any(there) {
+        if !ids.v1.iter().any(there) {
             left.push((n, why));
             continue;
         }
-        let mut ids = user.ids.clone();
         if !user.calendars.is_empty() {
             ids.elsewhere = Elsewhere::Unknown;
         }
@@ -246,7 +258,7 @@ async fn join(
                 calendar: address.clone(),
                 account: address.clone(),
                 is_sure: true,
-                ids: ids.clone(),
+                ids,
                 items: Vec::new(),
                 sync_token: String::new(),
                 date: None,
@@ -256,7 +268,6 @@ async fn join(
         let member = Member {
             user: n,
             account: address.clone(),
-            ids,
             block,
         };
         if let Some(members) = accounts.get_mut(&address) {
@@ -278,7 +289,7 @@ fn seen(user: &SourceUser, access: Result<String, Unreachable>) -> UserSeen {
         id: user.id.clone(),
         email: user.email.clone(),
         soft_deleted: user.soft_deleted,
-        recorded: user.ids.v1.len() as u64,
+        recorded: user.recorded,
         credential: user.token_fingerprint.clone(),
         access,
     }
@@ -288,6 +299,7 @@ fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
     let mut frames = vec![Bytes::new()];
     frames.extend(listed.items.into_iter().map(|item| item.bytes));
     let mut head = Head {
+        ids: listed.ids,
         sync_token: listed.sync_token,
         date: listed.date,
         events: frames.len() - 1,
@@ -315,6 +327,7 @@ fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
 
 /// What lies in a block of the spool.
 struct Unpacked {
+    ids: UserIds,
     sync_token: String,
     date: Option<DateTime<Utc>>,
     events: Vec<Bytes>,
@@ -341,6 +354,7 @@ fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
         });
     }
     Ok(Unpacked {
+        ids: head.ids,
         sync_token: head.sync_token,
         date: head.date,
         events,
@@ -386,6 +400,7 @@ struct SecondPass<'a> {
     /// The calendars of each account.
     calendars: HashMap<&'a str, Vec<&'a str>>,
     sources: &'a Sources,
+    records: &'a Records,
     policy: &'a Policy,
     spool: &'a Spool,
     now: DateTime<Utc>,
@@ -399,8 +414,11 @@ impl SecondPass<'_> {
         let mut lookups: HashMap<String, Lookup> = HashMap::new();
         let mut bytes: HashMap<String, Bytes> = HashMap::new();
         let mut first: Option<(Unpacked, HashSet<String>)> = None;
+        let mut users = Vec::with_capacity(members.0.len());
         for member in &members.0 {
             let mut unpacked = unpack(self.spool, member.block)?;
+            let ids = std::mem::take(&mut unpacked.ids);
+            users.push(ids.clone());
             for (id, lookup, found) in std::mem::take(&mut unpacked.lookups) {
                 bytes.extend(found.map(|found| (id.clone(), found)));
                 lookups.insert(id, lookup);
@@ -410,7 +428,7 @@ impl SecondPass<'_> {
                 first = Some((unpacked, listed));
                 continue;
             };
-            let recorded = member.ids.v1.iter().chain(&member.ids.v2);
+            let recorded = ids.v1.iter().chain(&ids.v2);
             let late: HashSet<&String> = recorded.filter(|id| !listed.contains(*id)).collect();
             for item in unpacked.events.into_iter().map(RawItem::new) {
                 if let Some(id) = item.id.filter(|id| late.contains(id)) {
@@ -434,16 +452,14 @@ impl SecondPass<'_> {
                 .collect(),
             ..AccountFacts::default()
         };
-        let mut users = Vec::with_capacity(members.0.len());
         for member in &members.0 {
-            let user = &self.sources.users[member.user];
-            facts.cases.extend(user.facts.cases.clone());
-            facts.recorded.extend(user.facts.recorded.clone());
-            for case in user.facts.cases.keys().filter(|_| is_shared) {
+            let user = self.recorded_for(&self.sources.users[member.user])?.facts;
+            for case in user.cases.keys().filter(|_| is_shared) {
                 let authors = facts.authors.entry(*case).or_default();
                 authors.insert(member.account.clone());
             }
-            users.push(member.ids.clone());
+            facts.cases.extend(user.cases);
+            facts.recorded.extend(user.recorded);
         }
         let survey = self.survey(Account {
             facts: &facts,
@@ -452,7 +468,7 @@ impl SecondPass<'_> {
             events: &events,
             others: &others,
             lookups: &lookups,
-        });
+        })?;
         let wanted: HashSet<&str> = survey
             .candidates
             .iter()
@@ -498,10 +514,11 @@ impl SecondPass<'_> {
         events.collect()
     }
 
-    fn unreachable(&self, user: &SourceUser, why: &Unreachable) -> Survey {
+    fn unreachable(&self, user: &SourceUser, why: &Unreachable) -> Result<Survey, EngineError> {
+        let OfUser { facts, ids } = self.recorded_for(user)?;
         self.survey(Account {
-            facts: &user.facts,
-            users: std::slice::from_ref(&user.ids),
+            facts: &facts,
+            users: &[ids],
             unreachable: Some(&why.code),
             events: &[],
             others: &[],
@@ -509,8 +526,25 @@ impl SecondPass<'_> {
         })
     }
 
-    fn survey(&self, account: Account<'_>) -> Survey {
-        survey(account, &self.sources.facts, self.policy, self.now)
+    fn recorded_for(&self, user: &SourceUser) -> Result<OfUser, EngineError> {
+        Ok(self.records.of(user).map_err(CalendarError::from)?)
+    }
+
+    fn survey(&self, account: Account<'_>) -> Result<Survey, EngineError> {
+        let mut asked = Asked::default();
+        let listed = account.others.iter().copied().flatten();
+        listed
+            .chain(account.events)
+            .for_each(|event| asked.event(event));
+        for lookup in account.lookups.values() {
+            if let Lookup::Found(event) = lookup {
+                asked.event(event);
+            }
+        }
+        account.users.iter().for_each(|ids| asked.user(ids));
+        let facts = self.records.facts(&asked, &self.sources.facts);
+        let facts = facts.map_err(CalendarError::from)?;
+        Ok(survey(account, &facts, self.policy, self.now))
     }
 
     fn candidate(&self, measured: Measured, kept: Option<&Kept>, calibrated: bool) -> Candidate {
@@ -542,7 +576,12 @@ impl SecondPass<'_> {
     }
 }
 
-fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
+fn summary(
+    sums: &Sums,
+    calibrated: bool,
+    executor: &CalendarExecutor,
+    sources: &Sources,
+) -> Summary {
     let by_title = sums
         .incumbent
         .get(&Selector::TitlePrefix)
@@ -579,7 +618,7 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
              (is it the right --users-table?)"
         ));
     }
-    for export in &sources.exports {
+    for export in executor.exports() {
         lines.push(format!(
             "v2's {} as it was at {}, {}",
             export.deployment.as_str(),
@@ -591,7 +630,7 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
             }
         ));
     }
-    if !sources.v2_known() {
+    if !executor.v2_known() {
         lines.push(
             "v2's production was not read (CONVEX_URL, or --v2-export): nothing may be deleted by this plan"
                 .to_owned(),
@@ -609,8 +648,8 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
         ("ids_without_owner", without_owner.into()),
-        ("v2", v2_lines(sources)),
-        ("v2_known", sources.v2_known().into()),
+        ("v2", v2_lines(executor.exports())),
+        ("v2_known", executor.v2_known().into()),
         ("channels", sources.channels.into()),
     ];
     let rows = sources
@@ -638,9 +677,8 @@ fn summary(sums: &Sums, calibrated: bool, sources: &Sources) -> Summary {
 }
 
 /// What was read of v2, for the report.
-fn v2_lines(sources: &Sources) -> serde_json::Value {
-    let exports = sources.exports.iter();
-    let lines = exports.map(|export| {
+fn v2_lines(exports: &[ExportSeen]) -> serde_json::Value {
+    let lines = exports.iter().map(|export| {
         serde_json::json!({
             "deployment": export.deployment.as_str(),
             "live": export.live,
@@ -655,7 +693,6 @@ fn v2_lines(sources: &Sources) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::clients::google::RawItem;
-    use crate::executors::calendar::census::UserIds;
 
     #[test]
     fn a_calendar_comes_out_of_the_spool_as_it_went_in() {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::census::UserIds;
 use ledger::store::spool::Block;
 
 /// A user who leads to a calendar.
@@ -10,9 +9,7 @@ pub(super) struct Member {
     pub(super) user: usize,
     /// Address of the user's account; the calendar's own id where it is the primary one.
     pub(super) account: String,
-    /// The user's recorded ids that are judged here.
-    pub(super) ids: UserIds,
-    /// Where what the user was answered lies.
+    /// Where what the user was answered lies, and which of the user's recorded ids are judged here.
     pub(super) block: Block,
 }
 
@@ -85,7 +82,6 @@ mod tests {
         Member {
             user,
             account: account.to_owned(),
-            ids: UserIds::default(),
             block,
         }
     }

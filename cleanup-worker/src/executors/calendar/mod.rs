@@ -22,6 +22,7 @@ mod members;
 pub mod place;
 pub mod reader;
 pub mod recorded;
+pub mod records;
 pub mod restore;
 pub mod signals;
 pub mod sources;

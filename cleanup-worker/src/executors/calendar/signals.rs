@@ -156,41 +156,23 @@ impl V2Facts {
     }
 }
 
-/// The v1 users that each id was recorded for. Nearly every id has one.
+/// The v1 users that each id was recorded for.
 #[derive(Clone, Debug, Default)]
-pub struct RecordedBy(HashMap<String, Recorders>);
-
-#[derive(Clone, Debug)]
-enum Recorders {
-    One(u32),
-    Many(BTreeSet<u32>),
-}
+pub struct RecordedBy(HashMap<String, BTreeSet<u32>>);
 
 impl RecordedBy {
     /// Adds that an id is recorded on a case of this user, named by a number.
     pub fn add(&mut self, id: &str, user: u32) {
-        let Some(known) = self.0.get_mut(id) else {
-            self.0.insert(id.to_owned(), Recorders::One(user));
-            return;
-        };
-        match known {
-            Recorders::One(one) if *one == user => {}
-            Recorders::One(one) => *known = Recorders::Many([*one, user].into()),
-            Recorders::Many(users) => drop(users.insert(user)),
-        }
+        self.0.entry(id.to_owned()).or_default().insert(user);
     }
 
     /// By how many users an id was recorded.
     pub fn users(&self, id: &str) -> usize {
-        match self.0.get(id) {
-            None => 0,
-            Some(Recorders::One(_)) => 1,
-            Some(Recorders::Many(users)) => users.len(),
-        }
+        self.0.get(id).map_or(0, BTreeSet::len)
     }
 }
 
-/// What is the same for all accounts of a run.
+/// What v1 and v2 say, beyond one account: of all ids and texts, or of those alone that an account is measured by.
 #[derive(Clone, Debug)]
 pub struct MigrationFacts {
     /// By how many v1 users each id was recorded.

@@ -124,13 +124,28 @@ impl V2Texts {
 
     /// Adds all descriptions of a case.
     pub fn add_case(&mut self, case: &V2CaseText<'_>) {
-        for description in v2_descriptions(case) {
-            // Twice: an employer's name may hold what looks like a tag or an entity, and then the
-            // plain event is equal to the first and the event saved as HTML to the second.
-            for text in [strip_html(&description).as_str(), &description] {
-                self.0.entry(digest(text)).or_default().add(case.v1_case);
-            }
+        for digest in Self::digests_of_case(case) {
+            self.add(digest, case.v1_case);
         }
+    }
+
+    /// Adds a description by its digest, and the case of v1 that it is of.
+    pub fn add(&mut self, digest: Hash, v1_case: Option<Uuid>) {
+        self.0.entry(digest).or_default().add(v1_case);
+    }
+
+    /// The digests of all descriptions of a case.
+    pub fn digests_of_case(case: &V2CaseText<'_>) -> BTreeSet<Hash> {
+        let descriptions = v2_descriptions(case);
+        // Twice each: an employer's name may hold what looks like a tag or an entity, and then the plain event is equal to the first and the
+        // event saved as HTML to the second.
+        let digests = descriptions.iter().flat_map(|text| Self::digests_of(text));
+        digests.collect()
+    }
+
+    /// The digests under which an event's description may be one of v2's: as it is, and without HTML.
+    pub fn digests_of(description: &str) -> [Hash; 2] {
+        [digest(description), digest(&strip_html(description))]
     }
 
     /// Whether an event's description is one of v2's. Spacing and HTML do not count, words do.
@@ -140,8 +155,8 @@ impl V2Texts {
 
     /// The cases that an event's description is of; `None` where it is none of v2's.
     pub fn cases_of(&self, description: &str) -> Option<&OfCases> {
-        let plain = self.0.get(&digest(description));
-        plain.or_else(|| self.0.get(&digest(&strip_html(description))))
+        let [plain, stripped] = Self::digests_of(description);
+        self.0.get(&plain).or_else(|| self.0.get(&stripped))
     }
 }
 
