@@ -133,7 +133,13 @@ fn recorded_ids(
         // v1's ids are trimmed too: the import copied them with whatever stood around them, and an id that is not recognised as the same
         // one would not protect its event.
         Value::String(id) => match id.trim() {
-            "" => {}
+            "" | "null" => {}
+            // v1 stored some of them as JSON text, and the import copied that too.
+            text if text.starts_with(['{', '[', '"']) => {
+                let inner: Value = serde_json::from_str(text)
+                    .map_err(|_| "calendarEventIds holds text that looks like JSON and is none")?;
+                recorded_ids(slot, &inner, ids)?;
+            }
             id => ids.push((slot.to_owned(), id.to_owned())),
         },
         Value::Array(items) => {
@@ -251,6 +257,26 @@ mod tests {
         );
         assert_eq!(read(json!(["e1"])), Ok(vec![pair("", "e1")]));
         assert_eq!(read(Value::Null), Ok(vec![]));
-        assert!(read(json!({"rfi_due": 7})).is_err());
+        // As v1 stored some of them.
+        for text in [
+            json!({"rfi_due": "\"e1\""}),
+            json!({"rfi_due": "[\"e1\", null]"}),
+            json!({"rfi_due": "{\"event_id\": \"e1\"}"}),
+            json!({"rfi_due": "\"[\\\"e1\\\"]\"", "pwd_expiration": "null"}),
+            json!("{\"rfi_due\": \"e1\"}"),
+        ] {
+            assert_eq!(
+                read(text.clone()),
+                Ok(vec![pair("rfi_due", "e1")]),
+                "{text}"
+            );
+        }
+        for hidden in [
+            json!({"rfi_due": 7}),
+            json!({"rfi_due": "[\"e1\""}),
+            json!("[7]"),
+        ] {
+            assert!(read(hidden.clone()).is_err(), "{hidden}");
+        }
     }
 }

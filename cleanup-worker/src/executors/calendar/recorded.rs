@@ -1,7 +1,7 @@
 //! The event ids that v1 recorded on its cases, whatever shape they were stored in.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// An event id as v1 recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,9 +21,10 @@ pub struct Recorded {
     pub odd: Vec<String>,
 }
 
-/// Keys of an object under which an id may stand, where v1 stored an object per event.
-const ID_KEYS: [&str; 9] = [
-    "id",
+/// The key under which an id stands where v1 stored an object per event and no other names it better: it may be the id of the row.
+const PLAIN_ID_KEY: &str = "id";
+/// Keys that name an event's id.
+const ID_KEYS: [&str; 8] = [
     "event_id",
     "eventId",
     "google_event_id",
@@ -77,12 +78,7 @@ fn collect(value: &Value, key: Option<&str>, depth: u8, out: &mut Recorded) {
             .iter()
             .for_each(|item| collect(item, key, depth + 1, out)),
         Value::Object(fields) => {
-            let own_id = ID_KEYS.iter().find_map(|name| fields.get(*name));
-            if let Some(Value::String(id)) = own_id {
-                let kind = KIND_KEYS
-                    .iter()
-                    .find_map(|name| fields.get(*name)?.as_str());
-                collect_text(id, kind.or(key), depth + 1, out);
+            if collect_event(fields, key, depth, out) {
                 return;
             }
             for (name, item) in fields {
@@ -97,6 +93,58 @@ fn collect(value: &Value, key: Option<&str>, depth: u8, out: &mut Recorded) {
         Value::Bool(_) => out.odd.push(format!("{}: a boolean", place())),
         Value::Number(_) => out.odd.push(format!("{}: a number", place())),
     }
+}
+
+/// An object that stands for one event; false where it is none.
+fn collect_event(
+    fields: &Map<String, Value>,
+    key: Option<&str>,
+    depth: u8,
+    out: &mut Recorded,
+) -> bool {
+    let filled = |name: &str| {
+        let text = fields.get(name)?.as_str()?;
+        (!text.trim().is_empty()).then_some(text)
+    };
+    let named: Vec<&str> = ID_KEYS.iter().filter_map(|name| filled(name)).collect();
+    let plain = filled(PLAIN_ID_KEY);
+    let is_event = |name: &str| name == PLAIN_ID_KEY || ID_KEYS.contains(&name);
+    if !fields
+        .iter()
+        .any(|(name, value)| is_event(name) && value.is_string())
+    {
+        return false;
+    }
+    let kind = KIND_KEYS.iter().find_map(|name| filled(name));
+    let key = kind.or(key);
+    for id in named
+        .iter()
+        .copied()
+        .chain(plain.filter(|_| named.is_empty()))
+    {
+        collect_text(id, key, depth + 1, out);
+    }
+    if plain.is_some_and(|plain| !named.is_empty() && !named.contains(&plain)) {
+        out.odd.push("id: beside another id".to_owned());
+    }
+    for (name, value) in fields {
+        let name = name.as_str();
+        if (is_event(name) && value.is_string())
+            || KIND_KEYS.contains(&name)
+            || OTHER_KEYS.contains(&name)
+        {
+            continue;
+        }
+        match value {
+            Value::Array(_) | Value::Object(_) => collect(value, Some(name), depth + 1, out),
+            Value::String(text) if !text.trim().is_empty() => {
+                out.odd.push(format!("{name}: no key of an id"));
+            }
+            _ if is_event(name) => collect(value, Some(name), depth + 1, out),
+            _ => {}
+        }
+    }
+    true
 }
 
 fn collect_text(text: &str, key: Option<&str>, depth: u8, out: &mut Recorded) {
@@ -194,6 +242,43 @@ mod tests {
             parse_recorded(&json!({"rfi_due": {"first": "ok1", "calendarId": "primary"}}));
         assert_eq!(unnamed.ids.len(), 1);
         assert_eq!(unnamed.odd, ["calendarId: no key of an id"]);
+        for (object, ids, odd) in [
+            // The id of an entry beside that of its event.
+            (
+                json!({"id": "entry-1", "event_id": "ok1"}),
+                &["ok1"][..],
+                &["id: beside another id"][..],
+            ),
+            (json!({"id": "ok1", "event_id": "ok1"}), &["ok1"], &[]),
+            (json!({"id": "", "google_event_id": "ok1"}), &["ok1"], &[]),
+            (json!({"id": " ", "google_event_id": null}), &[], &[]),
+            (
+                json!({"google_id": "ok1", "eventId": "ok2"}),
+                &["ok2", "ok1"],
+                &[],
+            ),
+            (
+                json!({"id": "ok1", "more": ["ok2"], "note": "ok3", "done": true}),
+                &["ok1", "ok2"],
+                &["note: no key of an id"],
+            ),
+            (
+                json!({"id": "ok1", "event_id": 7}),
+                &["ok1"],
+                &["event_id: a number"],
+            ),
+        ] {
+            let recorded = parse_recorded(&json!({ "rfi_due": [object] }));
+            let found: Vec<&str> = recorded.ids.iter().map(|id| id.id.as_str()).collect();
+            assert_eq!(
+                (found.as_slice(), &recorded.odd[..]),
+                (
+                    ids,
+                    &odd.iter().map(|&it| it.to_owned()).collect::<Vec<_>>()[..]
+                ),
+                "{object}"
+            );
+        }
         let deep = json!([[[[[["x"]]]]]]);
         assert_eq!(parse_recorded(&deep).odd, ["(top): nested too deeply"]);
     }
