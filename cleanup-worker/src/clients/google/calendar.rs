@@ -30,6 +30,10 @@ pub(super) const GET: &str = "calendar.events.get";
 const PAGE_SIZE: &str = "2500";
 /// No calendar has as many pages; it ends a listing whose page tokens never repeat and never end.
 const PAGES_MAX: usize = 100_000;
+/// So many pages one after the other with nothing but what had come before are a circle.
+const REPEATED_PAGES_MAX: usize = 10;
+/// No calendar is as large; it ends a listing that brings something new for ever.
+const LISTING_BYTES_MAX: usize = 1 << 30;
 /// What may stand in a path segment as it is (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -235,6 +239,19 @@ impl CalendarReader {
         })
     }
 
+    /// Whether the calendar can be listed at all.
+    ///
+    /// # Errors
+    /// [`GoogleError`].
+    pub async fn probe(&self, calendar: &str) -> Result<(), GoogleError> {
+        let mut url = self.url(LIST, &["calendars", calendar, "events"])?;
+        url.query_pairs_mut().append_pair("maxResults", "1");
+        let page = self.read(LIST, url, |_, answer| {
+            page::parse(&answer.body, answer.date)
+        });
+        page.await.map(|_| ())
+    }
+
     /// All events that are not deleted, page by page; recurring ones as their series, and with it the instances that were cancelled.
     pub fn pages(&self, calendar: &str) -> Pages<'_> {
         self.pages_since(calendar, None)
@@ -415,8 +432,17 @@ async fn collect(mut pages: Pages<'_>) -> Result<Listing, GoogleError> {
         repeated: 0,
     };
     let mut places: HashMap<String, usize> = HashMap::new();
+    let mut bytes = 0;
+    let mut nothing_new = 0;
     while let Some(page) = pages.next().await? {
         listing.pages += 1;
+        let before = listing.items.len();
+        let is_empty = page.items.is_empty();
+        bytes += page
+            .items
+            .iter()
+            .map(|item| item.bytes.len())
+            .sum::<usize>();
         listing.began = listing.began.or(page.date);
         listing.ended = page.date.or(listing.ended);
         listing.summary = listing.summary.or(page.summary);
@@ -440,6 +466,16 @@ async fn collect(mut pages: Pages<'_>) -> Result<Listing, GoogleError> {
                     }
                 }
             }
+        }
+        // Page tokens that are new each time can lead in a circle too.
+        nothing_new = if is_empty || listing.items.len() > before {
+            0
+        } else {
+            nothing_new + 1
+        };
+        if nothing_new > REPEATED_PAGES_MAX || bytes > LISTING_BYTES_MAX {
+            let kind = GoogleErrorKind::PageLoop;
+            return Err(GoogleError::new(LIST, 1, ErrorClass::Server, kind));
         }
     }
     Ok(listing)

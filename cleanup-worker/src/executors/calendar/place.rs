@@ -24,6 +24,7 @@ use crate::clients::google::{
     CalendarReader, CalendarWriter, ChannelEnd, Google, GoogleError, Listing, RawItem, Session,
 };
 use crate::clients::http::WriteTransport;
+use crate::engine::with_causes;
 use crate::executors::{
     ChannelStop, Found, ItemError, Place, PutBack, Restored, Seen, SeenItem, Unreachable, WayBack,
     Written,
@@ -129,8 +130,8 @@ impl CalendarPlace {
 
     /// Whether there is such a calendar for this account, by its first page.
     pub(super) async fn is_there(&self) -> Result<bool, Unreachable> {
-        match self.reader.list_page(&self.name, None, None).await {
-            Ok(_) => Ok(true),
+        match self.reader.probe(&self.name).await {
+            Ok(()) => Ok(true),
             Err(error) if is_kept_from(&error) => Ok(false),
             Err(error) => Err(Unreachable::calendar(&error)),
         }
@@ -177,8 +178,14 @@ impl Place for CalendarPlace {
                 version: found.item.etag,
                 bytes: Some(found.item.bytes),
             }),
-            Err(error) if matches!(error.class(), ErrorClass::NotFound | ErrorClass::Gone) => {
-                Ok(Found::Absent)
+            Err(error) if error.class() == ErrorClass::Gone => Ok(Found::Absent),
+            // Google says the same of an event that is not there and of a calendar that the account cannot see (any more).
+            Err(error) if error.class() == ErrorClass::NotFound => {
+                match self.reader.probe(&self.name).await {
+                    Ok(()) => Ok(Found::Absent),
+                    Err(error) if is_kept_from(&error) => Err(kept_from(&error)),
+                    Err(error) => Err(error.into()),
+                }
             }
             Err(error) => Err(error.into()),
         }
@@ -334,6 +341,20 @@ fn is_kept_from(error: &GoogleError) -> bool {
         error.class(),
         ErrorClass::NotFound | ErrorClass::Gone | ErrorClass::Refused
     )
+}
+
+/// Nothing is known about what lies in a calendar that cannot be seen.
+fn kept_from(error: &GoogleError) -> ItemError {
+    ItemError {
+        class: ErrorClass::Refused,
+        stops_user: true,
+        reason: format!(
+            "{}: the calendar itself cannot be seen through this account any more, so a 404 says nothing about its \
+             events; have it shared again, then run it again",
+            with_causes(error)
+        ),
+        ..ItemError::from(error)
+    }
 }
 
 fn is_cancelled(item: &RawItem) -> bool {
