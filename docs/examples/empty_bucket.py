@@ -30,7 +30,7 @@ def hello(q):
 def inventory(q):
     all, now, recent = keys(), datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(hours=q["parameters"]["recent_hours"])
     yield {"user": {"id": BUCKET, "place": BUCKET}}
-    yield {"place": {"id": BUCKET, "items": len(all)}}
+    yield {"place": {"id": BUCKET, "items": len(all), "whole": True}}
     for key, (one, version, count) in all.items():
         yield {"item": {"place": BUCKET, "id": key, "users": [BUCKET], "version": version, "signals": {"marker": "Size" not in one,
             "history": count > 1, "large": one.get("Size", 0) > LARGE, "recent": now - one["LastModified"] < recent}}}

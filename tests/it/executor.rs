@@ -355,6 +355,23 @@ async fn what_changed_since_the_approval_is_held_and_what_is_gone_is_not_claimed
     folder.world.assert_intact();
 }
 
+/// The program says that it names all that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_whole_place_does_not_name_any_more_is_not_planned_for_ever() {
+    let folder = start().await;
+    let sum = || {
+        let answer = folder.world.ledger(["loss", "--scope", "files", "--json"]);
+        let sum = &answer.json()["scopes"]["files"]["sum"];
+        ["planned", "held", "changed_since"].map(|state| sum[state].as_u64().unwrap_or_default())
+    };
+    folder.dry_run();
+    let [planned, held, changed] = sum();
+    assert_eq!(changed, 0);
+    std::fs::remove_file(folder.path("files").join("old1")).unwrap();
+    folder.dry_run();
+    assert_eq!(sum(), [planned - 1, held, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_the_program_is_asked_what_became_of_it() {
     // Killed where nothing was done yet, and where it was done and nobody had heard of it.

@@ -54,7 +54,7 @@ def inventory(q):
     yield {"user": {"id": "u1", "email": "ann@example.com", "place": "main", "recorded": len(names)}}
     gone = {"code": "denied", "class": "auth", "status": 403, "attempts": 1, "reason": "no right for ann@example.com"}
     yield {"user": {"id": "u2", "unreachable": gone}}
-    yield {"place": {"id": "main", "items": len(names)}}
+    yield {"place": {"id": "main", "items": len(names), "whole": True}}
     for name in names:
         big = os.stat(path(name)).st_size
         signals = {"old": name.startswith("old"), "big": {"holds": big > q["parameters"]["big_bytes"], "detail": str(big)}}

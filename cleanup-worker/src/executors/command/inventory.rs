@@ -150,8 +150,8 @@ impl Lines<'_> {
             id: line.id.0,
             cursor: text(line.cursor),
             items: line.items,
-            // A program may have looked for some of its items only.
-            whole: false,
+            // One that does not say so may have looked for some of its items only.
+            whole: line.whole,
             date: line.date,
         };
         self.to.place(&place).await?;

@@ -265,6 +265,8 @@ pub(super) struct PlaceLine {
     pub(super) cursor: Option<Text>,
     #[serde(default)]
     pub(super) items: u64,
+    #[serde(default)]
+    pub(super) whole: bool,
     pub(super) date: Option<DateTime<Utc>>,
 }
 

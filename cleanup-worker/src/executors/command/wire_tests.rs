@@ -55,7 +55,7 @@ fn every_shape_of_the_protocol_is_taken() {
         r#"{"id":7,"user":{"id":"u","place":"b"}}"#,
         r#"{"id":7,"user":{"id":"u","email":"a@example.com","soft_deleted":true,"recorded":3,"credential":"d",
             "unreachable":{"code":"denied","class":"auth","status":403,"attempts":1,"reason":"no"}}}"#,
-        r#"{"id":7,"place":{"id":"b","cursor":"c","items":3,"date":"2026-01-01T00:00:00Z"}}"#,
+        r#"{"id":7,"place":{"id":"b","cursor":"c","items":3,"whole":true,"date":"2026-01-01T00:00:00Z"}}"#,
         r#"{"id":7,"item":{"place":"b","id":"i","users":["u"],"version":"v","base64":"eA==","date":"2026-01-31",
             "covered":true,"signals":{"old":true,"big":{"holds":false,"detail":"3 bytes"}},"conditions":{}}}"#,
         r#"{"id":7,"item":{"place":null,"id":"i","users":["u"],"version":null,"base64":null,"signals":{}}}"#,
