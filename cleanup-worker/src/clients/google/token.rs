@@ -43,8 +43,10 @@ pub enum TokenErrorKind {
     DeadGrant,
     /// This user's organisation does not allow it.
     Denied,
-    /// The client id or secret is wrong, or the request is: every user will fail alike, the run has to stop.
+    /// The client id or secret is wrong: every user will fail alike, the run has to stop.
     Client,
+    /// Google refuses this client this grant (`unauthorized_client`), or the request with it: one user's, where others' are taken.
+    NotThisClients,
     /// Google did not answer usefully, after all tries.
     Transient,
     /// An error code that no table knows.
@@ -105,6 +107,9 @@ impl fmt::Display for TokenError {
             TokenErrorKind::DeadGrant => ": this user's grant is dead",
             TokenErrorKind::Denied => ": this user's organisation does not allow it",
             TokenErrorKind::Client => ": the OAuth client is wrong, for every user",
+            TokenErrorKind::NotThisClients => {
+                ": the grant is not one that this OAuth client may use"
+            }
             TokenErrorKind::Transient | TokenErrorKind::Unrecognised => "",
         })
     }
@@ -130,15 +135,13 @@ impl Retryable for TokenError {
 fn classify(status: u16, code: Option<&str>) -> (ErrorClass, TokenErrorKind) {
     match (status, code) {
         (_, Some("invalid_grant")) => (ErrorClass::Auth, TokenErrorKind::DeadGrant),
+        (_, Some("unauthorized_client" | "invalid_request")) => {
+            (ErrorClass::Auth, TokenErrorKind::NotThisClients)
+        }
         (
             _,
             Some(
-                "invalid_client"
-                | "unauthorized_client"
-                | "unsupported_grant_type"
-                | "invalid_request"
-                | "deleted_client"
-                | "disabled_client",
+                "invalid_client" | "unsupported_grant_type" | "deleted_client" | "disabled_client",
             ),
         )
         | (401, Some(_)) => (ErrorClass::Auth, TokenErrorKind::Client),
@@ -271,6 +274,20 @@ pub struct AccessToken {
     pub scopes: Vec<String>,
     /// Replaces the refresh token, in the rare case that Google gives a new one.
     pub refresh_token: Option<Secret>,
+}
+
+/// The scopes under which events may be deleted, of the parent `https://www.googleapis.com/auth/`. Source: Google Calendar API, `events.delete`.
+const WRITING: [&str; 3] = ["calendar", "calendar.events", "calendar.events.owned"];
+
+impl AccessToken {
+    /// Whether events may be written with it, as far as its scopes say.
+    pub fn may_write(&self) -> bool {
+        let writes = |scope: &String| {
+            let name = scope.strip_prefix("https://www.googleapis.com/auth/");
+            name.is_some_and(|name| WRITING.contains(&name))
+        };
+        self.scopes.is_empty() || self.scopes.iter().any(writes)
+    }
 }
 
 /// One user's access to Google for the length of a run: refreshes by itself, one request at a time.
@@ -459,7 +476,7 @@ mod tests {
             (
                 400,
                 r#"{"error":"unauthorized_client"}"#,
-                TokenErrorKind::Client,
+                TokenErrorKind::NotThisClients,
             ),
             (
                 400,

@@ -15,7 +15,9 @@ use super::reader::Reader;
 use super::records::Records;
 use super::sources::SourceUser;
 use crate::clients::ErrorClass;
-use crate::clients::google::{CalendarReader, GoogleError, GoogleErrorKind, Listing, RawItem};
+use crate::clients::google::{
+    CalendarReader, GoogleError, GoogleErrorKind, Listing, RawItem, TokenError, TokenErrorKind,
+};
 use crate::engine::RunOptions;
 use crate::engine::pace::Pace;
 use crate::executors::Unreachable;
@@ -64,10 +66,13 @@ pub fn calendar_of(reader: &Reader, user: &str, token: &Secret) -> CalendarReade
     reader.google.calendar(session)
 }
 
-/// Asks every user's calendar, one interval apart, and hands each result on in the users' order.
+/// So many users one after the other to whom Google refuses this client are its fault and not theirs.
+const NOT_THIS_CLIENTS_MAX: usize = 5;
+
+/// Asks every user's calendar, one interval apart, and hands each result on as it comes: one slow user holds up nobody.
 ///
 /// # Errors
-/// Only what concerns all users: v1's OAuth client is refused; or what `take` fails with.
+/// Only what concerns all users: v1's OAuth client is refused, by itself or with the first users' grants; or what `take` fails with.
 pub async fn ask_all<E: From<CalendarError>>(
     reader: &Reader,
     (users, records): (&[SourceUser], &Records),
@@ -76,14 +81,46 @@ pub async fn ask_all<E: From<CalendarError>>(
 ) -> Result<(), E> {
     let pace = Pace::new(reader.timing.clone(), options.user_interval);
     let mut results = stream::iter(0..users.len())
-        .map(|n| ask_in_turn(reader, &users[n], records, pace.clone()))
-        .buffered(options.users_at_once.max(1));
-    let mut n = 0;
-    while let Some(result) = results.next().await {
-        take(n, result?)?;
-        n += 1;
+        .map(|n| {
+            let asked = ask_in_turn(reader, &users[n], records, pace.clone());
+            async move { (n, asked.await) }
+        })
+        .buffer_unordered(options.users_at_once.max(1));
+    // Until one user's grant was taken.
+    let mut refused = Some(0);
+    let mut last = None;
+    while let Some((n, result)) = results.next().await {
+        let asked = match result? {
+            Answer::Asked(asked) => asked,
+            Answer::Refused(error) => {
+                let why = Unreachable::token(&error);
+                last = Some(error);
+                refused = refused.map(|count| count + 1);
+                if refused.is_some_and(|count| count >= NOT_THIS_CLIENTS_MAX) {
+                    break;
+                }
+                take(n, Asked::Unreachable(why))?;
+                continue;
+            }
+        };
+        if matches!(asked, Asked::Listed(_)) {
+            refused = None;
+        }
+        take(n, asked)?;
     }
-    Ok(())
+    match (refused, last) {
+        (Some(count), Some(error)) if count >= NOT_THIS_CLIENTS_MAX => {
+            Err(CalendarError::Client(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What asking one user came to.
+enum Answer {
+    Asked(Asked),
+    /// Google does not give this client a token for the user's grant.
+    Refused(TokenError),
 }
 
 async fn ask_in_turn(
@@ -91,20 +128,28 @@ async fn ask_in_turn(
     user: &SourceUser,
     records: &Records,
     pace: Pace,
-) -> Result<Asked, CalendarError> {
+) -> Result<Answer, CalendarError> {
     let token = match &user.access {
         Ok(token) => token,
-        Err(why) => return Ok(Asked::Unreachable(Unreachable::without_token(why.code()))),
+        Err(why) => {
+            let why = Unreachable::without_token(why.code());
+            return Ok(Answer::Asked(Asked::Unreachable(why)));
+        }
     };
     pace.start().await;
     let recorded = records.of(user)?.ids;
     match ask(&calendar_of(reader, &user.id, token), user, &recorded).await {
-        Ok(listed) => Ok(Asked::Listed(listed)),
+        Ok(listed) => Ok(Answer::Asked(Asked::Listed(listed))),
         Err(error) => match error.kind {
             GoogleErrorKind::Token(token) if token.is_global() => {
                 Err(CalendarError::Client(*token))
             }
-            _ => Ok(Asked::Unreachable(Unreachable::calendar(&error))),
+            GoogleErrorKind::Token(token) if token.kind == TokenErrorKind::NotThisClients => {
+                Ok(Answer::Refused(*token))
+            }
+            _ => Ok(Answer::Asked(Asked::Unreachable(Unreachable::calendar(
+                &error,
+            )))),
         },
     }
 }
@@ -250,7 +295,14 @@ async fn look_up(
         (ErrorClass::Gone, _) => Lookup::Gone,
         // An id that cannot be part of an address, or that Google takes for none, is no event's id on any calendar.
         (ErrorClass::NotFound, _) | (_, GoogleErrorKind::UnusableId) => Lookup::NotFound,
-        (ErrorClass::Refused, _) if is_no_id(&error) => Lookup::NotFound,
+        (ErrorClass::Refused, _) if error.status() == Some(400) => {
+            // It says nothing about an event whose id could be one, and nothing against the calendar.
+            if is_no_id(id) {
+                Lookup::NotFound
+            } else {
+                Lookup::Unanswered("unanswered_400".to_owned())
+            }
+        }
         (
             ErrorClass::Server | ErrorClass::Refused,
             GoogleErrorKind::Answered | GoogleErrorKind::Malformed(_),
@@ -268,8 +320,10 @@ async fn look_up(
     Ok((lookup, None))
 }
 
-fn is_no_id(error: &GoogleError) -> bool {
-    error.status() == Some(400) && matches!(error.reason.as_deref(), Some("invalid" | "badRequest"))
+/// Whether no event can have this id: Google's own are letters and digits, those of imported events have signs among them.
+fn is_no_id(id: &str) -> bool {
+    !id.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_-@.:".contains(&b))
 }
 
 /// The calendar's own id. With an events scope alone it can only be read off: own events name their organizer, and the title of a primary

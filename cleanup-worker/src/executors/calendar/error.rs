@@ -57,7 +57,7 @@ impl CalendarError {
             }
             Self::Export(_) => "export v2 with `npx convex export --prod`",
             Self::EncryptionKey(_) => "set ENCRYPTION_KEY to v1's own; nothing was deleted",
-            Self::Client(error) if !error.is_global() => {
+            Self::Client(error) if error.kind == TokenErrorKind::Transient => {
                 "check the network and GOOGLE_OAUTH_TOKEN_URL; nothing was deleted"
             }
             Self::Client(_) => "check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET: v1's own",
@@ -237,6 +237,10 @@ impl Unreachable {
             TokenErrorKind::Client => (
                 "failed",
                 "check GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, then run it again",
+            ),
+            TokenErrorKind::NotThisClients => (
+                "failed",
+                "the grant was made for another OAuth client than v1's; the user has to connect again",
             ),
             _ => ("failed", "Google gave no token; run it again later"),
         };
