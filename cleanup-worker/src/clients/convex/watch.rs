@@ -195,10 +195,11 @@ impl V2Watch {
                         .cases
                         .into_iter()
                         .try_for_each(|case| new.case(case))?;
-                    self.learn(n, new, changes.until).await;
+                    // What is said to be of a later time than now is of now at most.
+                    self.learn(n, new, changes.until.min(now)).await;
                 } else if streams || now - taken_at > self.max_age / 2 {
                     let export = read_live(&reader, &mut new).await?;
-                    self.learn(n, new, export.taken_at).await;
+                    self.learn(n, new, export.taken_at.min(now)).await;
                 }
                 Ok(())
             });
