@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ledger::chain::plan::{PlanItem, plan_hash};
 use ledger_sim::world::UserKind;
 use ledger_sim::{
-    Call, Class, Disposition, Fault, FaultKind, HoldPoint, Occurrence, Truth, WorldSpec,
+    Call, Class, Disposition, Fault, FaultKind, HoldPoint, Occurrence, Truth, World, WorldSpec,
 };
 use serde_json::{Value, json};
 
@@ -298,8 +298,7 @@ async fn a_killed_dry_run_leaves_nothing_to_approve() {
 }
 
 /// The refresh tokens of two users who share an account, in the users' order, with their ids.
-fn sharing(migration: &Migration) -> (String, [(String, String); 2]) {
-    let world = migration.sim.world();
+pub(crate) fn sharing(world: &World) -> (String, [(String, String); 2]) {
     let shared = world
         .users
         .iter()
@@ -322,7 +321,7 @@ async fn an_account_is_reached_through_whichever_users_token_leads_there() {
     // Dead before the dry run, or between it and the live run; the first user's or the second's.
     for (seed, n) in [(1, 0), (2, 1)] {
         let migration = Migration::start(WorldSpec::seeded(seed)).await;
-        let (account, users) = sharing(&migration);
+        let (account, users) = sharing(migration.sim.world());
         assert!(migration.sim.kill_grant(&users[n].1));
         let report = migration.dry_run();
         assert_items_are_true(&migration, &report);
@@ -345,7 +344,7 @@ async fn an_account_is_reached_through_whichever_users_token_leads_there() {
     }
     let migration = Migration::start(WorldSpec::seeded(3)).await;
     let plan = migration.approved_plan();
-    let (account, users) = sharing(&migration);
+    let (account, users) = sharing(migration.sim.world());
     assert!(migration.sim.kill_grant(&users[0].1));
     let report = migration.live_run(&plan.hash).ok().json();
     let lines = report["users"].as_array().unwrap();

@@ -26,6 +26,7 @@ mod catalogue;
 mod checkpoint;
 mod cleanup;
 mod cleanup_bad_input;
+mod cleanup_doubt;
 mod cleanup_faults;
 mod cleanup_sources;
 mod cleanup_stops;

@@ -141,8 +141,12 @@ impl ConvexReader {
         let mut digest = Sha256::new();
         digest.update(self.deployment().as_str());
         let mut snapshot = Snapshot { at: None, digest };
-        self.table(&mut snapshot, "cases", V2Case::read, |case| sink.case(case))
-            .await?;
+        let mut cases = 0;
+        self.table(&mut snapshot, "cases", V2Case::read, |case| {
+            cases += 1;
+            sink.case(case)
+        })
+        .await?;
         self.table(&mut snapshot, "userProfiles", V2Profile::read, |profile| {
             sink.profile(profile)
         })
@@ -154,6 +158,7 @@ impl ConvexReader {
             taken_at: DateTime::from_timestamp_nanos(snapshot.at.unwrap_or_default()),
             taken_at_source: TakenAt::Stream,
             encoding: Encoding::Clean,
+            cases,
         })
     }
 

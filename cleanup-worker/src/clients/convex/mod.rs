@@ -62,6 +62,8 @@ pub struct V2Export {
     pub taken_at_source: TakenAt,
     /// How values are encoded in the table `cases`.
     pub encoding: Encoding,
+    /// How many cases it holds, soft-deleted ones included.
+    pub cases: u64,
 }
 
 /// How the moment of a snapshot is known.
@@ -190,7 +192,11 @@ fn read_source(
         Some(line) if line.trim() == "\"uniform\"" => Encoding::Uniform,
         Some(_) => Encoding::Clean,
     };
-    source.each("cases", V2Case::read, |case| sink.case(case))?;
+    let mut cases = 0;
+    source.each("cases", V2Case::read, |case| {
+        cases += 1;
+        sink.case(case)
+    })?;
     source.each("userProfiles", V2Profile::read, |profile| {
         sink.profile(profile)
     })?;
@@ -202,6 +208,7 @@ fn read_source(
         taken_at,
         taken_at_source,
         encoding,
+        cases,
     })
 }
 

@@ -33,6 +33,8 @@ const NAMED: u8 = b'n';
 const PROFILE: u8 = b'p';
 /// Ids of events, by v2's user.
 const OWNED: u8 = b'o';
+/// Cases of production's, by v1's case.
+const CASE: u8 = b'c';
 
 /// What the cases and profiles of v2 say.
 #[derive(Debug)]
@@ -57,6 +59,15 @@ impl V2Records {
     pub fn of_event(&self, event: &str) -> Result<Vec<(Deployment, Option<Uuid>)>, SpoolError> {
         let values = self.found.get(&key(EVENT, event))?;
         values.iter().map(|value| read_mark(value)).collect()
+    }
+
+    /// Whether production has this case of v1's.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub fn has_case(&self, v1_case: Uuid) -> Result<bool, SpoolError> {
+        let found = self.found.get(&key(CASE, &v1_case.to_string()))?;
+        Ok(!found.is_empty())
     }
 
     /// The events recorded for a user of v1, by v1's id of the user: through the profile, or named on the case itself.
@@ -135,7 +146,12 @@ impl V2Recorder {
 
 impl V2Sink for V2Recorder {
     fn case(&mut self, case: V2Case) -> Result<(), SpoolError> {
-        let of = mark(self.deployment, v1_case_of(&case));
+        let v1_case = v1_case_of(&case);
+        if let Some(v1_case) = v1_case.filter(|_| self.deployment == Deployment::Production) {
+            self.found
+                .push(key(CASE, &v1_case.to_string()), Bytes::new())?;
+        }
+        let of = mark(self.deployment, v1_case);
         let owner = case.user_id.as_deref().map(|user| self.owner(user));
         let named = case.legacy_user_id.as_deref().map(str::to_lowercase);
         for (_, event) in &case.calendar_event_ids {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde_json::json;
+use uuid::Uuid;
 use zip::write::SimpleFileOptions;
 
 use super::*;
@@ -315,6 +316,8 @@ fn what_v2_records_is_found_by_event_and_by_user_of_v1() {
     ] {
         assert_eq!(records.of_event(event).unwrap(), of, "{event}");
     }
+    let (one, other) = (case.unwrap_or_default(), Uuid::from_u128(9));
+    assert!(records.has_case(one).unwrap() && !records.has_case(other).unwrap());
     let cases: Vec<_> = records.cases().map(Result::unwrap).collect();
     let cases: Vec<_> = cases
         .iter()

@@ -131,8 +131,12 @@ impl CalendarExecutor {
 
     /// Whether it is known what v2's users rely on.
     pub(super) fn v2_known(&self) -> bool {
-        let mut exports = self.exports.iter();
-        exports.any(|export| export.deployment == Deployment::Production)
+        self.production().next().is_some()
+    }
+
+    fn production(&self) -> impl Iterator<Item = &ExportSeen> {
+        let exports = self.exports.iter();
+        exports.filter(|export| export.deployment == Deployment::Production)
     }
 
     /// v2 was read again, or was not and why; what is known counts until it is too old.
@@ -204,6 +208,7 @@ impl Executor for CalendarExecutor {
                 format!("v2_export_{n}_taken_at"),
                 export.taken_at.to_rfc3339(),
             );
+            header.insert(format!("v2_export_{n}_cases"), export.cases.to_string());
             header.insert(
                 format!("v2_export_{n}_deployment"),
                 export.deployment.as_str().to_owned(),
@@ -273,6 +278,14 @@ impl Executor for CalendarExecutor {
                 ));
             }
         }
+        let planned = planned_cases(plan_header);
+        let cases: u64 = self.production().map(|export| export.cases).sum();
+        if cases < planned.div_ceil(2) {
+            return refused(format!(
+                "the plan was made with {planned} cases of v2's production and {cases} were read now: is it the right \
+                 deployment or export?"
+            ));
+        }
         let now = self.clock.now().instant();
         let from_the_future =
             |export: &ExportSeen| check_clock("v2", Some(export.taken_at.max(now)), now).is_err();
@@ -300,6 +313,17 @@ impl Executor for CalendarExecutor {
     fn share(&self, processes: u64) {
         self.reader.limiter.share(processes);
     }
+}
+
+/// The cases of v2's production that a plan was made with; a plan of an older program does not say.
+fn planned_cases(plan_header: &BTreeMap<String, String>) -> u64 {
+    let cases = plan_header.iter().filter_map(|(name, value)| {
+        let export = name.strip_suffix("_cases")?;
+        let deployment = plan_header.get(&format!("{export}_deployment"))?;
+        let is_production = deployment == Deployment::Production.as_str();
+        is_production.then(|| value.parse::<u64>().ok()).flatten()
+    });
+    cases.sum()
 }
 
 /// v1's watch channels of a calendar, of whichever of its users: one account and one client opened them.
@@ -345,8 +369,9 @@ impl CalendarExecutor {
             [] => Cow::Owned(led()),
             users => Cow::Borrowed(users),
         };
-        // Two users may lead to one account: the first whose token works.
+        // Two users may lead to one account: the first whose token works, and may write where that is needed.
         let mut last = Unreachable::without_token("disconnected");
+        let mut reading: Option<Box<dyn Place>> = None;
         for planned in users.iter() {
             let id = planned.id.as_deref();
             let Some(user) = id.and_then(|id| sources.user(id)) else {
@@ -355,13 +380,18 @@ impl CalendarExecutor {
             let channels = channels_of(place, &users, sources);
             let opened = self.open_through(place, user, planned, writing, channels);
             match opened.await {
-                Ok(opened) => return Ok(Box::new(opened)),
+                Ok((opened, true)) => return Ok(Box::new(opened)),
+                Ok((opened, false)) => {
+                    reading.get_or_insert_with(|| Box::new(opened));
+                }
                 Err(why) => last = why,
             }
         }
-        Err(last)
+        // What it may not do it is told when it tries.
+        reading.ok_or(last)
     }
 
+    /// The place through this user, and whether the user's grant is enough for what it is opened for.
     async fn open_through(
         &self,
         place: &str,
@@ -369,7 +399,7 @@ impl CalendarExecutor {
         planned: &PlannedUser,
         writing: Option<&WriteTransport>,
         channels: Vec<(String, String)>,
-    ) -> Result<CalendarPlace, Unreachable> {
+    ) -> Result<(CalendarPlace, bool), Unreachable> {
         let token = user
             .access
             .as_ref()
@@ -379,10 +409,9 @@ impl CalendarExecutor {
         let second = recorded.find(|calendar| calendar.eq_ignore_ascii_case(place));
         let session = self.reader.google.session(&user.id, token.clone());
         // So that a dead grant shows here, where another user may lead to the account.
-        session
-            .token()
-            .await
-            .map_err(|error| Unreachable::token(&error))?;
+        let access = session.token().await;
+        let access = access.map_err(|error| Unreachable::token(&error))?;
+        let enough = writing.is_none() || access.may_write();
         let open = |name: Option<&str>| {
             CalendarPlace::new(
                 &self.reader.google,
@@ -396,27 +425,27 @@ impl CalendarExecutor {
         };
         // A second calendar is named by its own id: who cannot see it cannot list it.
         if let Some(second) = second {
-            return Ok(open(Some(second)));
+            return Ok((open(Some(second)), enough));
         }
         let primary = open(None);
         let address = user.google_email.as_deref().map(str::to_lowercase);
         // What a listing that does not tell its address is called by, see `resolved_id`: no calendar's id.
         let is_made_up = place.strip_prefix(MADE_UP);
         if same_token && (address.as_deref() == Some(place) || is_made_up == Some(&user.id)) {
-            return Ok(primary);
+            return Ok((primary, enough));
         }
         // What v1's rows do not name (any more) may be a second calendar, or a primary one that tells its address no more, once it was emptied. By its
         // own id it is the right one or none.
         if is_made_up.is_none() {
             let named = open(Some(place));
             if named.is_there().await? {
-                return Ok(named);
+                return Ok((named, enough));
             }
         }
         // Another stored token may lead to another account, where a 404 says nothing about the item; and what is no longer known as a second
         // calendar must not be taken for the primary one.
         if primary.resolved(user).await? == place {
-            Ok(primary)
+            Ok((primary, enough))
         } else {
             Err(Unreachable::other_account())
         }

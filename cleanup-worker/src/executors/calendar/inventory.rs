@@ -19,8 +19,8 @@ use super::error::CalendarError;
 use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
-use super::members::{Accounts, Member, Members, take_unsure};
-use super::records::{Asked, OfUser, Records};
+use super::members::{Accounts, Member, Members, rename, take_unsure};
+use super::records::{Asked, Known, OfUser, Records};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{ExportSeen, SourceUser, Sources};
 use crate::clients::ErrorClass;
@@ -95,7 +95,7 @@ pub(super) async fn inventory(
         policy,
         spool: &spool,
         now: executor.clock.now().instant(),
-        v2_known: executor.v2_known(),
+        must_hold: v2_unknown(executor, records.known, policy),
     };
     for (calendar, members) in &accounts {
         sums.add(&pass.account(calendar, members)?.survey);
@@ -143,7 +143,12 @@ pub(super) async fn inventory(
         });
         to.candidates(Some(&place), candidates.collect()).await?;
     }
-    Ok(summary(&sums, calibrated, executor, sources))
+    let v2 = V2Seen {
+        exports: executor.exports(),
+        known: records.known,
+        why_held: pass.must_hold,
+    };
+    Ok(summary(&sums, calibrated, v2, sources))
 }
 
 /// Asks every user's calendars, puts what they answer aside, and tells who leads where and who leads nowhere.
@@ -158,6 +163,7 @@ async fn ask(
     let mut unsure: Vec<(String, Member)> = Vec::new();
     let mut unreachable: Vec<(usize, Unreachable)> = Vec::new();
     let all = sources.users.len() as u64;
+    let mut done = 0;
     ask_all(
         &executor.reader,
         (&sources.users, records),
@@ -183,16 +189,19 @@ async fn ask(
                 }
                 accounts::Asked::Unreachable(why) => unreachable.push((n, why)),
             }
-            to.progress(Progress {
-                done: n as u64 + 1,
-                all,
-            });
+            done += 1;
+            to.progress(Progress { done, all });
             Ok::<(), EngineError>(())
         },
     )
     .await?;
 
-    take_unsure(&mut accounts, unsure, |user| nameless(&sources.users[user]));
+    // Users were asked side by side: in their own order it is the same inventory each time.
+    unsure.sort_by_key(|(_, member)| member.user);
+    unreachable.sort_by_key(|(user, _)| *user);
+    let name = |user: usize| nameless(&sources.users[user]);
+    part_strangers(&mut accounts, spool, name)?;
+    take_unsure(&mut accounts, unsure, name);
     let unreachable = join(
         executor,
         (sources, records),
@@ -202,6 +211,40 @@ async fn ask(
     )
     .await?;
     Ok((accounts, unreachable))
+}
+
+/// Parts those whose primary calendars say the same address and are not the same: an address that was given up can be another account's by now,
+/// and old events and a title still say it. The first user keeps it, and the others' accounts have names of their own.
+fn part_strangers(
+    accounts: &mut Accounts,
+    spool: &Spool,
+    name: impl Fn(usize) -> String,
+) -> Result<(), EngineError> {
+    let mut strangers = Vec::new();
+    for (calendar, members) in accounts.iter() {
+        let mut owners = members.owners(calendar);
+        let first = owners.next();
+        let others: Vec<&Member> = owners.collect();
+        let Some(first) = first.filter(|_| !others.is_empty()) else {
+            continue;
+        };
+        let listed = ids_of(&unpack(spool, first.block)?.events);
+        for other in others {
+            let also = ids_of(&unpack(spool, other.block)?.events);
+            // One calendar, listed twice within a moment, differs by what came between.
+            let same = listed.intersection(&also).count() * 2 >= listed.len().max(also.len());
+            if !same {
+                strangers.push((other.user, calendar.clone()));
+            }
+        }
+    }
+    for (user, address) in strangers {
+        tracing::warn!(
+            "two of v1's users lead to calendars that say the same address and are not the same: they are kept apart"
+        );
+        rename(accounts, user, &address, &name(user));
+    }
+    Ok(())
 }
 
 /// Brings users whose own token leads nowhere to the account that v1 stored for them, where another user's token leads there and one of
@@ -404,7 +447,8 @@ struct SecondPass<'a> {
     policy: &'a Policy,
     spool: &'a Spool,
     now: DateTime<Utc>,
-    v2_known: bool,
+    /// Why nothing may be deleted, if so.
+    must_hold: Option<&'static str>,
 }
 
 impl SecondPass<'_> {
@@ -565,9 +609,7 @@ impl SecondPass<'_> {
                 .map(|_| measured.covered),
             conditions,
             // Without v2's ids nothing shows that v2 does not rely on an event.
-            must_hold: (!self.v2_known).then_some(
-                "held, because v2's production was not read (CONVEX_URL, or --v2-export) and v2 may rely on it",
-            ),
+            must_hold: self.must_hold,
             item: measured.event_id,
             users: measured.users,
             version: measured.etag,
@@ -576,12 +618,28 @@ impl SecondPass<'_> {
     }
 }
 
-fn summary(
-    sums: &Sums,
-    calibrated: bool,
-    executor: &CalendarExecutor,
-    sources: &Sources,
-) -> Summary {
+/// Why nothing shows what v2 relies on, if so.
+fn v2_unknown(executor: &CalendarExecutor, known: Known, policy: &Policy) -> Option<&'static str> {
+    if !executor.v2_known() {
+        return Some(
+            "held, because v2's production was not read (CONVEX_URL, or --v2-export) and v2 may rely on it",
+        );
+    }
+    (!known.is_enough(policy)).then_some(
+        "held, because what was read as v2's production has too few of v1's cases (is it the right deployment or \
+         export?) and v2 may rely on it",
+    )
+}
+
+/// What was read of v2, for the report.
+#[derive(Clone, Copy)]
+struct V2Seen<'a> {
+    exports: &'a [ExportSeen],
+    known: Known,
+    why_held: Option<&'static str>,
+}
+
+fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Summary {
     let by_title = sums
         .incumbent
         .get(&Selector::TitlePrefix)
@@ -618,11 +676,12 @@ fn summary(
              (is it the right --users-table?)"
         ));
     }
-    for export in executor.exports() {
+    for export in v2.exports {
         lines.push(format!(
-            "v2's {} as it was at {}, {}",
+            "v2's {} as it was at {}, {} cases, {}",
             export.deployment.as_str(),
             export.taken_at.to_rfc3339(),
+            export.cases,
             if export.live {
                 "read live"
             } else {
@@ -630,11 +689,10 @@ fn summary(
             }
         ));
     }
-    if !executor.v2_known() {
-        lines.push(
-            "v2's production was not read (CONVEX_URL, or --v2-export): nothing may be deleted by this plan"
-                .to_owned(),
-        );
+    let known = v2.known;
+    lines.push(format!("v2's production has {known} of v1's cases"));
+    if let Some(why) = v2.why_held {
+        lines.push(format!("nothing may be deleted by this plan: {why}"));
     }
     let channels = sources.channels.map_or_else(
         || "no such table, as expected".to_owned(),
@@ -648,8 +706,10 @@ fn summary(
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
         ("ids_without_owner", without_owner.into()),
-        ("v2", v2_lines(executor.exports())),
-        ("v2_known", executor.v2_known().into()),
+        ("v2", v2_lines(v2.exports)),
+        ("v2_known", v2.why_held.is_none().into()),
+        ("v2_has_cases", known.known.into()),
+        ("v1_cases", known.all.into()),
         ("channels", sources.channels.into()),
     ];
     let rows = sources
@@ -660,6 +720,7 @@ fn summary(
         ("calibration".to_owned(), format!("{signed} of {recorded}")),
         ("calibrated".to_owned(), calibrated.to_string()),
         ("v1_channels".to_owned(), rows),
+        ("v2_has_cases".to_owned(), known.to_string()),
     ]);
     Summary {
         candidates: sums.candidates,
@@ -684,6 +745,7 @@ fn v2_lines(exports: &[ExportSeen]) -> serde_json::Value {
             "live": export.live,
             "taken_at": export.taken_at,
             "digest": export.digest,
+            "cases": export.cases,
         })
     });
     lines.collect()
@@ -693,6 +755,53 @@ fn v2_lines(exports: &[ExportSeen]) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::clients::google::RawItem;
+
+    #[test]
+    fn calendars_that_say_the_same_address_and_differ_are_two() {
+        let listing = |ids: &[&str]| {
+            let raw = |id: &&str| RawItem::new(Bytes::from(format!(r#"{{"id":"{id}"}}"#)));
+            Listed {
+                calendar: "jane@example.com".to_owned(),
+                account: "jane@example.com".to_owned(),
+                is_sure: true,
+                ids: UserIds::default(),
+                items: ids.iter().map(raw).collect(),
+                sync_token: String::new(),
+                date: None,
+                lookups: HashMap::new(),
+            }
+        };
+        for (one, other, same) in [
+            (&["a", "b", "c"][..], &["a", "b", "c"][..], true),
+            // Something came and went while they were asked.
+            (&["a", "b", "c"], &["b", "c", "d"], true),
+            (&[], &[], true),
+            (&["a", "b", "c"], &["x", "y"], false),
+            (&["a", "b", "c"], &[], false),
+            (&["a"], &["a", "b", "c", "d"], false),
+        ] {
+            let mut spool = Spool::new().unwrap();
+            let mut accounts = Accounts::new();
+            for (user, ids) in [one, other].into_iter().enumerate() {
+                let listed = listing(ids);
+                let member = Member {
+                    user,
+                    account: listed.account.clone(),
+                    block: put_aside(&mut spool, listed).unwrap(),
+                };
+                let members = accounts.entry("jane@example.com".to_owned()).or_default();
+                members.add("jane@example.com", member);
+            }
+            part_strangers(&mut accounts, &spool, |user| format!("of {user}")).unwrap();
+            let names: Vec<&str> = accounts.keys().map(String::as_str).collect();
+            let expected: &[&str] = if same {
+                &["jane@example.com"]
+            } else {
+                &["jane@example.com", "of 1"]
+            };
+            assert_eq!(names, expected, "{one:?} {other:?}");
+        }
+    }
 
     #[test]
     fn a_calendar_comes_out_of_the_spool_as_it_went_in() {

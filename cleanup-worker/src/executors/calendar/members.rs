@@ -18,14 +18,10 @@ pub(super) struct Member {
 pub(super) struct Members(pub(super) Vec<Member>);
 
 impl Members {
-    /// Adds a user; whose primary calendar it is comes before the others.
+    /// Adds a user; whose primary calendar it is comes before the others, and each of them in the users' order, whoever was asked first.
     pub(super) fn add(&mut self, calendar: &str, member: Member) {
-        let own = self.0.partition_point(|one| one.account == calendar);
-        let at = if member.account == calendar {
-            own
-        } else {
-            self.0.len()
-        };
+        let place = |one: &Member| (one.account != calendar, one.user);
+        let at = self.0.partition_point(|one| place(one) <= place(&member));
         self.0.insert(at, member);
     }
 
@@ -41,6 +37,30 @@ impl Members {
 
 /// Users who lead to a calendar, by the calendar.
 pub(super) type Accounts = BTreeMap<String, Members>;
+
+/// Gives a user's account another name, in whichever calendars the user leads to.
+pub(super) fn rename(accounts: &mut Accounts, user: usize, from: &str, to: &str) {
+    let calendars: Vec<String> = accounts.keys().cloned().collect();
+    for calendar in calendars {
+        let Some(members) = accounts.get_mut(&calendar) else {
+            continue;
+        };
+        let is_theirs = |one: &Member| one.user == user && one.account == from;
+        if !members.0.iter().any(is_theirs) {
+            continue;
+        }
+        let (theirs, others) = std::mem::take(&mut members.0)
+            .into_iter()
+            .partition(is_theirs);
+        members.0 = others;
+        let now = if calendar == from { to } else { &*calendar };
+        for mut member in theirs {
+            to.clone_into(&mut member.account);
+            accounts.entry(now.to_owned()).or_default().add(now, member);
+        }
+    }
+    accounts.retain(|_, members| !members.0.is_empty());
+}
 
 /// Adds those of whose account only v1 tells the address. Where that is another's the account has a name of its own, `name`: a stored address may
 /// be stale, and what is another's account is told by that account.
@@ -111,6 +131,34 @@ mod tests {
         let owners: Vec<usize> = members.owners("boss").map(|one| one.user).collect();
         assert_eq!(owners, [1, 3]);
         assert_eq!(members.accounts(), ["assistant", "boss", "other"].into());
+    }
+
+    #[test]
+    fn an_account_has_its_new_name_in_every_calendar_that_it_leads_to() {
+        let mut spool = Spool::new().unwrap();
+        let block = spool.put(&[]).unwrap();
+        let mut accounts = Accounts::new();
+        for (calendar, user, account) in [
+            ("a", 0, "a"),
+            ("a", 1, "a"),
+            ("a", 2, "b"),
+            ("second", 1, "a"),
+            ("second", 0, "a"),
+            ("third", 2, "b"),
+        ] {
+            let members = accounts.entry(calendar.to_owned()).or_default();
+            members.add(calendar, member(user, account, block));
+        }
+        rename(&mut accounts, 1, "a", "c");
+        assert_eq!(
+            users(&accounts),
+            [
+                ("a", vec![(0, "a"), (2, "b")]),
+                ("c", vec![(1, "c")]),
+                ("second", vec![(0, "a"), (1, "c")]),
+                ("third", vec![(2, "b")]),
+            ]
+        );
     }
 
     #[test]

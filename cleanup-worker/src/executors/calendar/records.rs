@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 use ledger::domain::hash::Hash;
+use ledger::domain::policy::Policy;
 use ledger::store::sorted::{Sorted, Sorter};
 use ledger::store::spool::SpoolError;
 use serde::{Deserialize, Serialize};
@@ -136,12 +137,36 @@ pub struct OfUser {
     pub ids: UserIds,
 }
 
+/// How many of v1's cases v2's production has: a deployment or an export that is not the one that v1's users were moved to has none or few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) known: u64,
+    pub(super) all: u64,
+}
+
+impl Known {
+    /// Whether it may be the one, by the policy. A retired system without cases has nothing to compare.
+    pub(super) fn is_enough(self, policy: &Policy) -> bool {
+        let least = policy.parameter("v2_knows_min_percent").unwrap_or(20);
+        let least = u128::from(least.unsigned_abs());
+        u128::from(self.known) * 100 >= u128::from(self.all) * least
+    }
+}
+
+impl std::fmt::Display for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.known, self.all)
+    }
+}
+
 /// All that v1 and v2 recorded.
 #[derive(Debug)]
 pub struct Records {
     by_user: Sorted,
     by_event: Sorted,
     v2: Arc<V2Records>,
+    /// Of how many of v1's cases v2's production knows.
+    pub(super) known: Known,
     /// By the digest of a description that v2 may have written: of which deployment, and the case of v1.
     texts: Sorted,
 }
@@ -157,8 +182,16 @@ impl Records {
                 texts.push(digest.0.to_vec(), of.clone())?;
             }
         }
+        let by_user = v1.by_user.done()?;
+        let mut known = Known::default();
+        for record in by_user.iter() {
+            let case = read_case(&record?.1)?;
+            known.all += 1;
+            known.known += u64::from(v2.has_case(case.id)?);
+        }
         Ok(Self {
-            by_user: v1.by_user.done()?,
+            by_user,
+            known,
             by_event: v1.by_event.done()?,
             texts: texts.done()?,
             v2,

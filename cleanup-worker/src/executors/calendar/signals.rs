@@ -71,6 +71,15 @@ pub const VOCABULARY: Vocabulary<'static> = Vocabulary {
             max: 100,
         },
         Parameter {
+            name: Cow::Borrowed("v2_knows_min_percent"),
+            meaning: Cow::Borrowed(
+                "share of v1's cases that v2's production must have, or it is taken for another deployment",
+            ),
+            default: 20,
+            min: 0,
+            max: 100,
+        },
+        Parameter {
             name: Cow::Borrowed("edited_after_seconds"),
             meaning: Cow::Borrowed(
                 "distance between creation and last change from which an event counts as edited",

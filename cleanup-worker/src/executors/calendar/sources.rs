@@ -122,6 +122,8 @@ pub struct ExportSeen {
     pub deployment: Deployment,
     /// Read from the deployment itself, and not from a file.
     pub live: bool,
+    /// Its cases.
+    pub cases: u64,
 }
 
 impl From<&V2Export> for ExportSeen {
@@ -131,6 +133,7 @@ impl From<&V2Export> for ExportSeen {
             taken_at: export.taken_at,
             deployment: export.deployment,
             live: matches!(export.origin, Origin::Live(_)),
+            cases: export.cases,
         }
     }
 }
@@ -259,11 +262,11 @@ fn assemble(
                 }
                 _ if user.calendar_connected == Some(false) => Err(NoAccess::Disconnected),
                 None => Err(NoAccess::Disconnected),
-                Some(token) => reader
-                    .config
-                    .encryption_key
-                    .decrypt(token.expose())
-                    .map_err(|_| NoAccess::Undecryptable),
+                Some(token) => match reader.config.encryption_key.decrypt(token.expose()) {
+                    // Google would take it for a request without one, and every user's would look wrong.
+                    Ok(token) if token.expose().trim().is_empty() => Err(NoAccess::Disconnected),
+                    opened => opened.map_err(|_| NoAccess::Undecryptable),
+                },
             };
             SourceUser {
                 email: user.email.clone(),
