@@ -210,7 +210,11 @@ impl Inventory for Writer<'_> {
         }
     }
 
-    async fn places(&mut self, places: Vec<String>) -> Result<(), EngineError> {
+    async fn coming(&mut self, users: Vec<String>, places: Vec<String>) -> Result<(), EngineError> {
+        // Each by itself would cost a commit or two.
+        self.subjects(&self.kinds.user, &users).await?;
+        let owners = self.subjects(&self.kinds.owner, &places).await?;
+        self.owners.extend(places.iter().cloned().zip(owners));
         self.listed.get_or_insert_default().extend(places);
         Ok(())
     }
@@ -286,13 +290,23 @@ impl Writer<'_> {
     }
 
     async fn subject(&self, kind: &str, id: &str) -> Result<Subject, EngineError> {
-        let natural = Natural {
-            kind: kind.to_owned(),
-            id: id.to_owned(),
-            owner: None,
-        };
-        let subject = self.recorder.store.identify(&[natural]).await?.pop();
+        let subject = self.subjects(kind, &[id]).await?.pop();
         subject.ok_or_else(|| EngineError::Internal("no subject".to_owned()))
+    }
+
+    /// The subjects of what owns itself.
+    async fn subjects(
+        &self,
+        kind: &str,
+        ids: &[impl AsRef<str>],
+    ) -> Result<Vec<Subject>, EngineError> {
+        let naturals = ids.iter().map(|id| Natural {
+            kind: kind.to_owned(),
+            id: id.as_ref().to_owned(),
+            owner: None,
+        });
+        let naturals: Vec<Natural> = naturals.collect();
+        Ok(self.recorder.store.identify(&naturals).await?)
     }
 
     /// The subject of a place, which owns its items.
@@ -503,15 +517,8 @@ impl Writer<'_> {
             .iter()
             .flat_map(|candidate| candidate.users.iter().map(String::as_str))
             .collect();
-        let naturals: Vec<Natural> = ids
-            .iter()
-            .map(|id| Natural {
-                kind: self.kinds.user.clone().into_owned(),
-                id: (*id).to_owned(),
-                owner: None,
-            })
-            .collect();
-        let subjects = self.recorder.store.identify(&naturals).await?;
+        let ids: Vec<&str> = ids.into_iter().collect();
+        let subjects = self.subjects(&self.kinds.user, &ids).await?;
         Ok(ids.into_iter().zip(subjects).collect())
     }
 

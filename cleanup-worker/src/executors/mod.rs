@@ -343,10 +343,10 @@ pub trait Inventory: Send {
     /// A user of the retired system, before the places that the user leads to.
     async fn user(&mut self, user: &UserSeen) -> Result<(), EngineError>;
 
-    /// The ids of all places that were listed, before anything else, where an executor knows them by then: what is met there is
-    /// not taken for something that could not be reached.
-    async fn places(&mut self, places: Vec<String>) -> Result<(), EngineError> {
-        let _ = places;
+    /// The ids of all users and of all places that were listed, before anything else, where an executor knows them by then: what is met there
+    /// is not taken for something that could not be reached, and what is needed for each of them is made for all together.
+    async fn coming(&mut self, users: Vec<String>, places: Vec<String>) -> Result<(), EngineError> {
+        let _ = (users, places);
         Ok(())
     }
 
