@@ -114,25 +114,29 @@ async fn an_id_that_google_does_not_answer_costs_no_other() {
     let truths: Vec<&Truth> = migration.sim.truth().iter().filter(purged).collect();
     let reachable = |truth: &&&Truth| expected[&truth.event_id] == "GONE";
     let gone: Vec<&&Truth> = truths.iter().filter(reachable).collect();
-    let [no_id, silent] = [gone[0], gone[1]];
+    let [refused, silent] = [gone[0], gone[1]];
     let always = |kind, event: &str| {
         let fault = Fault::once(Call::EventsGet, kind).when(Occurrence::Always);
         migration.sim.add_fault(fault.for_event(event));
     };
-    // As Google answers what is no id, and as it answers where something is wrong with it.
-    always(FaultKind::reason(400, "invalid"), &no_id.event_id);
+    // As Google answers what it cannot make sense of, which says nothing about the event, and where something is wrong with it.
+    always(FaultKind::reason(400, "invalid"), &refused.event_id);
     always(FaultKind::status(500), &silent.event_id);
     let report = migration.dry_run();
-    expected.insert(silent.event_id.clone(), "UNREACHABLE".to_owned());
+    for truth in [refused, silent] {
+        expected.insert(truth.event_id.clone(), "UNREACHABLE".to_owned());
+    }
     assert_eq!(classes(&report), expected);
-    for user in no_id.users.iter().chain(&silent.users) {
+    for user in refused.users.iter().chain(&silent.users) {
         assert_eq!(line(&report, user).unwrap()["access"], "reachable");
     }
     let found = migration.log(&["item.found"]);
-    let found = found.iter().rev().map(|line| &line["payload"]);
-    let mut of_silent = found.filter(|found| found["item"] == silent.event_id.as_str());
-    let evidence = &of_silent.next().unwrap()["evidence"]["unreachable"];
-    assert_eq!(evidence["detail"], "unanswered_500", "{evidence}");
+    for (truth, detail) in [(refused, "unanswered_400"), (silent, "unanswered_500")] {
+        let found = found.iter().rev().map(|line| &line["payload"]);
+        let mut of_it = found.filter(|found| found["item"] == truth.event_id.as_str());
+        let evidence = &of_it.next().unwrap()["evidence"]["unreachable"];
+        assert_eq!(evidence["detail"], detail, "{evidence}");
+    }
 
     // One that answers nothing at all is not asked about each of its ids.
     migration.sim.clear_faults();

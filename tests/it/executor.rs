@@ -367,9 +367,9 @@ async fn what_a_whole_place_does_not_name_any_more_is_not_planned_for_ever() {
     folder.dry_run();
     let [planned, held, changed] = sum();
     assert_eq!(changed, 0);
-    std::fs::remove_file(folder.path("files").join("old1")).unwrap();
+    std::fs::remove_file(folder.path("files").join("old-1")).unwrap();
     folder.dry_run();
-    assert_eq!(sum(), [planned - 1, held, 1]);
+    assert_eq!(sum(), [planned - 1, held, 1], "{planned} {held}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -409,6 +409,21 @@ mod tests {
     }
 
     #[test]
+    fn what_could_be_an_id_is_one() {
+        for id in [
+            "0a1b2c3d4e5f6g7h",
+            "abc_20260101T000000Z",
+            "_60q30c1g60o30e1i60o4ac1g60rj8gpl88rj2c1h84s34h9g60s30c1g60o30c1g",
+            "040000008200E00074C5B7101A82E008@example.com",
+        ] {
+            assert!(!is_no_id(id), "{id}");
+        }
+        for other in ["none yet", "a/b", "{x}", "é", "a,b", "<id>"] {
+            assert!(is_no_id(other), "{other}");
+        }
+    }
+
+    #[test]
     fn a_calendar_is_called_as_its_own_events_say_then_by_a_title_that_is_an_address() {
         let own = |address: &str| json!({"id": "a", "organizer": {"email": address, "self": true}});
         let others = json!({"id": "b", "organizer": {"email": "x@example.com"}});

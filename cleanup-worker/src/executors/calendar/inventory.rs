@@ -12,18 +12,18 @@ use chrono::{DateTime, Utc};
 use ledger::domain::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{self, Listed, ask_all, calendar_of, look_for, nameless};
+use super::accounts::{self, Listed, ask_all, nameless};
 use super::calibration::Calibration;
-use super::census::{Account, Candidate as Measured, Elsewhere, Lookup, Survey, UserIds, survey};
+use super::census::{Account, Candidate as Measured, Lookup, Survey, UserIds, survey};
 use super::error::CalendarError;
 use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
-use super::members::{Accounts, Member, Members, rename, take_unsure};
+use super::members::{Accounts, Member, Members, take_unsure};
 use super::records::{Asked, Known, OfUser, Records};
+use super::shared::{join, part_strangers};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{ExportSeen, SourceUser, Sources};
-use crate::clients::ErrorClass;
 use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
 use crate::executors::{Candidate, Inventory, PlaceSeen, Summary, Unreachable, UserSeen};
@@ -101,7 +101,9 @@ pub(super) async fn inventory(
         sums.add(&pass.account(calendar, members)?.survey);
     }
     let calibrated = sums.calibration.is_calibrated(policy);
-    to.places(accounts.keys().cloned().collect()).await?;
+    let users = sources.users.iter().map(|user| user.id.clone());
+    to.coming(users.collect(), accounts.keys().cloned().collect())
+        .await?;
     for (n, why) in unreachable {
         let user = &sources.users[n];
         let survey = pass.unreachable(user, &why)?;
@@ -177,6 +179,7 @@ async fn ask(
                         let member = Member {
                             user: n,
                             account: listed.account.clone(),
+                            lists: true,
                             block: put_aside(spool, listed)?,
                         };
                         if is_sure {
@@ -213,114 +216,7 @@ async fn ask(
     Ok((accounts, unreachable))
 }
 
-/// Parts those whose primary calendars say the same address and are not the same: an address that was given up can be another account's by now,
-/// and old events and a title still say it. The first user keeps it, and the others' accounts have names of their own.
-fn part_strangers(
-    accounts: &mut Accounts,
-    spool: &Spool,
-    name: impl Fn(usize) -> String,
-) -> Result<(), EngineError> {
-    let mut strangers = Vec::new();
-    for (calendar, members) in accounts.iter() {
-        let mut owners = members.owners(calendar);
-        let first = owners.next();
-        let others: Vec<&Member> = owners.collect();
-        let Some(first) = first.filter(|_| !others.is_empty()) else {
-            continue;
-        };
-        let listed = ids_of(&unpack(spool, first.block)?.events);
-        for other in others {
-            let also = ids_of(&unpack(spool, other.block)?.events);
-            // One calendar, listed twice within a moment, differs by what came between.
-            let same = listed.intersection(&also).count() * 2 >= listed.len().max(also.len());
-            if !same {
-                strangers.push((other.user, calendar.clone()));
-            }
-        }
-    }
-    for (user, address) in strangers {
-        tracing::warn!(
-            "two of v1's users lead to calendars that say the same address and are not the same: they are kept apart"
-        );
-        rename(accounts, user, &address, &name(user));
-    }
-    Ok(())
-}
-
-/// Brings users whose own token leads nowhere to the account that v1 stored for them, where another user's token leads there and one of
-/// their recorded ids is found on it: a stored address alone may be stale. Gives those for whom there is no such account.
-async fn join(
-    executor: &CalendarExecutor,
-    (sources, records): (&Sources, &Records),
-    spool: &mut Spool,
-    accounts: &mut Accounts,
-    unreachable: Vec<(usize, Unreachable)>,
-) -> Result<Vec<(usize, Unreachable)>, EngineError> {
-    let mut left = Vec::new();
-    for (n, why) in unreachable {
-        let user = &sources.users[n];
-        // Where it may pass the user's own token leads somewhere, and not to where a stored address says.
-        if matches!(
-            why.class,
-            ErrorClass::Server | ErrorClass::Network | ErrorClass::Quota
-        ) {
-            left.push((n, why));
-            continue;
-        }
-        let address = user.google_email.as_deref().map(str::to_lowercase);
-        let account = address.and_then(|address| {
-            let owner = accounts.get(&address)?.owners(&address).next()?;
-            let through = &sources.users[owner.user];
-            Some((owner.block, through, through.access.as_ref().ok()?, address))
-        });
-        let Some((block, through, token, address)) = account else {
-            left.push((n, why));
-            continue;
-        };
-        let listed = ids_of(&unpack(spool, block)?.events);
-        let calendar = calendar_of(&executor.reader, &through.id, token);
-        let mut ids = records.of(user).map_err(CalendarError::from)?.ids;
-        let Ok(lookups) = look_for(&calendar, &ids, &listed).await else {
-            left.push((n, why));
-            continue;
-        };
-        let there = |id: &String| {
-            let remembers = matches!(lookups.get(id), Some((Lookup::Found(_) | Lookup::Gone, _)));
-            listed.contains(id) || remembers
-        };
-        if !ids.v1.iter().any(there) {
-            left.push((n, why));
-            continue;
-        }
-        if !user.calendars.is_empty() {
-            ids.elsewhere = Elsewhere::Unknown;
-        }
-        let block = put_aside(
-            spool,
-            Listed {
-                calendar: address.clone(),
-                account: address.clone(),
-                is_sure: true,
-                ids,
-                items: Vec::new(),
-                sync_token: String::new(),
-                date: None,
-                lookups,
-            },
-        )?;
-        let member = Member {
-            user: n,
-            account: address.clone(),
-            block,
-        };
-        if let Some(members) = accounts.get_mut(&address) {
-            members.add(&address, member);
-        }
-    }
-    Ok(left)
-}
-
-fn ids_of(events: &[Bytes]) -> HashSet<String> {
+pub(super) fn ids_of(events: &[Bytes]) -> HashSet<String> {
     let ids = events
         .iter()
         .filter_map(|bytes| RawItem::new(bytes.clone()).id);
@@ -338,7 +234,7 @@ fn seen(user: &SourceUser, access: Result<String, Unreachable>) -> UserSeen {
     }
 }
 
-fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
+pub(super) fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
     let mut frames = vec![Bytes::new()];
     frames.extend(listed.items.into_iter().map(|item| item.bytes));
     let mut head = Head {
@@ -369,15 +265,15 @@ fn put_aside(spool: &mut Spool, listed: Listed) -> Result<Block, EngineError> {
 }
 
 /// What lies in a block of the spool.
-struct Unpacked {
+pub(super) struct Unpacked {
     ids: UserIds,
     sync_token: String,
     date: Option<DateTime<Utc>>,
-    events: Vec<Bytes>,
+    pub(super) events: Vec<Bytes>,
     lookups: Vec<(String, Lookup, Option<Bytes>)>,
 }
 
-fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
+pub(super) fn unpack(spool: &Spool, block: Block) -> Result<Unpacked, EngineError> {
     let changed = || EngineError::Internal("a calendar put aside came back changed".to_owned());
     let mut frames = spool.get(block).map_err(CalendarError::from)?.into_iter();
     let head = frames.next().ok_or_else(changed)?;
@@ -755,53 +651,6 @@ fn v2_lines(exports: &[ExportSeen]) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::clients::google::RawItem;
-
-    #[test]
-    fn calendars_that_say_the_same_address_and_differ_are_two() {
-        let listing = |ids: &[&str]| {
-            let raw = |id: &&str| RawItem::new(Bytes::from(format!(r#"{{"id":"{id}"}}"#)));
-            Listed {
-                calendar: "jane@example.com".to_owned(),
-                account: "jane@example.com".to_owned(),
-                is_sure: true,
-                ids: UserIds::default(),
-                items: ids.iter().map(raw).collect(),
-                sync_token: String::new(),
-                date: None,
-                lookups: HashMap::new(),
-            }
-        };
-        for (one, other, same) in [
-            (&["a", "b", "c"][..], &["a", "b", "c"][..], true),
-            // Something came and went while they were asked.
-            (&["a", "b", "c"], &["b", "c", "d"], true),
-            (&[], &[], true),
-            (&["a", "b", "c"], &["x", "y"], false),
-            (&["a", "b", "c"], &[], false),
-            (&["a"], &["a", "b", "c", "d"], false),
-        ] {
-            let mut spool = Spool::new().unwrap();
-            let mut accounts = Accounts::new();
-            for (user, ids) in [one, other].into_iter().enumerate() {
-                let listed = listing(ids);
-                let member = Member {
-                    user,
-                    account: listed.account.clone(),
-                    block: put_aside(&mut spool, listed).unwrap(),
-                };
-                let members = accounts.entry("jane@example.com".to_owned()).or_default();
-                members.add("jane@example.com", member);
-            }
-            part_strangers(&mut accounts, &spool, |user| format!("of {user}")).unwrap();
-            let names: Vec<&str> = accounts.keys().map(String::as_str).collect();
-            let expected: &[&str] = if same {
-                &["jane@example.com"]
-            } else {
-                &["jane@example.com", "of 1"]
-            };
-            assert_eq!(names, expected, "{one:?} {other:?}");
-        }
-    }
 
     #[test]
     fn a_calendar_comes_out_of_the_spool_as_it_went_in() {

@@ -9,6 +9,8 @@ pub(super) struct Member {
     pub(super) user: usize,
     /// Address of the user's account; the calendar's own id where it is the primary one.
     pub(super) account: String,
+    /// The calendar was listed for the user, and not only asked for recorded ids.
+    pub(super) lists: bool,
     /// Where what the user was answered lies, and which of the user's recorded ids are judged here.
     pub(super) block: Block,
 }
@@ -18,9 +20,10 @@ pub(super) struct Member {
 pub(super) struct Members(pub(super) Vec<Member>);
 
 impl Members {
-    /// Adds a user; whose primary calendar it is comes before the others, and each of them in the users' order, whoever was asked first.
+    /// Adds a user; whose primary calendar it is comes before the others, whose own listing there is before those without, and else each
+    /// in the users' order, whoever was asked first.
     pub(super) fn add(&mut self, calendar: &str, member: Member) {
-        let place = |one: &Member| (one.account != calendar, one.user);
+        let place = |one: &Member| (one.account != calendar, !one.lists, one.user);
         let at = self.0.partition_point(|one| place(one) <= place(&member));
         self.0.insert(at, member);
     }
@@ -102,6 +105,7 @@ mod tests {
         Member {
             user,
             account: account.to_owned(),
+            lists: true,
             block,
         }
     }
@@ -125,11 +129,20 @@ mod tests {
         members.add("boss", member(0, "assistant", block));
         members.add("boss", member(1, "boss", block));
         members.add("boss", member(2, "other", block));
+        members.add("boss", member(4, "boss", block));
         members.add("boss", member(3, "boss", block));
+        // Brought to the account of somebody else.
+        members.add(
+            "boss",
+            Member {
+                lists: false,
+                ..member(0, "boss", block)
+            },
+        );
         let order: Vec<usize> = members.0.iter().map(|one| one.user).collect();
-        assert_eq!(order, [1, 3, 0, 2]);
+        assert_eq!(order, [1, 3, 4, 0, 0, 2]);
         let owners: Vec<usize> = members.owners("boss").map(|one| one.user).collect();
-        assert_eq!(owners, [1, 3]);
+        assert_eq!(owners, [1, 3, 4, 0]);
         assert_eq!(members.accounts(), ["assistant", "boss", "other"].into());
     }
 

@@ -24,6 +24,7 @@ pub mod reader;
 pub mod recorded;
 pub mod records;
 pub mod restore;
+mod shared;
 pub mod signals;
 pub mod sources;
 pub mod text;
