@@ -53,6 +53,33 @@ async fn what_lies_in_a_calendar_that_cannot_be_seen_any_more_is_not_gone() {
     migration.assert_ledger_accounts_for_all();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_most_grants_are_dead_the_plan_says_so() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(26)
+    };
+    let migration = Migration::start(spec.users(4).events_per_user(4)).await;
+    let go_live = migration.go_live();
+    let told = || {
+        let mut command = migration.world.command(["cleanup", "calendar"]);
+        let dry = ["--dry-run", "--as", MAKER, "--user-interval", "1ms"];
+        command.args(dry).args(["--go-live", &go_live]);
+        command
+            .envs(migration.sim.env())
+            .current_dir(&migration.folder);
+        output(&mut command).ok().stdout
+    };
+    assert!(!told().contains("more than half"));
+    let grants: Vec<String> = migration.sim.world().grants[..3]
+        .iter()
+        .map(|grant| grant.refresh_token.clone())
+        .collect();
+    assert!(grants.iter().all(|grant| migration.sim.kill_grant(grant)));
+    let said = told();
+    assert!(said.contains("3 of 4 users' grants are dead"), "{said}");
+}
+
 /// An export of another deployment, or of a fresh one, knows nothing of what v2's users rely on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_production_that_does_not_know_v1s_cases_is_another() {

@@ -57,6 +57,9 @@ struct Sums {
     candidates: u64,
     incumbent: BTreeMap<Selector, IncumbentCount>,
     date: Option<DateTime<Utc>>,
+    /// Users with a token of v1's, and of these: to whom Google gives no access with it any more.
+    tokens: u64,
+    dead: u64,
 }
 
 impl Sums {
@@ -171,6 +174,7 @@ async fn ask(
         (&sources.users, records),
         &executor.told.options,
         |n, asked| {
+            sums.tokens += u64::from(sources.users[n].access.is_ok());
             match asked {
                 accounts::Asked::Listed(calendars) => {
                     for listed in calendars {
@@ -190,7 +194,10 @@ async fn ask(
                         }
                     }
                 }
-                accounts::Asked::Unreachable(why) => unreachable.push((n, why)),
+                accounts::Asked::Unreachable(why) => {
+                    sums.dead += u64::from(why.code == "revoked");
+                    unreachable.push((n, why));
+                }
             }
             done += 1;
             to.progress(Progress { done, all });
@@ -535,12 +542,8 @@ struct V2Seen<'a> {
     why_held: Option<&'static str>,
 }
 
-fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Summary {
-    let by_title = sums
-        .incumbent
-        .get(&Selector::TitlePrefix)
-        .copied()
-        .unwrap_or_default();
+/// What the terminal says beside the totals.
+fn lines(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Vec<String> {
     let calibration = &sums.calibration;
     let mut lines = vec![format!(
         "calibration: {} of {} recorded events carry v1's signature{}",
@@ -585,6 +588,14 @@ fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> 
             }
         ));
     }
+    // One grant dies by itself, most of them together by a hand: Google says the same of both.
+    let (dead, tokens) = (sums.dead, sums.tokens);
+    if dead * 2 > tokens {
+        lines.push(format!(
+            "{dead} of {tokens} users' grants are dead (invalid_grant), which is more than half: are the OAuth client and \
+             ENCRYPTION_KEY v1's own, and is its consent screen still published?"
+        ));
+    }
     let known = v2.known;
     lines.push(format!("v2's production has {known} of v1's cases"));
     if let Some(why) = v2.why_held {
@@ -595,15 +606,26 @@ fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> 
         |rows| format!("{rows} rows"),
     );
     lines.push(format!("v1's watch channels: {channels}"));
+    lines
+}
+
+fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Summary {
+    let by_title = sums
+        .incumbent
+        .get(&Selector::TitlePrefix)
+        .copied()
+        .unwrap_or_default();
+    let (calibration, known) = (&sums.calibration, v2.known);
     let value = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
     let details = [
         ("calibration", value(serde_json::to_value(calibration))),
         ("calibrated", calibrated.into()),
         ("incumbent", value(serde_json::to_value(&sums.incumbent))),
         ("odd_ids", sources.odd.into()),
-        ("ids_without_owner", without_owner.into()),
+        ("ids_without_owner", sources.without_owner().into()),
         ("v2", v2_lines(v2.exports)),
         ("v2_known", v2.why_held.is_none().into()),
+        ("dead_grants", sums.dead.into()),
         ("v2_has_cases", known.known.into()),
         ("v1_cases", known.all.into()),
         ("channels", sources.channels.into()),
@@ -629,7 +651,7 @@ fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> 
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-        lines,
+        lines: lines(sums, calibrated, v2, sources),
     }
 }
 
