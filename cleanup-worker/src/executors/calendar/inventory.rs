@@ -529,8 +529,8 @@ fn v2_unknown(executor: &CalendarExecutor, known: Known, policy: &Policy) -> Opt
         );
     }
     (!known.is_enough(policy)).then_some(
-        "held, because what was read as v2's production has too few of v1's cases (is it the right deployment or \
-         export?) and v2 may rely on it",
+        "held, because what was read as v2's production has nothing, or too little, of v1's (is it the right deployment \
+         or export?) and v2 may rely on it",
     )
 }
 
@@ -597,7 +597,12 @@ fn lines(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Ve
         ));
     }
     let known = v2.known;
-    lines.push(format!("v2's production has {known} of v1's cases"));
+    let few = if known.is_few() {
+        ", which is few: is it the right deployment, or the export of it (npx convex export --prod)?"
+    } else {
+        ""
+    };
+    lines.push(format!("v2's production has {known} of v1's cases{few}"));
     if let Some(why) = v2.why_held {
         lines.push(format!("nothing may be deleted by this plan: {why}"));
     }
@@ -626,7 +631,7 @@ fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> 
         ("v2", v2_lines(v2.exports)),
         ("v2_known", v2.why_held.is_none().into()),
         ("dead_grants", sums.dead.into()),
-        ("v2_has_cases", known.known.into()),
+        ("v2_has_cases", known.cases.into()),
         ("v1_cases", known.all.into()),
         ("channels", sources.channels.into()),
     ];

@@ -137,25 +137,38 @@ pub struct OfUser {
     pub ids: UserIds,
 }
 
-/// How many of v1's cases v2's production has: a deployment or an export that is not the one that v1's users were moved to has none or few.
+/// What v2's production has of v1: a deployment or an export that is not the one that v1's users were moved to has little or nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Known {
-    pub(super) known: u64,
+    /// So many of v1's cases.
+    pub(super) cases: u64,
     pub(super) all: u64,
+    /// One of v1's cases, or an id that v1 recorded.
+    pub(super) is_related: bool,
 }
+
+/// With fewer of v1's cases a person is told to look, in percent.
+const FEW: u64 = 20;
 
 impl Known {
     /// Whether it may be the one, by the policy. A retired system without cases has nothing to compare.
     pub(super) fn is_enough(self, policy: &Policy) -> bool {
-        let least = policy.parameter("v2_knows_min_percent").unwrap_or(20);
-        let least = u128::from(least.unsigned_abs());
-        u128::from(self.known) * 100 >= u128::from(self.all) * least
+        let least = policy.parameter("v2_knows_min_percent").unwrap_or_default();
+        self.all == 0 || (self.is_related && self.is_at_least(least.unsigned_abs()))
+    }
+
+    pub(super) fn is_few(self) -> bool {
+        !self.is_at_least(FEW)
+    }
+
+    fn is_at_least(self, percent: u64) -> bool {
+        u128::from(self.cases) * 100 >= u128::from(self.all) * u128::from(percent)
     }
 }
 
 impl std::fmt::Display for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {}", self.known, self.all)
+        write!(f, "{} of {}", self.cases, self.all)
     }
 }
 
@@ -187,7 +200,13 @@ impl Records {
         for record in by_user.iter() {
             let case = read_case(&record?.1)?;
             known.all += 1;
-            known.known += u64::from(v2.has_case(case.id)?);
+            let is_known = v2.has_case(case.id)?;
+            known.cases += u64::from(is_known);
+            known.is_related |= is_known;
+            for recorded in case.recorded {
+                let mut of = v2.of_event(&recorded.id)?.into_iter();
+                known.is_related |= of.any(|(of, _)| of == Deployment::Production);
+            }
         }
         Ok(Self {
             by_user,

@@ -73,9 +73,10 @@ pub const VOCABULARY: Vocabulary<'static> = Vocabulary {
         Parameter {
             name: Cow::Borrowed("v2_knows_min_percent"),
             meaning: Cow::Borrowed(
-                "share of v1's cases that v2's production must have, or it is taken for another deployment",
+                "share of v1's cases that v2's production must have, beside one or one of its ids, or it is taken for \
+                 another deployment",
             ),
-            default: 20,
+            default: 0,
             min: 0,
             max: 100,
         },
