@@ -77,7 +77,7 @@ async fn where_most_grants_are_dead_the_plan_says_so() {
         .collect();
     assert!(grants.iter().all(|grant| migration.sim.kill_grant(grant)));
     let said = told();
-    assert!(said.contains("3 of 4 users' grants are dead"), "{said}");
+    assert!(said.contains("3 of 4 users' grants are refused"), "{said}");
 }
 
 /// An export of another deployment, or of a fresh one, knows nothing of what v2's users rely on.
@@ -175,7 +175,7 @@ async fn a_grant_of_another_client_is_one_users_until_it_is_everybodys() {
         reason
             .as_str()
             .unwrap()
-            .contains("for another OAuth client"),
+            .contains("does not take this grant"),
         "{reason}"
     );
     migration.sim.clear_faults();

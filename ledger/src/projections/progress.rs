@@ -103,7 +103,7 @@ impl Progress {
 pub struct Reached(Sorted);
 
 impl Reached {
-    /// Nothing was begun, held or decided.
+    /// Nothing was ever done about an item, under this plan or another.
     pub fn is_empty(&self) -> bool {
         self.0.count() == 0
     }

@@ -16,8 +16,7 @@ const RUN: usize = 1 << 20;
 const BLOCK_RECORDS: usize = 64;
 const BLOCK_BYTES: usize = 1 << 12;
 
-/// Records on their way into [`Sorted`].
-#[derive(Debug)]
+/// Records on their way into [`Sorted`]. `Debug` shows how many of either and none of them.
 pub struct Sorter {
     spool: Spool,
     waiting: Vec<(Bytes, Bytes)>,
@@ -26,11 +25,23 @@ pub struct Sorter {
 }
 
 /// Records in the order of their keys; of one key in the order in which they were given.
-#[derive(Debug)]
 pub struct Sorted {
     spool: Spool,
     blocks: Vec<(Bytes, Block)>,
     count: u64,
+}
+
+impl std::fmt::Debug for Sorter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (waiting, runs) = (self.waiting.len(), self.runs.len());
+        write!(f, "Sorter({waiting} waiting, {runs} runs)")
+    }
+}
+
+impl std::fmt::Debug for Sorted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sorted({})", self.count)
+    }
 }
 
 impl Sorter {

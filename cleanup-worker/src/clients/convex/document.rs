@@ -135,11 +135,11 @@ fn recorded_ids(
         Value::String(id) => match id.trim() {
             "" | "null" => {}
             // v1 stored some of them as JSON text, and the import copied that too.
-            text if text.starts_with(['{', '[', '"']) => {
-                let inner: Value = serde_json::from_str(text)
-                    .map_err(|_| "calendarEventIds holds text that looks like JSON and is none")?;
-                recorded_ids(slot, &inner, ids)?;
-            }
+            text if text.starts_with(['{', '[', '"']) => match serde_json::from_str(text) {
+                Ok(inner) => recorded_ids(slot, &inner, ids)?,
+                // What was cut or written by mistake may hide ids: whatever has the form of one is one.
+                Err(_) => ids.extend(words(text).map(|id| (slot.to_owned(), id.to_owned()))),
+            },
             id => ids.push((slot.to_owned(), id.to_owned())),
         },
         Value::Array(items) => {
@@ -157,6 +157,14 @@ fn recorded_ids(
         }
     }
     Ok(())
+}
+
+/// Google's ids have 26 letters and digits; what v1 wrote it let Google name.
+const ID_MIN: usize = 20;
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.len() >= ID_MIN)
 }
 
 fn entries(document: &Value, name: &str) -> Result<Vec<V2Entry>, &'static str> {
@@ -271,11 +279,14 @@ mod tests {
                 "{text}"
             );
         }
-        for hidden in [
-            json!({"rfi_due": 7}),
-            json!({"rfi_due": "[\"e1\""}),
-            json!("[7]"),
+        let id = "0k8q9gr2v1m3n5p7s9t0u2v4a6";
+        for (text, expected) in [
+            (format!("[\"{id}\", \"0k8q"), vec![pair("rfi_due", id)]),
+            ("[object Object]".to_owned(), vec![]),
         ] {
+            assert_eq!(read(json!({ "rfi_due": text })), Ok(expected));
+        }
+        for hidden in [json!({"rfi_due": 7}), json!("[7]")] {
             assert!(read(hidden.clone()).is_err(), "{hidden}");
         }
     }

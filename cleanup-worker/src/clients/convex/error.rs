@@ -41,8 +41,8 @@ pub enum ConvexErrorKind {
     PageLoop,
     /// The deployment has no such table.
     NoTable(&'static str),
-    /// A document is not what it has to be; which table, and what is wrong.
-    Document(&'static str, &'static str),
+    /// A document is not what it has to be; which table, its `_id` where it has one, and what is wrong.
+    Document(&'static str, String, &'static str),
     /// The deployment says that its export failed.
     ExportFailed,
     /// The export did not become complete in this time.
@@ -73,8 +73,11 @@ impl fmt::Display for ConvexError {
                 f,
                 "there is no table {table}: is the address that of v2's deployment?"
             ),
-            ConvexErrorKind::Document(table, what) => {
-                write!(f, "a document of the table {table} cannot be read: {what}")
+            ConvexErrorKind::Document(table, id, what) => {
+                write!(
+                    f,
+                    "the document {id} of the table {table} cannot be read: {what}"
+                )
             }
             ConvexErrorKind::ExportFailed => {
                 f.write_str("the deployment says that its export failed; run it again")

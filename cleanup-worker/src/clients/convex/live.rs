@@ -21,9 +21,9 @@ use super::source::Source;
 use super::{
     Encoding, Origin, TakenAt, V2Case, V2Export, V2Profile, V2Sink, off_thread, read_source,
 };
-use crate::clients::ErrorClass;
 use crate::clients::http::{ReadTransport, Request, Response};
 use crate::clients::retry::{RetryPolicy, Timing};
+use crate::clients::{ErrorClass, machine_word};
 use crate::config::{ConvexDeployment, Deployment};
 use crate::secrets::Secret;
 
@@ -434,15 +434,17 @@ fn document<T>(
     raw: &RawValue,
     read: fn(&Value) -> Result<T, &'static str>,
 ) -> Result<(String, T), ConvexError> {
-    let wrong = |what| {
-        let kind = ConvexErrorKind::Document(table, what);
+    let wrong = |id: Option<&str>, what| {
+        let id = id.and_then(machine_word);
+        let kind = ConvexErrorKind::Document(table, id.unwrap_or_default(), what);
         ConvexError::new(LIST, 1, ErrorClass::Server, kind)
     };
-    let value: Value = serde_json::from_str(raw.get()).map_err(|_| wrong("it is not JSON"))?;
-    let id = value["_id"]
-        .as_str()
-        .ok_or_else(|| wrong("it has no _id"))?;
-    Ok((id.to_owned(), read(&value).map_err(wrong)?))
+    let value: Value =
+        serde_json::from_str(raw.get()).map_err(|_| wrong(None, "it is not JSON"))?;
+    let id = value["_id"].as_str();
+    let id = id.ok_or_else(|| wrong(None, "it has no _id"))?;
+    let document = read(&value).map_err(|what| wrong(Some(id), what))?;
+    Ok((id.to_owned(), document))
 }
 
 /// A time of Convex's in nanoseconds: a number, or text where the encoding has no such number.

@@ -1,5 +1,6 @@
 //! Deployments read over real HTTP, from the simulator.
 
+use ledger_sim::faults::StatusFault;
 use ledger_sim::{
     Call, ConvexConfig, Fault, FaultKind, HoldPoint, Occurrence, Sim, SimConfig, SimServers,
     WorldSpec,
@@ -382,6 +383,31 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
         assert!(watch.relies_on("adopted0").await.unwrap());
         assert!(watch.stale_at().await < far);
     }
+}
+
+/// A deployment whose clock is ahead would look fresh until then.
+#[tokio::test]
+async fn what_is_said_to_be_of_the_future_is_of_now() {
+    let sim = sim(ConvexConfig::default()).await;
+    let sources = V2Sources {
+        live: vec![production(&sim)],
+        files: Vec::new(),
+    };
+    let (exports, records) = sources.read().await.expect("exports");
+    let max_age = Duration::from_mins(30);
+    let watch = V2Watch::new(&sources, &exports, records.into(), max_age);
+    let now = exports[0].taken_at + chrono::Duration::minutes(1);
+    let cursor = (now + chrono::Duration::days(400)).timestamp_nanos_opt();
+    let body = serde_json::json!({"values": [], "hasMore": false, "cursor": cursor});
+    let ahead = FaultKind::Status(StatusFault {
+        status: 200,
+        body: Some(body.to_string()),
+        ..StatusFault::default()
+    });
+    sim.add_fault(Fault::once(Call::ConvexDeltas, ahead));
+    watch.renew(now).await.expect("renewed");
+    let stale = watch.stale_at().await - now;
+    assert!((30..32).contains(&stale.num_minutes()), "{stale}");
 }
 
 /// A place that waited for another's look, which failed, would go by what was known before.

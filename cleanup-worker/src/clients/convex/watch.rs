@@ -168,15 +168,23 @@ impl V2Watch {
     /// # Errors
     /// [`ExportError`]. What was known before stays known, and may be acted on until [`V2Watch::stale_at`].
     pub async fn renew(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+        let asked = tokio::time::Instant::now();
         let look = async {
-            let result = self.read_again(now).await;
+            let result = self.read_again(now, asked).await;
             self.state.write().await.failed_at = result.is_err().then_some(now);
             result
         };
         self.looks.ask(look).await
     }
 
-    async fn read_again(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+    /// `now` was the time when it was `asked` for.
+    async fn read_again(
+        &self,
+        now: DateTime<Utc>,
+        asked: tokio::time::Instant,
+    ) -> Result<(), ExportError> {
+        // What is said to be of a later time than that of the answer is of that at most.
+        let answered = || now + Duration::from_std(asked.elapsed()).unwrap_or_default();
         let sides: Vec<(usize, ConvexReader, DateTime<Utc>, bool)> = {
             let state = self.state.read().await;
             let sides = state.sides.iter().enumerate();
@@ -195,11 +203,10 @@ impl V2Watch {
                         .cases
                         .into_iter()
                         .try_for_each(|case| new.case(case))?;
-                    // What is said to be of a later time than now is of now at most.
-                    self.learn(n, new, changes.until.min(now)).await;
+                    self.learn(n, new, changes.until.min(answered())).await;
                 } else if streams || now - taken_at > self.max_age / 2 {
                     let export = read_live(&reader, &mut new).await?;
-                    self.learn(n, new, export.taken_at.min(now)).await;
+                    self.learn(n, new, export.taken_at.min(answered())).await;
                 }
                 Ok(())
             });

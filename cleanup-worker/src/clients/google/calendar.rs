@@ -30,8 +30,8 @@ pub(super) const GET: &str = "calendar.events.get";
 const PAGE_SIZE: &str = "2500";
 /// No calendar has as many pages; it ends a listing whose page tokens never repeat and never end.
 const PAGES_MAX: usize = 100_000;
-/// So many pages one after the other with nothing but what had come before are a circle.
-const REPEATED_PAGES_MAX: usize = 10;
+/// So many pages one after the other with nothing that had not come before are a circle.
+const REPEATED_PAGES_MAX: usize = 100;
 /// No calendar is as large; it ends a listing that brings something new for ever.
 const LISTING_BYTES_MAX: usize = 1 << 30;
 /// What may stand in a path segment as it is (RFC 3986, unreserved).
@@ -437,7 +437,6 @@ async fn collect(mut pages: Pages<'_>) -> Result<Listing, GoogleError> {
     while let Some(page) = pages.next().await? {
         listing.pages += 1;
         let before = listing.items.len();
-        let is_empty = page.items.is_empty();
         bytes += page
             .items
             .iter()
@@ -468,7 +467,7 @@ async fn collect(mut pages: Pages<'_>) -> Result<Listing, GoogleError> {
             }
         }
         // Page tokens that are new each time can lead in a circle too.
-        nothing_new = if is_empty || listing.items.len() > before {
+        nothing_new = if listing.items.len() > before {
             0
         } else {
             nothing_new + 1

@@ -66,13 +66,10 @@ pub fn calendar_of(reader: &Reader, user: &str, token: &Secret) -> CalendarReade
     reader.google.calendar(session)
 }
 
-/// So many users one after the other to whom Google refuses this client are its fault and not theirs.
-const NOT_THIS_CLIENTS_MAX: usize = 5;
-
 /// Asks every user's calendar, one interval apart, and hands each result on as it comes: one slow user holds up nobody.
 ///
 /// # Errors
-/// Only what concerns all users: v1's OAuth client is refused, by itself or with the first users' grants; or what `take` fails with.
+/// Only what concerns all users: v1's OAuth client is refused, by itself or with every grant; or what `take` fails with.
 pub async fn ask_all<E: From<CalendarError>>(
     reader: &Reader,
     (users, records): (&[SourceUser], &Records),
@@ -86,40 +83,37 @@ pub async fn ask_all<E: From<CalendarError>>(
             async move { (n, asked.await) }
         })
         .buffer_unordered(options.users_at_once.max(1));
-    // Until one user's grant was taken.
-    let mut refused = Some(0);
-    let mut last = None;
+    let mut is_taken = false;
+    let mut refused = None;
     while let Some((n, result)) = results.next().await {
         let asked = match result? {
-            Answer::Asked(asked) => asked,
+            Answer::Taken(asked) => {
+                is_taken = true;
+                asked
+            }
+            Answer::NoToken(why) => Asked::Unreachable(why),
             Answer::Refused(error) => {
                 let why = Unreachable::token(&error);
-                last = Some(error);
-                refused = refused.map(|count| count + 1);
-                if refused.is_some_and(|count| count >= NOT_THIS_CLIENTS_MAX) {
-                    break;
-                }
-                take(n, Asked::Unreachable(why))?;
-                continue;
+                refused = Some(error);
+                Asked::Unreachable(why)
             }
         };
-        if matches!(asked, Asked::Listed(_)) {
-            refused = None;
-        }
         take(n, asked)?;
     }
-    match (refused, last) {
-        (Some(count), Some(error)) if count >= NOT_THIS_CLIENTS_MAX => {
-            Err(CalendarError::Client(error).into())
-        }
+    // One grant may be another client's; where none is this one's, it is the wrong one.
+    match refused {
+        Some(error) if !is_taken => Err(CalendarError::Client(error).into()),
         _ => Ok(()),
     }
 }
 
 /// What asking one user came to.
 enum Answer {
-    Asked(Asked),
-    /// Google does not give this client a token for the user's grant.
+    /// Google gave a token for the user's grant.
+    Taken(Asked),
+    /// There is none.
+    NoToken(Unreachable),
+    /// Google gives this client none for the user's grant.
     Refused(TokenError),
 }
 
@@ -133,13 +127,13 @@ async fn ask_in_turn(
         Ok(token) => token,
         Err(why) => {
             let why = Unreachable::without_token(why.code());
-            return Ok(Answer::Asked(Asked::Unreachable(why)));
+            return Ok(Answer::NoToken(why));
         }
     };
     pace.start().await;
     let recorded = records.of(user)?.ids;
     match ask(&calendar_of(reader, &user.id, token), user, &recorded).await {
-        Ok(listed) => Ok(Answer::Asked(Asked::Listed(listed))),
+        Ok(listed) => Ok(Answer::Taken(Asked::Listed(listed))),
         Err(error) => match error.kind {
             GoogleErrorKind::Token(token) if token.is_global() => {
                 Err(CalendarError::Client(*token))
@@ -147,7 +141,8 @@ async fn ask_in_turn(
             GoogleErrorKind::Token(token) if token.kind == TokenErrorKind::NotThisClients => {
                 Ok(Answer::Refused(*token))
             }
-            _ => Ok(Answer::Asked(Asked::Unreachable(Unreachable::calendar(
+            GoogleErrorKind::Token(token) => Ok(Answer::NoToken(Unreachable::token(&token))),
+            _ => Ok(Answer::Taken(Asked::Unreachable(Unreachable::calendar(
                 &error,
             )))),
         },

@@ -240,7 +240,7 @@ impl Unreachable {
             ),
             TokenErrorKind::NotThisClients => (
                 "failed",
-                "the grant was made for another OAuth client than v1's; the user has to connect again",
+                "Google does not take this grant from v1's OAuth client; the user has to connect again",
             ),
             _ => ("failed", "Google gave no token; run it again later"),
         };

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use ledger::domain::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{self, Listed, ask_all, nameless};
+use super::accounts::{Asked, Listed, ask_all, nameless};
 use super::calibration::Calibration;
 use super::census::{Account, Candidate as Measured, Lookup, Survey, UserIds, survey};
 use super::error::CalendarError;
@@ -20,14 +20,18 @@ use super::event::{EventView, ParsedEvent};
 use super::executor::CalendarExecutor;
 use super::incumbent::{IncumbentCount, Selector};
 use super::members::{Accounts, Member, Members, take_unsure};
-use super::records::{Asked, Known, OfUser, Records};
+use super::records::{OfUser, Records, Share, Wanted};
 use super::shared::{join, part_strangers};
 use super::signals::{AccountFacts, ConditionInputs, measure_conditions};
 use super::sources::{ExportSeen, SourceUser, Sources};
+use crate::clients::ErrorClass;
 use crate::clients::google::RawItem;
 use crate::engine::{EngineError, Progress};
 use crate::executors::{Candidate, Inventory, PlaceSeen, Summary, Unreachable, UserSeen};
 use ledger::store::spool::{Block, Spool};
+
+/// Says in a plan's header why nothing may be deleted by it.
+pub(super) const HELD: &str = "held_because";
 
 /// A calendar as it lies in the spool; its events and lookups follow as frames.
 #[derive(Serialize, Deserialize)]
@@ -57,7 +61,7 @@ struct Sums {
     candidates: u64,
     incumbent: BTreeMap<Selector, IncumbentCount>,
     date: Option<DateTime<Utc>>,
-    /// Users with a token of v1's, and of these: to whom Google gives no access with it any more.
+    /// Users with a token of v1's, and of these: for whose Google gives no access (any more).
     tokens: u64,
     dead: u64,
 }
@@ -176,7 +180,7 @@ async fn ask(
         |n, asked| {
             sums.tokens += u64::from(sources.users[n].access.is_ok());
             match asked {
-                accounts::Asked::Listed(calendars) => {
+                Asked::Listed(calendars) => {
                     for listed in calendars {
                         sums.date = sums.date.max(listed.date);
                         let (calendar, is_sure) = (listed.calendar.clone(), listed.is_sure);
@@ -194,8 +198,9 @@ async fn ask(
                         }
                     }
                 }
-                accounts::Asked::Unreachable(why) => {
-                    sums.dead += u64::from(why.code == "revoked");
+                Asked::Unreachable(why) => {
+                    let is_token = sources.users[n].access.is_ok();
+                    sums.dead += u64::from(is_token && why.class == ErrorClass::Auth);
                     unreachable.push((n, why));
                 }
             }
@@ -478,18 +483,18 @@ impl SecondPass<'_> {
     }
 
     fn survey(&self, account: Account<'_>) -> Result<Survey, EngineError> {
-        let mut asked = Asked::default();
+        let mut wanted = Wanted::default();
         let listed = account.others.iter().copied().flatten();
         listed
             .chain(account.events)
-            .for_each(|event| asked.event(event));
+            .for_each(|event| wanted.event(event));
         for lookup in account.lookups.values() {
             if let Lookup::Found(event) = lookup {
-                asked.event(event);
+                wanted.event(event);
             }
         }
-        account.users.iter().for_each(|ids| asked.user(ids));
-        let facts = self.records.facts(&asked, &self.sources.facts);
+        account.users.iter().for_each(|ids| wanted.user(ids));
+        let facts = self.records.facts(&wanted, &self.sources.facts);
         let facts = facts.map_err(CalendarError::from)?;
         Ok(survey(account, &facts, self.policy, self.now))
     }
@@ -522,7 +527,7 @@ impl SecondPass<'_> {
 }
 
 /// Why nothing shows what v2 relies on, if so.
-fn v2_unknown(executor: &CalendarExecutor, known: Known, policy: &Policy) -> Option<&'static str> {
+fn v2_unknown(executor: &CalendarExecutor, known: Share, policy: &Policy) -> Option<&'static str> {
     if !executor.v2_known() {
         return Some(
             "held, because v2's production was not read (CONVEX_URL, or --v2-export) and v2 may rely on it",
@@ -538,7 +543,7 @@ fn v2_unknown(executor: &CalendarExecutor, known: Known, policy: &Policy) -> Opt
 #[derive(Clone, Copy)]
 struct V2Seen<'a> {
     exports: &'a [ExportSeen],
-    known: Known,
+    known: Share,
     why_held: Option<&'static str>,
 }
 
@@ -592,7 +597,7 @@ fn lines(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> Ve
     let (dead, tokens) = (sums.dead, sums.tokens);
     if dead * 2 > tokens {
         lines.push(format!(
-            "{dead} of {tokens} users' grants are dead (invalid_grant), which is more than half: are the OAuth client and \
+            "{dead} of {tokens} users' grants are refused, which is more than half: are the OAuth client and \
              ENCRYPTION_KEY v1's own, and is its consent screen still published?"
         ));
     }
@@ -639,12 +644,15 @@ fn summary(sums: &Sums, calibrated: bool, v2: V2Seen<'_>, sources: &Sources) -> 
         .channels
         .map_or("no table".to_owned(), |rows| rows.to_string());
     let (signed, recorded) = (calibration.signed, calibration.recorded);
-    let header = BTreeMap::from([
+    let mut header = BTreeMap::from([
         ("calibration".to_owned(), format!("{signed} of {recorded}")),
         ("calibrated".to_owned(), calibrated.to_string()),
         ("v1_channels".to_owned(), rows),
         ("v2_has_cases".to_owned(), known.to_string()),
     ]);
+    if let Some(why) = v2.why_held {
+        header.insert(HELD.to_owned(), why.to_owned());
+    }
     Summary {
         candidates: sums.candidates,
         others: sums.others,

@@ -183,7 +183,7 @@ impl Place for CalendarPlace {
             Err(error) if error.class() == ErrorClass::NotFound => {
                 match self.reader.probe(&self.name).await {
                     Ok(()) => Ok(Found::Absent),
-                    Err(error) if is_kept_from(&error) => Err(kept_from(&error)),
+                    Err(error) if is_not_shared(&error) => Err(kept_from(&error)),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -341,6 +341,12 @@ fn is_kept_from(error: &GoogleError) -> bool {
         error.class(),
         ErrorClass::NotFound | ErrorClass::Gone | ErrorClass::Refused
     )
+}
+
+/// The calendar went, or its sharing did.
+fn is_not_shared(error: &GoogleError) -> bool {
+    is_kept_from(error)
+        && (error.class() != ErrorClass::Refused || error.reason.as_deref() == Some("forbidden"))
 }
 
 /// Nothing is known about what lies in a calendar that cannot be seen.

@@ -139,7 +139,7 @@ pub struct OfUser {
 
 /// What v2's production has of v1: a deployment or an export that is not the one that v1's users were moved to has little or nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct Share {
     /// So many of v1's cases.
     pub(super) cases: u64,
     pub(super) all: u64,
@@ -150,7 +150,7 @@ pub(super) struct Known {
 /// With fewer of v1's cases a person is told to look, in percent.
 const FEW: u64 = 20;
 
-impl Known {
+impl Share {
     /// Whether it may be the one, by the policy. A retired system without cases has nothing to compare.
     pub(super) fn is_enough(self, policy: &Policy) -> bool {
         let least = policy.parameter("v2_knows_min_percent").unwrap_or_default();
@@ -166,7 +166,7 @@ impl Known {
     }
 }
 
-impl std::fmt::Display for Known {
+impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} of {}", self.cases, self.all)
     }
@@ -179,7 +179,7 @@ pub struct Records {
     by_event: Sorted,
     v2: Arc<V2Records>,
     /// Of how many of v1's cases v2's production knows.
-    pub(super) known: Known,
+    pub(super) known: Share,
     /// By the digest of a description that v2 may have written: of which deployment, and the case of v1.
     texts: Sorted,
 }
@@ -196,7 +196,7 @@ impl Records {
             }
         }
         let by_user = v1.by_user.done()?;
-        let mut known = Known::default();
+        let mut known = Share::default();
         for record in by_user.iter() {
             let case = read_case(&record?.1)?;
             known.all += 1;
@@ -204,8 +204,11 @@ impl Records {
             known.cases += u64::from(is_known);
             known.is_related |= is_known;
             for recorded in case.recorded {
+                if known.is_related {
+                    break;
+                }
                 let mut of = v2.of_event(&recorded.id)?.into_iter();
-                known.is_related |= of.any(|(of, _)| of == Deployment::Production);
+                known.is_related = of.any(|(of, _)| of == Deployment::Production);
             }
         }
         Ok(Self {
@@ -259,14 +262,14 @@ impl Records {
         Ok(OfUser { facts, ids })
     }
 
-    /// What all of v1 and v2 say of what is asked about, beside what is the same for everything.
+    /// What all of v1 and v2 say of what is wanted, beside what is the same for everything.
     pub(super) fn facts(
         &self,
-        asked: &Asked<'_>,
+        wanted: &Wanted<'_>,
         same: &MigrationFacts,
     ) -> Result<MigrationFacts, SpoolError> {
         let mut facts = same.clone();
-        for id in &asked.ids {
+        for id in &wanted.ids {
             let users: BTreeSet<_> = self.by_event.get(id.as_bytes())?.into_iter().collect();
             (0..)
                 .zip(users)
@@ -275,7 +278,7 @@ impl Records {
                 of(&mut facts, deployment).record((*id).to_owned(), v1_case);
             }
         }
-        for digest in &asked.texts {
+        for digest in &wanted.texts {
             for value in self.texts.get(&digest.0)? {
                 let (deployment, v1_case) = read_mark(&value)?;
                 of(&mut facts, deployment).texts.add(*digest, v1_case);
@@ -296,14 +299,14 @@ fn read_case(bytes: &[u8]) -> Result<Case, SpoolError> {
     serde_json::from_slice(bytes).map_err(|_| SpoolError::Changed)
 }
 
-/// The ids and texts of an account, of which it is asked what was recorded.
+/// The ids and texts of an account, of which it is looked up what was recorded.
 #[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
+pub(super) struct Wanted<'a> {
     ids: HashSet<&'a str>,
     texts: HashSet<Hash>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Wanted<'a> {
     /// Adds an event that was listed or looked up.
     pub(super) fn event(&mut self, event: &'a ParsedEvent) {
         self.ids.extend(event.id());
@@ -340,5 +343,184 @@ fn text_of(case: &V2Case) -> V2CaseText<'_> {
             .map(|entry| entry.id.as_str())
             .collect(),
         v1_case: v1_case_of(case),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::super::signals::{RecordedBy, VOCABULARY};
+    use super::*;
+    use crate::clients::convex::{V2Recorder, V2Sink as _};
+    use crate::clients::supabase::RawRow;
+    use crate::secrets::Secret;
+
+    const POLICY: &str = include_str!("../../../../schema/policies/perm-tracker-calendar.toml");
+    const CASES: [&str; 3] = [
+        "00000000-0000-4000-8000-000000000001",
+        "00000000-0000-4000-8000-000000000002",
+        "00000000-0000-4000-8000-000000000003",
+    ];
+
+    fn v1(cases: &[(&str, Option<&str>, Value)]) -> V1Cases {
+        let mut all = V1Cases::default();
+        for (id, user, ids) in cases {
+            let row = json!({"id": id, "user_id": user, "calendar_event_ids": ids,
+                "pwd_expiration_date": "2026-06-30"});
+            let bytes = Bytes::from(row.to_string());
+            let row = RawRow {
+                id: (*id).to_owned(),
+                bytes,
+            };
+            all.take(&V1Case::from(&row));
+        }
+        all
+    }
+
+    fn v2(cases: &[(Deployment, V2Case)]) -> Arc<V2Records> {
+        let mut recorder = V2Recorder::new().unwrap();
+        for (deployment, case) in cases {
+            recorder.begin(*deployment);
+            recorder.case(case.clone()).unwrap();
+        }
+        Arc::new(recorder.done().unwrap())
+    }
+
+    fn v2_case(legacy: Option<&str>, event: &str) -> V2Case {
+        let slot = ("pwd_expiration".to_owned(), event.to_owned());
+        V2Case {
+            id: "j1".to_owned(),
+            legacy_id: legacy.map(str::to_owned),
+            user_id: None,
+            legacy_user_id: Some("U2".to_owned()),
+            calendar_event_ids: vec![slot],
+            calendar_sync_enabled: None,
+            employer_name: Some("Acme".to_owned()),
+            beneficiary_identifier: Some("A. B.".to_owned()),
+            case_number: None,
+            internal_case_number: None,
+            rfi_entries: Vec::new(),
+            rfe_entries: Vec::new(),
+            dates: std::collections::BTreeMap::new(),
+            deleted_at: None,
+        }
+    }
+
+    fn user(id: &str, access: Result<Secret, NoAccess>) -> SourceUser {
+        SourceUser {
+            id: id.to_owned(),
+            email: None,
+            google_email: None,
+            soft_deleted: false,
+            access,
+            token_fingerprint: None,
+            recorded: 0,
+            calendars: Vec::new(),
+            channels: Vec::new(),
+        }
+    }
+
+    fn same() -> MigrationFacts {
+        MigrationFacts {
+            recorded_by: RecordedBy::default(),
+            v2_production: V2Facts::default(),
+            v2_development: V2Facts::default(),
+            go_live: None,
+            freeze: None,
+            today: NaiveDate::default(),
+        }
+    }
+
+    #[test]
+    fn each_user_has_what_was_recorded_for_them_and_an_id_of_two_is_of_both() {
+        let v1 = v1(&[
+            (
+                CASES[0],
+                Some("U1"),
+                json!({"pwd_expiration": "e1", "rfi_due": ["e2", "e1"]}),
+            ),
+            (CASES[1], Some("u2"), json!(["e2"])),
+            (CASES[2], None, json!("{\"rfe_due\": \"e3\"}")),
+        ]);
+        let production = v2_case(Some(CASES[1]), "e2");
+        let records = Records::new(v1, v2(&[(Deployment::Production, production)])).unwrap();
+        assert_eq!(
+            records.owners().unwrap(),
+            [
+                ("(no owner)".to_owned(), 1),
+                ("u1".to_owned(), 3),
+                ("u2".to_owned(), 1)
+            ]
+        );
+        let of = |id: &str, access| records.of(&user(id, access)).unwrap();
+        let one = of("U1", Err(NoAccess::Disconnected));
+        assert_eq!(one.ids.v1, ["e1", "e2", "e1"]);
+        assert!(one.ids.v2.is_empty());
+        let case: Uuid = CASES[0].parse().unwrap();
+        assert_eq!(one.facts.cases[&case].len(), 1);
+        let key = one.facts.recorded["e1"].key.as_deref();
+        assert_eq!(key, Some("pwd_expiration"), "the first counts");
+        assert_eq!(of("U2", Err(NoAccess::Disconnected)).ids.v2, ["e2"]);
+        // v2 says nothing of an owner whom v1's table of users does not have.
+        let unknown = of("u2", Err(NoAccess::UnknownOwner)).ids;
+        assert_eq!((unknown.v1.len(), unknown.v2.len()), (1, 0));
+
+        let raw = json!({"id": "e4", "description": "PWD Expiration\n\nEmployer: Acme\nBeneficiary: A. B.\n\nPERM Tracker"});
+        let event = ParsedEvent::parse(raw.to_string().as_bytes());
+        let mut wanted = Wanted::default();
+        wanted.event(&event);
+        wanted.user(&one.ids);
+        let facts = records.facts(&wanted, &same()).unwrap();
+        let users = ["e1", "e2", "e3", "e4"].map(|id| facts.recorded_by.users(id));
+        assert_eq!(users, [1, 2, 0, 0], "e3 was not asked about");
+        let production = facts.v2_production;
+        assert!(production.recorded.contains_key("e2") && production.recorded.len() == 1);
+        let text = event.best_view().unwrap().description.as_deref().unwrap();
+        assert!(production.texts.contains(text));
+        assert!(!facts.v2_development.texts.contains(text));
+    }
+
+    #[test]
+    fn what_has_nothing_of_v1s_is_another_deployment() {
+        let ids = json!({"pwd_expiration": "e1"});
+        let policy = |least: u32| {
+            let text = POLICY.replace(
+                "v2_knows_min_percent = 0",
+                &format!("v2_knows_min_percent = {least}"),
+            );
+            Policy::load(text.as_bytes(), &VOCABULARY).unwrap()
+        };
+        let all = || v1(&CASES.map(|case| (case, Some("u1"), ids.clone())));
+        let (production, development) = (Deployment::Production, Deployment::Development);
+        for (v2_cases, least, enough) in [
+            (vec![], 0, false),
+            (vec![(production, v2_case(None, "other"))], 0, false),
+            // The right deployment under the wrong name.
+            (vec![(development, v2_case(Some(CASES[0]), "e1"))], 0, false),
+            (vec![(production, v2_case(None, "e1"))], 0, true),
+            (
+                vec![(production, v2_case(Some(CASES[0]), "other"))],
+                0,
+                true,
+            ),
+            (
+                vec![(production, v2_case(Some(CASES[0]), "other"))],
+                33,
+                true,
+            ),
+            (
+                vec![(production, v2_case(Some(CASES[0]), "other"))],
+                34,
+                false,
+            ),
+        ] {
+            let records = Records::new(all(), v2(&v2_cases)).unwrap();
+            let is_enough = records.known.is_enough(&policy(least));
+            assert_eq!(is_enough, enough, "{v2_cases:?} {least}");
+        }
+        let nothing = Records::new(V1Cases::default(), v2(&[])).unwrap();
+        assert!(nothing.known.is_enough(&policy(50)));
     }
 }
