@@ -1,5 +1,7 @@
 //! v2 read from its deployments: what it records protects, also what it takes over after the plan was made.
 
+use std::time::Duration;
+
 use ledger_sim::{Call, EventKey, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
 use serde_json::{Value, json};
 
@@ -142,6 +144,35 @@ async fn what_v2_adopts_between_plan_and_run_or_during_it_is_held() {
     migration.assert_ledger_accounts_for_all();
     let loss = migration.loss();
     assert_eq!(loss["scopes"]["calendar"]["verdict"], "none", "{loss}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_v2_adopts_while_the_event_itself_is_read_is_held() {
+    let migration = Migration::start_live(plain(2)).await;
+    let plan = migration.approved_plan();
+    let key = plan.deletes.last().unwrap().clone();
+    let version = etag(&migration, &key);
+    let at = HoldPoint::After;
+    let reading = Fault::once(Call::EventsGet, FaultKind::Hold { at });
+    let hold = migration.sim.hold_where(reading.for_event(&key.1));
+    let mut command = migration.live_command(&plan.hash);
+    let running = Running::start(command.args(["--v2-max-age", "1500ms"]));
+    hold.reached().await;
+    let case = a_case(&migration);
+    assert!(migration.sim.record_in_v2(&case, "rfi_due", &key.1));
+    // So long that v2 is looked at once more before anything is written.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hold.release();
+    let run = running.output().await;
+    assert_eq!(run.exit, 1, "held items are not done: {}", run.stderr);
+    let report = run.json();
+    assert_eq!(total(&report, "held"), 1, "{report:#}");
+    assert_eq!(etag(&migration, &key), version);
+    assert_eq!(held(&migration), [(key.1.clone(), "adopted".to_owned())]);
+    let mut others = plan.deletes.clone();
+    others.remove(&key);
+    migration.sim.assert_only_deleted(&others);
+    migration.assert_ledger_accounts_for_all();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -240,6 +240,7 @@ impl Live {
         attempt: u32,
         last: bool,
     ) -> Result<Option<ItemEnd>, EngineError> {
+        // Also asked again once nothing has to be waited for any more; here it spares the requests.
         if let Some(reason) = self.executor.relied_on(&item.item).await {
             return self.hold(owner, item, "adopted", &reason).await.map(Some);
         }
@@ -275,12 +276,8 @@ impl Live {
         if let Err(error) = place.ready().await {
             return self.after_failed_read(owner, &error).await.map(Some);
         }
-        // Reading and waiting may have taken long.
-        if self.stop.is_cancelled() {
-            return Ok(Some(ItemEnd::Interrupted));
-        }
-        if let Some(reason) = self.stopped().await {
-            return Ok(Some(ItemEnd::RunStopped(reason)));
+        if let Some(end) = self.after_waiting(owner, item).await? {
+            return Ok(Some(end));
         }
         let intended = Event::ItemDeleteIntended(DeleteIntended {
             plan: self.plan.hash,
@@ -336,6 +333,26 @@ impl Live {
                     .await
             }
         }
+    }
+
+    /// Asks once more, right before the intent, for what may have changed while the item was read and its turn was waited for; the end
+    /// where it may not be begun any more.
+    async fn after_waiting(
+        &self,
+        owner: &Subject,
+        item: &PlannedItem,
+    ) -> Result<Option<ItemEnd>, EngineError> {
+        if self.stop.is_cancelled() {
+            return Ok(Some(ItemEnd::Interrupted));
+        }
+        if let Some(reason) = self.stopped().await {
+            return Ok(Some(ItemEnd::RunStopped(reason)));
+        }
+        // After the line above, which may have looked what the new system relies on by now.
+        if let Some(reason) = self.executor.relied_on(&item.item).await {
+            return self.hold(owner, item, "adopted", &reason).await.map(Some);
+        }
+        Ok(None)
     }
 
     /// A deletion that was answered with an error, or not at all.
