@@ -302,7 +302,7 @@ pub(crate) struct CalendarSources {
     /// How old what is known of v2 may be when an event is deleted
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     pub(crate) v2_max_age: Duration,
-    /// When v2 went live
+    /// When v2 went live; part of the plan, so a live run takes the dry run's, or a later one
     #[arg(long, value_name = "TIME")]
     pub(crate) go_live: Option<String>,
     /// When v1 stopped writing; the time of going live, if left out

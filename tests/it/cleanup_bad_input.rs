@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 use ledger::domain::event::{Event, PlanApproved};
 use ledger::domain::id::{Actor, Subject, Timestamp};
 use ledger::store::Draft;
@@ -352,11 +352,22 @@ async fn a_live_run_is_refused_before_anything_is_sent() {
         early.stderr
     );
     let mut command = migration.cleanup(RUNNER, &["--plan", &plan.hash]);
-    ledger_snapshot!(live(command.args(&told[2..])), @r"
+    let mut untold = live(command.args(&told[2..]));
+    let time = |text: &str| {
+        text.split_once("--go-live ")?
+            .1
+            .split_once(')')
+            .map(|(time, _)| time.to_owned())
+    };
+    let planned = time(&untold.stderr).unwrap();
+    let instant = |text: &str| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros();
+    assert_eq!(instant(&planned), instant(&migration.go_live()));
+    untold.stderr = untold.stderr.replace(&planned, "[GO-LIVE]");
+    ledger_snapshot!(untold, @r"
     exit: 1
     ----- stdout -----
     ----- stderr -----
-    error: when v2 went live is not known (--go-live); wait, or run it all the same with --override REASON, which is recorded
+    error: when v2 went live is not told; give it as the plan has it (--go-live [GO-LIVE]), or run it all the same with --override REASON, which is recorded
     ");
 
     assert_eq!(migration.sim.journal().len(), sent, "nothing was sent");

@@ -120,7 +120,7 @@ impl Folder {
 
     pub(crate) fn dry(&self, exec: &str, arguments: &[&str]) -> Command {
         let mut command = self.cleanup(MAKER, exec, arguments);
-        command.args(["--dry-run", "--policy"]);
+        command.args(["--dry-run", "--go-live", "2020-01-01T00:00:00Z", "--policy"]);
         command.arg(self.path("policy.toml"));
         command
     }
@@ -511,6 +511,7 @@ async fn what_was_deleted_is_put_back_and_only_where_nothing_is() {
             count: None,
             retry: RetryPolicy::default(),
             timing: SystemTiming::start(),
+            go_live: None,
         }
     };
     let users = [PlannedUser {

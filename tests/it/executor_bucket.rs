@@ -357,6 +357,7 @@ async fn an_object_that_was_deleted_is_put_back_whole() {
         count: None,
         retry: RetryPolicy::default(),
         timing: SystemTiming::start(),
+        go_live: None,
     };
     let executor = CommandExecutor::for_live_run(told).await.unwrap();
     let users = [PlannedUser {

@@ -28,6 +28,7 @@ mod cleanup;
 mod cleanup_bad_input;
 mod cleanup_doubt;
 mod cleanup_faults;
+mod cleanup_persons;
 mod cleanup_sources;
 mod cleanup_stops;
 mod cleanup_v2;

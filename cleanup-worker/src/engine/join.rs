@@ -6,16 +6,21 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use ledger::domain::event::Event;
 use ledger::domain::id::RunId;
-use ledger::projections::plan;
+use ledger::projections::plan::{self, SealedPlan};
+use ledger::store::Store;
 use ledger::store::commands::OpenRun;
 use ledger::store::lease::LeaseError;
+use ledger::store::read::{Filter, ReadError};
 
 use super::lease::Lease;
 use super::live::{
     Hands, LiveReport, LiveRun, Told, approval_of, finish, lease_name, live_of, places, run_of,
 };
 use super::patience::patiently;
+use super::permission::{GATE_NAME, gate};
 use super::work::{Work, holder};
 use super::{EngineError, RunOptions};
 
@@ -87,6 +92,43 @@ enum Helped {
     ToItsEnd(LiveReport),
 }
 
+/// Refuses a run that was begun before its time, unless its reason is in the log.
+async fn in_time(
+    store: &Store,
+    plan: &SealedPlan,
+    run: RunId,
+    told: &Told,
+) -> Result<(), EngineError> {
+    let Some(why) = gate(plan, told.go_live, store.clock().now().instant()) else {
+        return Ok(());
+    };
+    if patiently(|| is_overridden(store, run)).await? {
+        return Ok(());
+    }
+    Err(EngineError::Refused(format!(
+        "{why}; the run that is under way gave no reason (--override) for beginning all the same"
+    )))
+}
+
+async fn is_overridden(store: &Store, run: RunId) -> Result<bool, ReadError> {
+    let mut entries = std::pin::pin!(store.read(Filter {
+        types: "gate.overridden".parse().into_iter().collect(),
+        run: Some(run),
+        ..Filter::default()
+    }));
+    while let Some(recorded) = entries.next().await {
+        let recorded = recorded?;
+        let json = recorded.payload.json().unwrap_or_default();
+        let decoded = Event::decode("gate.overridden", recorded.entry.schema, json);
+        if let Ok(Event::GateOverridden(overridden)) = decoded
+            && overridden.gate == GATE_NAME
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn help(
     hands: &Hands<'_>,
     options: &RunOptions,
@@ -104,9 +146,10 @@ async fn help(
     let begun = begun.filter(|begun| begun.run == open.run);
     let starter = begun.as_ref().map_or(actor, |begun| &begun.starter);
     let approval = approval_of(&sealed, starter, actor, store.clock().now())?;
-    hands.executor.prepare().await?;
     let told: Told = serde_json::from_str(&open.told)
         .map_err(|error| EngineError::Internal(format!("read what a run was told: {error}")))?;
+    in_time(store, &sealed, open.run, &told).await?;
+    hands.executor.prepare().await?;
     let told = LiveRun {
         plan: open.plan,
         options: RunOptions {

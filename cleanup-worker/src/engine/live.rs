@@ -26,7 +26,7 @@ use super::canary;
 use super::lease::{Lease, LeaseTimes};
 use super::limits::Limits;
 use super::patience::patiently;
-use super::permission::{Permission, gate, not_approved, too_early};
+use super::permission::{GATE_NAME, Permission, gate, not_approved, planned_go_live, too_early};
 pub use super::place::UserOutcome;
 use super::place::{Known, Outline};
 use super::runlog::RunLog;
@@ -316,7 +316,8 @@ async fn execute(
     let places = places(live).await?;
     let commands = commands(&live.plan, &places, &known)?;
     if refusal.is_none() {
-        if let Some(why) = gate(told.options.go_live, store.clock().now().instant()) {
+        let now = store.clock().now().instant();
+        if let Some(why) = gate(&live.plan, told.options.go_live, now) {
             pass_gate(live, told, &why).await?;
         }
         if !resumed {
@@ -458,12 +459,12 @@ async fn pass_gate(live: &Live, told: &LiveRun, why: &str) -> Result<(), EngineE
         return Err(too_early(why));
     };
     let event = Event::GateOverridden(GateOverridden {
-        gate: "go_live_plus_24h".to_owned(),
+        gate: GATE_NAME.to_owned(),
         reason: reason.clone(),
     });
     let subject = &live.plan.subject;
     let appended = live.record(&event, subject, subject, None, None).await?;
-    live.log.entry(&appended, &[("gate", "go_live_plus_24h")]);
+    live.log.entry(&appended, &[("gate", GATE_NAME)]);
     Ok(())
 }
 
@@ -473,7 +474,8 @@ async fn started(live: &Live, told: &LiveRun) -> Result<(), EngineError> {
         "user_interval_ms".to_owned(),
         told.options.user_interval.as_millis().to_string(),
     )]);
-    if let Some(at) = told.options.go_live {
+    // The stricter of the two: what the run goes by.
+    if let Some(at) = told.options.go_live.max(planned_go_live(&live.plan)) {
         options.insert("go_live".to_owned(), at.to_rfc3339());
     }
     if let Some(first) = told.canary {

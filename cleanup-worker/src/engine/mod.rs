@@ -17,7 +17,7 @@ mod observe;
 pub mod observe_run;
 pub mod pace;
 mod patience;
-mod permission;
+pub(crate) mod permission;
 mod place;
 pub mod restore;
 pub mod runlog;

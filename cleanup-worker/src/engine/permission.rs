@@ -11,10 +11,16 @@ use crate::executors::Freshness;
 /// A cleanup comes no earlier than this after going live.
 const GATE: chrono::Duration = chrono::Duration::hours(24);
 
+/// Member of a plan's header: when v2 went live, or `unknown`.
+pub(crate) const GO_LIVE: &str = "go_live";
+/// Of this gate's override, in the entry.
+pub(super) const GATE_NAME: &str = "go_live_plus_24h";
+
 /// What is asked before anything is begun.
 pub(super) struct Permission<'a> {
     pub(super) plan: &'a SealedPlan,
     pub(super) runner: &'a Actor,
+    /// When v2 went live, as the run is told.
     pub(super) go_live: Option<DateTime<Utc>>,
     pub(super) override_reason: Option<&'a str>,
     pub(super) fresh: Option<&'a Freshness>,
@@ -40,7 +46,7 @@ impl Permission<'_> {
         if let Some(reason) = nothing_new(&approval, self.fresh, now) {
             return Err(EngineError::Refused(reason));
         }
-        match gate(self.go_live, now.instant()) {
+        match gate(self.plan, self.go_live, now.instant()) {
             Some(why) if self.override_reason.is_none() => Err(too_early(&why)),
             _ => Ok(()),
         }
@@ -49,7 +55,7 @@ impl Permission<'_> {
 
 pub(super) fn too_early(why: &str) -> EngineError {
     EngineError::Refused(format!(
-        "{why}; wait, or run it all the same with --override REASON, which is recorded"
+        "{why}, or run it all the same with --override REASON, which is recorded"
     ))
 }
 
@@ -68,14 +74,81 @@ pub(super) fn not_approved(plan: &SealedPlan, actor: &Actor) -> EngineError {
     })
 }
 
-/// `None` where the time has come; else why not.
-pub(super) fn gate(go_live: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<String> {
-    match go_live {
-        None => Some("when v2 went live is not known (--go-live)".to_owned()),
-        Some(at) if now < at + GATE => Some(format!(
-            "it is before go-live + 24 h ({})",
-            (at + GATE).to_rfc3339()
-        )),
-        Some(_) => None,
+/// When v2 went live, as it was approved: part of what the plan's hash is of.
+pub(super) fn planned_go_live(plan: &SealedPlan) -> Option<DateTime<Utc>> {
+    let planned = plan.sealed.header.get(GO_LIVE)?;
+    let planned = DateTime::parse_from_rfc3339(planned).ok()?;
+    Some(planned.with_timezone(&Utc))
+}
+
+/// `None` where the time has come; else why not, and what to do.
+pub(super) fn gate(
+    plan: &SealedPlan,
+    told: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    opens(planned_go_live(plan), told, now).err()
+}
+
+/// The time that was approved counts. A later one makes it later still; an earlier one would open the gate by what nobody has approved.
+fn opens(
+    planned: Option<DateTime<Utc>>,
+    told: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<(), String> {
+    let Some(planned) = planned else {
+        return Err(
+            "the plan does not say when v2 went live; make one that does (--dry-run --go-live TIME)"
+                .to_owned(),
+        );
+    };
+    let same = || format!("--go-live {}", planned.to_rfc3339());
+    let Some(told) = told else {
+        return Err(format!(
+            "when v2 went live is not told; give it as the plan has it ({})",
+            same()
+        ));
+    };
+    if told < planned {
+        return Err(format!(
+            "the plan was made with {}, and {} is earlier; give the plan's own, or make a new plan",
+            same(),
+            told.to_rfc3339()
+        ));
+    }
+    let opens = told
+        .checked_add_signed(GATE)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC);
+    if now < opens {
+        let opens = opens.to_rfc3339();
+        return Err(format!("it is before go-live + 24 h ({opens}); wait"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_opens_a_day_after_the_time_that_was_approved() {
+        let at = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
+        let planned = at("2026-03-01T09:00:00Z");
+        let earlier = at("2020-01-01T00:00:00Z");
+        let later = at("2026-03-01T10:00:00Z");
+        let (shut, open) = (at("2026-03-02T08:59:59Z"), at("2026-03-02T09:00:00Z"));
+        let why = |planned, told, now| opens(planned, told, now).unwrap_err();
+        assert_eq!(opens(Some(planned), Some(planned), open), Ok(()));
+        assert!(why(Some(planned), Some(planned), shut).contains("before go-live + 24 h"));
+        assert!(why(Some(planned), Some(later), open).contains("before go-live + 24 h"));
+        assert_eq!(
+            opens(Some(planned), Some(later), at("2026-03-02T10:00:00Z")),
+            Ok(())
+        );
+        assert!(why(Some(planned), Some(earlier), open).contains("is earlier"));
+        assert!(why(Some(planned), None, open).contains("is not told"));
+        assert!(why(None, Some(earlier), open).contains("does not say"));
+        let far = Some(DateTime::<Utc>::MAX_UTC);
+        assert!(why(Some(planned), far, open).contains("before go-live + 24 h"));
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct CommandProgram {
     /// The program, with its arguments; words are separated by blanks and grouped by quotes
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: String,
-    /// When the new system went live
+    /// When the new system went live; part of the plan, so a live run takes the dry run's, or a later one
     #[arg(long, value_name = "TIME")]
     pub(crate) go_live: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use ledger::domain::identify::{ExecutorLimits, Vocabulary};
 use ledger::domain::policy::Policy;
 use ledger::projections::explain::{CONDITION, SIGNAL};
@@ -16,6 +17,7 @@ use super::place::CommandPlace;
 use super::process::{Program, Session, WritingProgram};
 use crate::clients::retry::{RetryPolicy, Timing};
 use crate::engine::EngineError;
+use crate::engine::permission::GO_LIVE;
 use crate::executors::{
     Executor, Freshness, Inventory, Kinds, Place, Places, PlannedUser, Summary, Unreachable,
 };
@@ -31,6 +33,8 @@ pub struct CommandTold {
     pub retry: RetryPolicy,
     /// Time and chance.
     pub timing: Arc<dyn Timing>,
+    /// When the new system went live, for the plan.
+    pub go_live: Option<DateTime<Utc>>,
 }
 
 /// A kind of item that a program knows how to handle.
@@ -165,7 +169,12 @@ impl Executor for CommandExecutor {
             Some(_) => "by another command",
             None => "by the program",
         };
+        let go_live = self.told.go_live;
         let mut header = BTreeMap::from([
+            (
+                GO_LIVE.to_owned(),
+                go_live.map_or("unknown".to_owned(), |at| at.to_rfc3339()),
+            ),
             (
                 "declaration".to_owned(),
                 self.declaration.digest.to_string(),

@@ -44,6 +44,7 @@ pub(super) fn told_of(exec: &str, options: &RunOptions) -> Result<CommandTold, F
         count: None,
         retry: options.retry,
         timing: SystemTiming::start(),
+        go_live: options.go_live,
     })
 }
 
