@@ -22,7 +22,7 @@ use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, EntryId, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
 use ledger::domain::verdict::{Scope, UnknownReason, Verdict};
-use ledger::projections::approve::{APPROVAL_HOURS, ApproveError, approve};
+use ledger::projections::approve::{APPROVAL_HOURS, ApproveError, approve, may_help, may_run};
 use ledger::projections::deletions::{DeletionsFold, Part};
 use ledger::projections::fold::{At, run};
 use ledger::projections::loss::{Integrity, loss};
@@ -280,6 +280,14 @@ async fn a_plan_is_approved_once_by_somebody_else_who_may_act() {
     );
     let refused = world.approve(plan, "worker:w").await;
     assert!(matches!(refused, Err(ApproveError::NotAPerson(_))));
+    let refused = world.approve(plan, "person:w").await;
+    assert!(
+        matches!(refused, Err(ApproveError::OwnPlan { .. })),
+        "sealed it as worker:w"
+    );
+    for anybody in ["person:ghost", "worker:w", "system"] {
+        may_run(&world.store, &actor(anybody)).await.unwrap();
+    }
     assert!(
         plan::load(&world.store, plan)
             .await
@@ -310,6 +318,8 @@ async fn a_plan_is_approved_once_by_somebody_else_who_may_act() {
         sealed.approval_at(now, Some(&by)).is_none(),
         "who runs it did not approve it"
     );
+    let under_another_name = actor(&by.as_str().replace("person:", "worker:"));
+    assert!(sealed.approval_at(now, Some(&under_another_name)).is_none());
 
     world.later(APPROVAL_HOURS * HOUR);
     let lapsed = world.store.clock().now();
@@ -331,6 +341,20 @@ async fn a_plan_is_approved_once_by_somebody_else_who_may_act() {
     let refused = world.approve(plan, "person:carl").await;
     assert!(matches!(refused, Err(ApproveError::UnknownPerson(_))));
     assert!(world.approve(plan, "person:kim").await.unwrap().1);
+    may_run(&world.store, &actor("person:kim")).await.unwrap();
+    let refused = may_run(&world.store, &actor("person:ghost")).await;
+    assert!(matches!(refused, Err(ApproveError::UnknownPerson(_))));
+    for nobody in ["worker:kim", "system"] {
+        let refused = may_run(&world.store, &actor(nobody)).await;
+        assert!(matches!(refused, Err(ApproveError::NotAPerson(_))));
+    }
+    let helps = may_help(&world.store, &actor("worker:any")).await;
+    helps.unwrap();
+    assert!(
+        may_help(&world.store, &actor("person:ghost"))
+            .await
+            .is_err()
+    );
     world.stop().await;
 }
 

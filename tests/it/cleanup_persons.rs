@@ -1,4 +1,4 @@
-//! When a plan may be run: not before its time.
+//! Who makes a plan, runs it and helps, and when: persons of the ledger, nobody twice, and not before its time.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use ledger::store::commands::NewRun;
 use ledger_sim::{Call, EventKey, HoldPoint, WorldSpec};
 use serde_json::json;
 
-use crate::migration::{MAKER, Migration, Plan, RUNNER, Running, now, total};
+use crate::migration::{APPROVER, MAKER, Migration, Plan, RUNNER, Running, now, total};
 use crate::world::{Output, output};
 
 fn plain(seed: u64, users: usize) -> WorldSpec {
@@ -102,4 +102,59 @@ async fn the_time_of_going_live_is_that_of_the_plan() {
     silent.approve(&plan.hash);
     let words = ["the plan does not say when v2 went live", "--override"];
     assert_refused(&silent, &silent.live_run(&plan.hash), &words);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_persons_of_the_ledger_make_and_run_a_plan() {
+    let migration = Migration::start(plain(73, 4)).await;
+    let told = migration.told();
+    let dry = |who: &str| output(migration.cleanup(who, &["--dry-run"]).args(&told));
+    let ghost = "person:ghost is not among the persons of this ledger";
+    assert_refused(&migration, &dry("ghost"), &[ghost, "--as NAME"]);
+    for other in ["worker:maker", "system"] {
+        assert_refused(&migration, &dry(other), &["is not a person", "--as NAME"]);
+    }
+    assert!(migration.log(&["run.started"]).is_empty());
+    assert!(migration.sim.journal().is_empty(), "nothing is read");
+
+    let plan = Plan::of(&dry(MAKER).ok().json());
+    migration.approve(&plan.hash);
+    let run = |who: &str| {
+        let mut command = migration.cleanup(who, &["--plan", &plan.hash, "--canary", "1"]);
+        output(command.args(&told))
+    };
+    assert_refused(&migration, &run("ghost"), &[ghost, "--as NAME"]);
+    for other in ["worker:approver", "worker:runner", "system"] {
+        assert_refused(&migration, &run(other), &["is not a person", "--as NAME"]);
+    }
+    assert_refused(&migration, &run(APPROVER), &["four eyes"]);
+    assert_eq!(run(RUNNER).json()["status"], "canary");
+    let release = |who: &str| {
+        let arguments = ["approve", &plan.hash, "--canary", "--as", who];
+        migration.world.ledger(arguments)
+    };
+    for other in ["ghost", "worker:approver", "worker:runner", RUNNER] {
+        let refused = release(other);
+        assert!([1, 2].contains(&refused.exit), "{other}: {refused:?}");
+    }
+    release(APPROVER).ok();
+
+    // Who helps is a worker, or a person of the ledger; never under the name of who approved.
+    let hold = migration.sim.hold(Call::EventsDelete, 1, HoldPoint::Before);
+    let running = Running::start(&mut migration.live_command(&plan.hash));
+    hold.reached().await;
+    let help = |who: &str| {
+        let worker = ["worker", "calendar", "--json", "--until-idle", "--as", who];
+        output(&mut migration.with_services(&worker))
+    };
+    let approver = help("worker:approver");
+    assert_eq!(approver.exit, 1, "{approver:?}");
+    assert!(approver.stderr.contains("four eyes"), "{approver:?}");
+    let stranger = help("ghost");
+    assert_eq!(stranger.exit, 1, "{stranger:?}");
+    assert!(stranger.stderr.contains(ghost), "{stranger:?}");
+    hold.release();
+    running.output().await.ok();
+    migration.sim.assert_only_deleted(&plan.deletes);
+    migration.world.assert_intact();
 }

@@ -4,6 +4,7 @@ use futures_util::StreamExt as _;
 use ledger::domain::event::{CanaryReleased, Event};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, EntryId, RunId};
+use ledger::projections::approve::may_act;
 use ledger::projections::plan::{self, is_person};
 use ledger::store::read::Filter;
 use ledger::store::{Appended, Draft, Store};
@@ -62,7 +63,8 @@ async fn last(store: &Store, plan: Hash) -> Result<Option<Canary>, EngineError> 
             }
             Ok(Event::CanaryReleased(release)) => {
                 if let Some(canary) = &mut canary {
-                    let independent = is_person(&entry.actor) && entry.actor != canary.runner;
+                    let independent =
+                        is_person(&entry.actor) && !entry.actor.is_same_as(&canary.runner);
                     canary.released |= release.run == canary.run && independent;
                 }
             }
@@ -88,15 +90,16 @@ pub(super) async fn check(store: &Store, plan: Hash) -> Result<(), EngineError> 
 /// Lets the rest of a plan begin after its canary.
 ///
 /// # Errors
-/// [`EngineError::Refused`] where the last run was no canary, or the person ran it or is none.
+/// [`EngineError::Person`] for who may not act, [`EngineError::Refused`] where the last run was no canary, or the person ran it.
 pub async fn release(store: &Store, plan: Hash, person: &Actor) -> Result<Appended, EngineError> {
+    may_act(store, person).await?;
     let refused = |why: String| Err(EngineError::Refused(why));
     let Some(canary) = last(store, plan).await? else {
         return refused(
             "the last run of this plan was no canary: there is nothing to let begin".to_owned(),
         );
     };
-    if canary.runner == *person || !is_person(person) {
+    if person.is_same_as(&canary.runner) {
         return refused(format!(
             "{person} may not let the rest begin: a person other than {} looks at a canary (four eyes)",
             canary.runner

@@ -15,6 +15,7 @@ use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
+use ledger::projections::approve::may_run;
 use ledger::projections::plan::{self, Approval, PlanError, SealedPlan};
 use ledger::store::commands::{NewCommand, NewRun};
 use ledger::store::read::Filter;
@@ -112,6 +113,7 @@ pub struct Hands<'a, E: ?Sized = dyn Executor> {
 /// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
 pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
+    may_run(store, actor).await?;
     let plan = plan::load(store, told.plan).await?;
     of_kind(&plan, &hands.executor.kinds().item)?;
     hands.executor.accepts(&plan.sealed.header)?;
@@ -208,7 +210,7 @@ async fn begin(
         hands.executor.prepare().await?;
         let open = run_of(store, plan.hash).await?;
         if let Some(begun) = &open
-            && begun.starter == approval.person
+            && begun.starter.is_same_as(&approval.person)
         {
             return Err(not_approved(&plan, &begun.starter));
         }
@@ -620,7 +622,7 @@ pub(super) fn approval_of(
         fresh: None,
     };
     let approval = may.approval(now)?;
-    if approval.person == *worker {
+    if approval.person.is_same_as(worker) {
         return Err(not_approved(plan, worker));
     }
     Ok(approval)

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger::domain::id::{Actor, RunId};
+use ledger::projections::approve::ApproveError;
 use ledger::store::commands::CommandError;
 use ledger::store::identity::IdentityError;
 use ledger::store::lease::LeaseError;
@@ -67,6 +68,9 @@ pub enum EngineError {
     /// The commands that workers share.
     #[error("share the run with its workers")]
     Command(#[from] CommandError),
+    /// Who acts may not.
+    #[error(transparent)]
+    Person(#[from] ApproveError),
     /// A rule forbids it; the text says which and what to do.
     #[error("{0}")]
     Refused(String),

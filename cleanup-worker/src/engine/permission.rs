@@ -30,7 +30,8 @@ impl Permission<'_> {
     /// The approval that the run goes by. A lapsed one begins nothing, but what was begun under it is still settled.
     pub(super) fn approval(&self, now: Timestamp) -> Result<Approval, EngineError> {
         let independent = |approval: &&Approval| {
-            approval.is_independent_of(&self.plan.makers) && approval.person != *self.runner
+            approval.is_independent_of(&self.plan.makers)
+                && !approval.person.is_same_as(self.runner)
         };
         let standing = self.plan.approval_at(now, Some(self.runner));
         let lapsed = || self.plan.approvals.iter().rev().find(independent);
@@ -64,7 +65,7 @@ pub(super) fn not_approved(plan: &SealedPlan, actor: &Actor) -> EngineError {
     let own = plan
         .approvals
         .iter()
-        .any(|approval| approval.person == *actor);
+        .any(|approval| approval.person.is_same_as(actor));
     EngineError::Refused(if own {
         format!("plan {short} was approved by {actor}, who may not run it too: four eyes")
     } else {

@@ -286,7 +286,7 @@ pub(super) fn approve_failure(error: ApproveError) -> Failure {
         ApproveError::OwnPlan { .. } => Failure::new(Exit::No, error)
             .hint("nothing was recorded; a second person approves it with `--as NAME`"),
         ApproveError::UnknownPerson(_) => Failure::new(Exit::No, error)
-            .hint("nothing was recorded; `ledger log --type person.added` lists who may act"),
+            .hint("nothing was recorded; name one of them with --as NAME: `ledger log --type person.added` lists who may act"),
         ApproveError::Persons { .. } => Failure::new(Exit::Unknown, error)
             .hint("nothing was recorded; LEDGER_KEK or the key file of this ledger is needed"),
         other => Failure::new(Exit::Environment, other),

@@ -220,6 +220,9 @@ impl EventType {
     }
 }
 
+const PERSON: &str = "person:";
+const WORKER: &str = "worker:";
+
 impl Actor {
     /// The program itself, where no person and no worker acts.
     pub fn system() -> Self {
@@ -228,16 +231,45 @@ impl Actor {
 
     /// The person of this name, lower-cased.
     pub fn person(name: &str) -> Result<Self, NameError> {
-        format!("person:{}", name.to_lowercase()).parse()
+        format!("{PERSON}{}", name.to_lowercase()).parse()
     }
 
     /// The worker of this name.
     pub fn worker(name: &str) -> Result<Self, NameError> {
-        format!("worker:{name}").parse()
+        format!("{WORKER}{name}").parse()
+    }
+
+    /// Whether it is a process that does what somebody else answers for.
+    pub fn is_worker(&self) -> bool {
+        self.as_str().starts_with(WORKER)
+    }
+
+    /// Whether both are one for the four eyes: `worker:bob` is a process of bob's, and what bob may not do it may not do for him.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+
+    /// Whether one of these is the same.
+    pub fn is_among<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> bool {
+        others.into_iter().any(|other| self.is_same_as(other))
+    }
+
+    /// The name without what it acts as.
+    fn name(&self) -> &str {
+        let mut name = self.as_str();
+        // `--as service:bob` is the person `service:bob`.
+        while let Some(rest) = [PERSON, WORKER, "service:"]
+            .iter()
+            .find_map(|kind| name.strip_prefix(kind))
+            .filter(|rest| !rest.is_empty())
+        {
+            name = rest;
+        }
+        name
     }
 
     fn check_shape(text: &str) -> Result<(), NameError> {
-        let named = ["person:", "worker:"].iter().any(|prefix| {
+        let named = [PERSON, WORKER].iter().any(|prefix| {
             text.strip_prefix(prefix)
                 .is_some_and(|name| !name.is_empty())
         });
@@ -476,6 +508,23 @@ mod tests {
         assert!("deleted".parse::<EventType>().is_err());
         assert!("item..deleted".parse::<EventType>().is_err());
         assert!("item.deleted".parse::<EventType>().is_ok());
+    }
+
+    #[test]
+    fn who_acts_is_one_under_whatever_it_acts_as() {
+        let actor = |text: &str| text.parse::<Actor>().unwrap();
+        let bob = actor("person:bob");
+        for same in ["worker:bob", "person:service:bob", "worker:person:bob"] {
+            assert!(
+                bob.is_same_as(&actor(same)) && actor(same).is_same_as(&bob),
+                "{same}"
+            );
+        }
+        for other in ["person:bobby", "worker:bob-2", "system", "person:service:"] {
+            assert!(!bob.is_same_as(&actor(other)), "{other}");
+        }
+        assert!(actor("worker:bob").is_among(&[Actor::system(), bob.clone()]));
+        assert!(!bob.is_among(&[]) && !bob.is_worker() && actor("worker:bob").is_worker());
     }
 
     #[test]

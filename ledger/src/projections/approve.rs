@@ -72,7 +72,7 @@ pub async fn approve(
     recorded_at: Option<Timestamp>,
 ) -> Result<Approved, ApproveError> {
     may_act(store, person).await?;
-    if plan.makers.contains(person) {
+    if person.is_among(&plan.makers) {
         return Err(ApproveError::OwnPlan {
             person: person.clone(),
             plan: plan.hash,
@@ -153,11 +153,36 @@ pub async fn may_act(store: &Store, person: &Actor) -> Result<(), ApproveError> 
     if !is_person(person) {
         return Err(ApproveError::NotAPerson(person.clone()));
     }
+    may_run(store, person).await
+}
+
+/// Refuses who may not make a plan or run it: where the ledger names its persons, it takes one of them, since a name that nobody
+/// gave to anybody could be the approver's second one. Where it names none, everybody may.
+///
+/// # Errors
+/// As [`may_act`].
+pub async fn may_run(store: &Store, actor: &Actor) -> Result<(), ApproveError> {
     let persons = persons(store).await?;
-    if !persons.is_empty() && !persons.contains(person) {
-        return Err(ApproveError::UnknownPerson(person.clone()));
+    if persons.is_empty() || persons.contains(actor) {
+        return Ok(());
     }
-    Ok(())
+    Err(if is_person(actor) {
+        ApproveError::UnknownPerson(actor.clone())
+    } else {
+        ApproveError::NotAPerson(actor.clone())
+    })
+}
+
+/// Refuses who may not help with a run that a person began and another one approved. A worker may, under any name: it answers for nothing,
+/// and does not have to be one of the ledger's persons.
+///
+/// # Errors
+/// As [`may_act`].
+pub async fn may_help(store: &Store, actor: &Actor) -> Result<(), ApproveError> {
+    if actor.is_worker() {
+        return Ok(());
+    }
+    may_run(store, actor).await
 }
 
 /// The persons that the ledger was told of; none where everybody may act.

@@ -222,7 +222,7 @@ impl Approval {
 
     /// Whether it may count at all: given by a person who did not make the plan (four eyes).
     pub fn is_independent_of(&self, makers: &BTreeSet<Actor>) -> bool {
-        is_person(&self.person) && !makers.contains(&self.person)
+        is_person(&self.person) && !self.person.is_among(makers)
     }
 }
 
@@ -273,7 +273,7 @@ impl SealedPlan {
         self.approvals.iter().rev().find(|approval| {
             approval.holds_at(time)
                 && approval.is_independent_of(&self.makers)
-                && runner != Some(&approval.person)
+                && !approval.person.is_among(runner)
         })
     }
 

@@ -89,11 +89,11 @@ pub async fn statement(
     if line.finished.is_none() {
         return Err(SignOffError::Unfinished(run));
     }
-    if line.by == *person || deletions.acted(run).contains(person) {
+    if person.is_same_as(&line.by) || person.is_among(&deletions.acted(run)) {
         return Err(own_work("acted in this run"));
     }
     let plan = deletions.plan_of(run);
-    if plan.is_some_and(|plan| custody.makers(plan).contains(person)) {
+    if plan.is_some_and(|plan| person.is_among(&custody.makers(plan))) {
         return Err(own_work("made the plan of this run"));
     }
     let unreadable = custody.unreadable().values().sum();

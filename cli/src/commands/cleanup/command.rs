@@ -8,7 +8,7 @@ use cleanup_worker::executors::Executor as _;
 use cleanup_worker::executors::command::{CommandExecutor, CommandTold, Program};
 use ledger::domain::policy::Policy;
 
-use super::{Common, engine_failure, items, live_of, make_plan, options, run_plan};
+use super::{Common, engine_failure, items, live_of, make_plan, open, options, run_plan};
 use crate::args::{CleanupCommand, CommandProgram, Pace};
 use crate::exit::{Exit, Failure, environment};
 use crate::output;
@@ -65,13 +65,13 @@ async fn dry(
     };
     let bytes =
         std::fs::read(path).map_err(environment(format!("read the policy {}", path.display())))?;
+    let session = open(common).await?;
     let executor = CommandExecutor::for_dry_run(told)
         .await
         .map_err(engine_failure)?;
     let policy = Policy::load(&bytes, &executor.vocabulary())
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let limits = executor.limits();
-    let session = common.open().await?;
     let made = make_plan(
         common,
         session,
@@ -103,7 +103,7 @@ async fn live(
     options: RunOptions,
 ) -> Result<Exit, Failure> {
     let timing: Arc<dyn Timing> = told.timing.clone();
-    let session = common.open().await?;
+    let session = open(common).await?;
     let live = live_of(&session, args.plan.as_deref(), options, &args.caution).await?;
     let executor = CommandExecutor::for_live_run(told)
         .await

@@ -25,6 +25,7 @@ use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
+use ledger::projections::approve::may_run;
 use ledger::projections::plan;
 use ledger::store::is_away;
 use ledger::store::lease::LeaseError;
@@ -59,7 +60,7 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
     common.actor()?;
     let policy = policy(args)?;
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
-    let session = common.open().await?;
+    let session = open(common).await?;
     let clock = session.store.clock().clone();
     let executor = CalendarExecutor::open(reader, told, clock)
         .await
@@ -72,6 +73,14 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
         (&args.pace, &items::CALENDAR),
     )
     .await
+}
+
+/// The ledger, where who acts may make plans and run them: the engine asks that too, but only once v2 was read or a program started.
+async fn open(common: &Common<'_>) -> Result<Session, Failure> {
+    let session = common.open().await?;
+    let may = may_run(&session.store, &common.actor()?).await;
+    may.map_err(super::approve::approve_failure)?;
+    Ok(session)
 }
 
 /// Makes a plan, whatever it is of, and prints it.
@@ -224,6 +233,9 @@ fn policy(args: &CleanupCalendar) -> Result<Policy, Failure> {
 
 /// Gives each failure of a run its status and its hint.
 pub(crate) fn engine_failure(error: EngineError) -> Failure {
+    if let EngineError::Person(error) = error {
+        return super::approve::approve_failure(error);
+    }
     let (exit, hint) = match &error {
         EngineError::Refused(_) => (Exit::No, None),
         EngineError::Lease(LeaseError::Held { .. } | LeaseError::Lost { .. }) => {
@@ -321,7 +333,7 @@ async fn live(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failu
     // Who acts has to be known before anything is read.
     common.actor()?;
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
-    let session = common.open().await?;
+    let session = open(common).await?;
     let plan = match &args.plan {
         Some(name) => name.clone(),
         None => in_hand(&session, KIND).await?,
