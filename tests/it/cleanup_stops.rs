@@ -93,7 +93,10 @@ async fn told_to_stop_it_makes_no_further_attempt() {
     running.tell_to_stop();
     let stopped = running.output().await;
     assert_eq!(stopped.exit, 1, "{}", stopped.stderr);
-    assert_eq!(stopped.json()["status"], "interrupted");
+    let report = stopped.json();
+    assert_eq!(report["status"], "interrupted");
+    let note = "it was told to stop; run the same command again to go on";
+    assert_eq!(report["notes"], json!([note]), "no canary was asked for");
     assert_eq!(migration.log(&["item.delete_intended"]).len(), 1);
     migration.sim.clear_faults();
     migration.live_run(&plan.hash).ok();
@@ -112,7 +115,14 @@ async fn a_canary_that_was_interrupted_goes_on_as_one() {
     running.tell_to_stop();
     tokio::time::sleep(Duration::from_millis(300)).await;
     hold.release();
-    assert_eq!(running.output().await.json()["status"], "interrupted");
+    let report = running.output().await.json();
+    assert_eq!(report["status"], "interrupted");
+    let notes = report["notes"].as_array().unwrap();
+    assert_eq!(
+        notes.len(),
+        1,
+        "it is not over, so nothing is to be let begin: {report:#}"
+    );
     // The same plan, and nobody says canary.
     let report = migration.live_run(&plan.hash).json();
     assert_eq!(report["status"], "canary", "{report:#}");

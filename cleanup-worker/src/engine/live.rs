@@ -504,7 +504,7 @@ async fn interrupted(
     live: &Live,
     places: &HashMap<Subject, Outline>,
 ) -> Result<LiveReport, EngineError> {
-    let mut report = report(live, places).await?;
+    let mut report = report(live, places, false).await?;
     "interrupted".clone_into(&mut report.status);
     report
         .notes
@@ -517,7 +517,7 @@ pub(super) async fn finish(
     live: &Live,
     places: &HashMap<Subject, Outline>,
 ) -> Result<LiveReport, EngineError> {
-    let report = report(live, places).await?;
+    let report = report(live, places, true).await?;
     let run = live.recorder.run;
     let subject = run_subject(run)?;
     let event = Event::RunFinished(RunFinished {
@@ -539,9 +539,11 @@ pub(super) async fn finish(
     Ok(report)
 }
 
+/// What the run came to so far; `is_over`: nothing is gone on with.
 async fn report(
     live: &Live,
     places: &HashMap<Subject, Outline>,
+    is_over: bool,
 ) -> Result<LiveReport, EngineError> {
     let store = &live.recorder.store;
     let run = live.recorder.run;
@@ -577,11 +579,13 @@ async fn report(
         + add("failed", |user| user.failed)
         + add("there_again", |user| user.there_again)
         + add("unseen", |user| u64::from(user.unseen));
+    // One that is interrupted goes on as one: there is nothing to be let begin yet.
+    let is_canary = is_over && standing.first_only.is_some() && not_taken > 0;
     let mut notes: Vec<String> = standing.stopped.into_iter().collect();
     let status = match (notes.is_empty(), left) {
         (false, _) => "stopped",
         (true, 0) => "complete",
-        (true, _) if not_taken > 0 => "canary",
+        (true, _) if is_canary => "canary",
         _ => "partial",
     };
     let out_of_reach = live.plan.with(Disposition::OutOfReach);

@@ -116,6 +116,8 @@ pub struct Standing {
     pub bad: u64,
     /// Why nothing new may be begun.
     pub stopped: Option<String>,
+    /// It is a canary: only so many commands, until a person has looked.
+    pub first_only: Option<u64>,
     /// Processes that hold a command now, this one included: what they may do together is shared among them.
     pub hands: u64,
 }
@@ -338,14 +340,16 @@ impl Store {
         let get = |name: &'static str| row.try_get::<i64, _>(name).map_err(failed(TAKE));
         let wait: f64 = row.try_get("wait").map_err(failed(TAKE))?;
         let wait = (wait > 0.0).then(|| Duration::try_from_secs_f64(wait).unwrap_or(POLL));
+        let first_only: Option<i64> = row.try_get("first_only").map_err(failed(TAKE))?;
         Ok(Some(Now {
             standing: Standing {
+                first_only: first_only.map(count),
                 ended: count(get("ended")?),
                 bad: count(get("bad")?),
                 stopped: row.try_get("stopped").map_err(failed(TAKE))?,
                 hands: 1 + count(get("others")?),
             },
-            first_only: row.try_get("first_only").map_err(failed(TAKE))?,
+            first_only,
             wait,
         }))
     }
@@ -576,7 +580,7 @@ impl Store {
     pub async fn standing(&self, run: RunId) -> Result<Option<Standing>, CommandError> {
         let what = "ask how a run stands";
         let row = query(
-            "select ended, bad, stopped from ledger_work.runs \
+            "select ended, bad, stopped, first_only from ledger_work.runs \
              where ledger_id = $1 and run = $2 and is_open",
         )
         .bind(self.id().uuid())
@@ -585,7 +589,9 @@ impl Store {
         .await
         .map_err(failed(what))?;
         let standing = |row: sqlx::postgres::PgRow| {
+            let first_only: Option<i64> = row.try_get("first_only").map_err(failed(what))?;
             Ok(Standing {
+                first_only: first_only.map(count),
                 ended: count(row.try_get("ended").map_err(failed(what))?),
                 bad: count(row.try_get("bad").map_err(failed(what))?),
                 stopped: row.try_get("stopped").map_err(failed(what))?,
