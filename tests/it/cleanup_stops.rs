@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use ledger_sim::{Call, EventKey, Fault, FaultKind, HoldPoint, Occurrence, WorldSpec};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::migration::{APPROVER, Migration, Plan, Running, key_of, total};
+use crate::migration::{APPROVER, Migration, Plan, RUNNER, Running, key_of, total};
 use crate::world::output;
 
 fn plain(seed: u64, users: usize, events: usize) -> WorldSpec {
@@ -102,6 +102,91 @@ async fn told_to_stop_it_makes_no_further_attempt() {
     migration.live_run(&plan.hash).ok();
     migration.sim.assert_only_deleted(&plan.deletes);
     migration.assert_ledger_accounts_for_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_begun_is_told_apart_with_its_user() {
+    let migration = Migration::start(plain(62, 5, 6)).await;
+    let plan = migration.approved_plan();
+    let emails: BTreeSet<&str> = migration
+        .sim
+        .world()
+        .users
+        .iter()
+        .map(|user| &*user.email)
+        .collect();
+    // Fails unless each row names its user and what was left there was not begun.
+    let of_rows = |report: &Value| {
+        let rows = report["users"].as_array().unwrap();
+        for row in rows {
+            let user = &row["user"];
+            assert!(user.as_str().is_some_and(|user| !user.is_empty()), "{row}");
+            assert!(row["users"].as_array().unwrap().contains(user), "{row}");
+            assert!(emails.contains(row["email"].as_str().unwrap()), "{row}");
+            let number = |name: &str| row[name].as_u64().unwrap();
+            assert_eq!(
+                number("found"),
+                number("deleted") + number("not_begun"),
+                "{row}"
+            );
+        }
+        assert_eq!(total(report, "failed"), 0, "{report:#}");
+        let left = plan.deletes.len() as u64 - total(report, "deleted");
+        assert_eq!(total(report, "not_begun"), left, "{report:#}");
+        rows.len()
+    };
+    let hold = migration.sim.hold(Call::EventsDelete, 2, HoldPoint::Before);
+    let running = Running::start(&mut one_user_at_a_time(&migration, &plan));
+    hold.reached().await;
+    running.tell_to_stop();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    hold.release();
+    let stopped = running.output().await;
+    assert_eq!(stopped.exit, 1, "{}", stopped.stderr);
+    let report = stopped.json();
+    assert_eq!(report["status"], "interrupted", "{report:#}");
+    let note = "it was told to stop; run the same command again to go on";
+    assert_eq!(
+        report["notes"],
+        json!([note]),
+        "no canary: nobody asked for one"
+    );
+    let rows = of_rows(&report);
+    assert!(rows > 1 && total(&report, "deleted") > 0, "{report:#}");
+
+    // A canary of the rest, which says so; and in words.
+    let mut command = one_user_at_a_time(&migration, &plan);
+    let report = output(command.args(["--canary", "2"])).json();
+    assert_eq!(report["status"], "canary", "{report:#}");
+    assert_eq!(of_rows(&report), rows);
+    let release = ["approve", &plan.hash, "--canary", "--as", APPROVER];
+    migration.world.ledger(release).ok();
+    let mut command = migration.with_services(&["cleanup", "calendar", "--plan", &plan.hash]);
+    let command = command.args(["--as", RUNNER, "--user-interval", "1ms", "--canary", "1"]);
+    let text = output(command).stdout;
+    let head = text.lines().next().unwrap();
+    assert!(head.trim_end().ends_with("not begun"), "{text}");
+    assert!(emails.iter().any(|email| text.contains(email)), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_names_all_through_whom_its_calendar_was_found() {
+    let migration = Migration::start(WorldSpec::seeded(63).users(26).events_per_user(6)).await;
+    let plan = migration.approved_plan();
+    let rows = migration.live_run(&plan.hash).json()["users"].clone();
+    let users = &migration.sim.world().users;
+    let account_of = |id: &Value| {
+        let user = users.iter().find(|user| *id == *user.id);
+        user.and_then(|user| user.account.clone())
+    };
+    let rows = rows.as_array().unwrap();
+    let named = |row: &Value| row["users"].as_array().unwrap().clone();
+    let twice: Vec<_> = rows.iter().filter(|row| named(row).len() > 1).collect();
+    assert!(!twice.is_empty(), "{rows:#?}");
+    for row in twice {
+        let accounts: BTreeSet<_> = named(row).iter().map(account_of).collect();
+        assert_eq!(accounts.len(), 1, "{row:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

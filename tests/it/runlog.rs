@@ -50,11 +50,16 @@ async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
     let finished = lines("run.finished").remove(0);
     assert_eq!(finished["status"], "canary");
     let total = |name: &str| report["totals"][name].as_u64().unwrap().to_string();
-    for name in ["planned", "deleted", "held", "failed"] {
+    for name in ["planned", "deleted", "held", "failed", "not_begun"] {
         assert_eq!(finished[name], total(name), "{name}");
     }
     let users = lines("user");
-    for (name, of_run) in [("found", "planned"), ("deleted", "deleted")] {
+    for (name, of_run) in [
+        ("found", "planned"),
+        ("deleted", "deleted"),
+        ("failed", "failed"),
+        ("not_begun", "not_begun"),
+    ] {
         let counts = users.iter().map(|user| user[name].parse::<u64>().unwrap());
         assert_eq!(counts.sum::<u64>().to_string(), total(of_run), "{name}");
     }
@@ -63,6 +68,7 @@ async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
     }
     let not_begun = lines("not_begun");
     assert!(!not_begun.is_empty());
+    assert_eq!(not_begun.len().to_string(), total("not_begun"));
     let begun: usize = lines("item.delete_intended").len();
     assert_eq!(begun + not_begun.len(), plan.deletes.len());
     for item in not_begun {

@@ -562,7 +562,7 @@ async fn report(
             Some(outcome) => outcome,
             None => UserOutcome::not_begun(&place.with_items(&live.plan)?, &known)?,
         };
-        outcome.email = live.executor.address(&outcome.user);
+        outcome.belongs_to(place, |user| live.executor.address(user));
         users.push(outcome);
     }
     let mut totals = BTreeMap::new();
@@ -577,6 +577,7 @@ async fn report(
     add("unexplained", |user| user.unexplained);
     let left = add("held", |user| user.held)
         + add("failed", |user| user.failed)
+        + add("not_begun", |user| user.not_begun)
         + add("there_again", |user| user.there_again)
         + add("unseen", |user| u64::from(user.unseen));
     // One that is interrupted goes on as one: there is nothing to be let begin yet.

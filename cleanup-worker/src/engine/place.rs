@@ -24,8 +24,14 @@ pub(super) type Known = Arc<Reached>;
 /// One place's part of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserOutcome {
-    /// Id of the user through whom it was reached.
+    /// Its owner, by which the run's log file tells of the same.
+    #[serde(skip)]
+    pub(super) place: Option<Subject>,
+    /// Id of the user through whom it was reached, or, where nobody has gone there yet, was found first.
     pub user: String,
+    /// Ids of all users through whom it was found.
+    #[serde(default)]
+    pub users: Vec<String>,
     /// For the terminal of who may see it; never kept.
     pub email: Option<String>,
     /// Items of the plan to be deleted.
@@ -36,8 +42,11 @@ pub struct UserOutcome {
     pub already_gone: u64,
     /// Left for a person at the moment of deletion.
     pub held: u64,
-    /// Not done.
+    /// Tried, or of a user where nothing could be tried, and not done.
     pub failed: u64,
+    /// Never tried: the run ended before, or was a canary.
+    #[serde(default)]
+    pub not_begun: u64,
     /// Changes to planned or recorded items that no entry explains.
     pub unexplained: u64,
     /// Of these: items that were deleted and are there again, or still.
@@ -58,14 +67,35 @@ impl UserOutcome {
             ..Self::default()
         };
         for item in &place.items {
-            match ended(&known.of(&item.subject)?) {
+            let progress = known.of(&item.subject)?;
+            match ended(&progress) {
                 Some(ItemEnd::Deleted) => outcome.deleted += 1,
                 Some(ItemEnd::AlreadyGone) => outcome.already_gone += 1,
                 Some(ItemEnd::Held) => outcome.held += 1,
+                _ if progress.attempts == 0 => outcome.not_begun += 1,
                 _ => outcome.failed += 1,
             }
         }
         Ok(outcome)
+    }
+
+    /// What is left to be done here.
+    pub(super) fn left(&self) -> u64 {
+        self.failed + self.not_begun
+    }
+
+    /// Says whose the place is, with the address of who leads there for the terminal.
+    pub(super) fn belongs_to(&mut self, place: &Outline, address: impl Fn(&str) -> Option<String>) {
+        self.place = Some(place.owner.clone());
+        self.users = place
+            .users
+            .iter()
+            .filter_map(|user| user.id.clone())
+            .collect();
+        if self.user.is_empty() {
+            self.user = self.users.first().cloned().unwrap_or_default();
+        }
+        self.email = address(&self.user);
     }
 
     /// Adds to what went wrong; the same thing stands there once.
@@ -164,6 +194,8 @@ impl PlaceEnd {
         (error, why): (String, &Stopped),
     ) -> Result<Self, EngineError> {
         outcome.say(error);
+        // It was tried as far as one came.
+        outcome.failed += std::mem::take(&mut outcome.not_begun);
         live.user_failed(place.owner, "cleanup", "stopped", why)
             .await?;
         let spread = Spread {
@@ -258,8 +290,10 @@ pub(super) async fn one_place(
         over: false,
         interrupted: false,
         in_a_row: 0,
+        left: Vec::new(),
     };
     visit.each_item(&known).await?;
+    visit.count_what_was_not_begun().await?;
     // Who goes on looks from the same cursor, so nothing is missed.
     if !visit.interrupted {
         visit.look_again(before.as_deref()).await?;
@@ -359,6 +393,8 @@ struct Visit<'a> {
     /// This process was told to stop before it was through.
     interrupted: bool,
     in_a_row: u32,
+    /// Not gone on with because the whole run ended.
+    left: Vec<&'a Subject>,
 }
 
 impl<'a> Visit<'a> {
@@ -414,6 +450,21 @@ impl<'a> Visit<'a> {
         Ok(end)
     }
 
+    /// Of what the end of the run left: what no intent was written for was not begun, and did not fail.
+    async fn count_what_was_not_begun(&mut self) -> Result<(), EngineError> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        let known = self.live.known_now().await?;
+        for subject in std::mem::take(&mut self.left) {
+            if known.of(subject)?.attempts == 0 {
+                self.outcome.failed -= 1;
+                self.outcome.not_begun += 1;
+            }
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, subject: &'a Subject, end: ItemEnd) -> Result<(), EngineError> {
         let outcome = &mut self.outcome;
         match end {
@@ -436,6 +487,8 @@ impl<'a> Visit<'a> {
                 self.ends.open.insert(subject);
                 outcome.failed += 1;
                 if self.over {
+                    self.left
+                        .extend(self.run_stops.is_some().then_some(subject));
                     return Ok(());
                 }
                 self.in_a_row += 1;
@@ -466,6 +519,7 @@ impl<'a> Visit<'a> {
             ItemEnd::RunStopped(reason) => {
                 self.ends.open.insert(subject);
                 outcome.failed += 1;
+                self.left.push(subject);
                 self.run_stops = Some(reason);
                 self.over = true;
             }

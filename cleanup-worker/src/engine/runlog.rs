@@ -15,7 +15,7 @@ use ledger::store::Appended;
 
 use super::EngineError;
 use super::live::LiveReport;
-use super::place::{Outline, UserOutcome};
+use super::place::Outline;
 use super::step::Live;
 
 /// A run's log file, mode 0600. Lines go straight to the file, so that a killed run leaves what it did.
@@ -168,6 +168,10 @@ impl Live {
     ) -> Result<(), EngineError> {
         self.log.finished(appended, &report.status, &report.totals);
         let known = self.known_now().await?;
+        let rows = report.users.iter();
+        let rows: HashMap<_, _> = rows
+            .filter_map(|row| Some((row.place.as_ref()?, row)))
+            .collect();
         for place in places.values() {
             let place = place.with_items(&self.plan)?;
             for item in &place.items {
@@ -180,28 +184,25 @@ impl Live {
                     ));
                 }
             }
-            let first = place.users.iter().find_map(|user| user.id.as_deref());
-            let leads = |user: &&UserOutcome| {
-                let mut users = place.users.iter();
-                users.any(|one| one.id.as_deref() == Some(&*user.user))
+            let Some(row) = rows.get(place.owner) else {
+                continue;
             };
-            let told = report.users.iter().filter(leads);
-            let errors: usize = told.map(|user| user.errors.len()).sum();
-            let came_to = UserOutcome::not_begun(&place, &known)?;
             let user = place.items.first().and_then(|item| item.users.first());
             let user = user.map(ToString::to_string).unwrap_or_default();
-            let address = first.and_then(|user| self.executor.address(user));
+            let address = row.email.as_deref();
             let address = address.filter(|_| self.log.names_addresses());
             let email = address.map(|address| format!(" email={address}"));
             self.log.line(&format!(
-                "{} user subject={user} place={} found={} deleted={} already_gone={} held={} failed={} errors={errors}{}",
+                "{} user subject={user} place={} found={} deleted={} already_gone={} held={} failed={} not_begun={} errors={}{}",
                 appended.entry.recorded_at,
                 place.owner,
-                came_to.found,
-                came_to.deleted,
-                came_to.already_gone,
-                came_to.held,
-                came_to.failed,
+                row.found,
+                row.deleted,
+                row.already_gone,
+                row.held,
+                row.failed,
+                row.not_begun,
+                row.errors.len(),
                 email.unwrap_or_default()
             ));
         }

@@ -152,7 +152,7 @@ impl Work<'_> {
             result: &result,
             ended: end.spread.ended,
             bad: end.spread.bad,
-            left_over: end.outcome.failed,
+            left_over: end.outcome.left(),
         };
         patiently(|| recorder.store.end_command(recorder.run, claimed, ended)).await?;
         let done = self.done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;

@@ -436,19 +436,29 @@ pub(crate) fn exit_of(report: &LiveReport) -> Exit {
 
 pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     output::line(format_args!(
-        "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
-        "user", "found", "deleted", "gone", "held", "failed"
+        "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7} {:>10}",
+        "user", "found", "deleted", "gone", "held", "failed", "not begun"
     ))?;
     for user in &report.users {
         output::line(format_args!(
-            "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7}",
+            "{:<36} {:>6} {:>8} {:>6} {:>5} {:>7} {:>10}",
             user.email.as_deref().unwrap_or(&user.user),
             user.found,
             user.deleted,
             user.already_gone,
             user.held,
-            user.failed
+            user.failed,
+            user.not_begun
         ))?;
+        let others: Vec<&str> = user
+            .users
+            .iter()
+            .map(String::as_str)
+            .filter(|other| *other != user.user)
+            .collect();
+        if !others.is_empty() {
+            output::line(format_args!("    also of {}", others.join(", ")))?;
+        }
         for error in &user.errors {
             output::line(format_args!("    {error}"))?;
         }
@@ -459,11 +469,12 @@ pub(crate) fn print_live(report: &LiveReport) -> Result<(), Failure> {
     for note in &report.notes {
         output::line(format_args!("stopped: {note}"))?;
     }
-    let left = report.totals.get("failed").copied().unwrap_or_default();
-    let held = report.totals.get("held").copied().unwrap_or_default();
+    let total = |name: &str| report.totals.get(name).copied().unwrap_or_default();
+    let left = total("failed") + total("not_begun");
+    let held = total("held");
     if left > 0 && report.notes.is_empty() {
         output::line(
-            "next: the same command again does what failed, once what stands beside it is mended",
+            "next: the same command again does what is left, once what stands beside it is mended",
         )?;
     }
     if held > 0 {
