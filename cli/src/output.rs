@@ -2,13 +2,24 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use ledger::domain::printable::{one_line, own_lines};
 use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::exit::Failure;
 
-/// Prints a line of the answer.
+/// Prints a line of the answer. It stays one line, whatever others wrote of it.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    exactly(&one_line(&text.to_string()))
+}
+
+/// Prints a text of ours that has lines of its own.
+pub(crate) fn lines(text: impl std::fmt::Display) -> Result<(), Failure> {
+    exactly(&own_lines(&text.to_string()))
+}
+
+/// Prints a line for programs: JSON, in which nothing has to be written out.
+pub(crate) fn exactly(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(())
@@ -24,7 +35,7 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
 /// Prints one JSON document on a line of its own.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
-    line(text)
+    exactly(&text)
 }
 
 /// One JSON document whose last member is a list that is printed item by item.
@@ -63,7 +74,8 @@ impl List {
 
 /// Says something to the person, beside the answer. A closed standard error is no reason to fail.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    drop(writeln!(std::io::stderr().lock(), "{text}"));
+    let text = text.to_string();
+    drop(writeln!(std::io::stderr().lock(), "{}", own_lines(&text)));
 }
 
 /// Prints an error: what was tried, what happened, what to do.

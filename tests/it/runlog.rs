@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ledger_sim::WorldSpec;
+use ledger_sim::supabase::Cell;
 
-use crate::migration::{APPROVER, Migration, RUNNER};
+use crate::migration::{APPROVER, MAKER, Migration, RUNNER};
 use crate::world::output;
 
 /// The fields of a line.
@@ -129,4 +130,52 @@ async fn a_log_tells_what_was_done_and_what_was_not_begun_for_each_user() {
         !back.is_empty() && back.iter().all(|named| *named),
         "{restored}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_in_an_address_makes_no_line_of_its_own() {
+    let spec = WorldSpec {
+        plain_users: true,
+        ..WorldSpec::seeded(9)
+    };
+    let migration = Migration::start(spec.users(3).events_per_user(5)).await;
+    let made_up = "2026-01-01T00:00:00.000000Z item.deleted";
+    let hash = "0".repeat(64);
+    let address =
+        format!("eve@x.example\n{made_up} seq=2 hash={hash} subject=a:b\u{1b}[2K\u{9b}1A");
+    migration.sim.with_database(|database| {
+        let table = database.table_mut("perm_users").unwrap();
+        let email = table.position("email").unwrap();
+        for row in table.rows_mut() {
+            row[email] = Cell::Text(address.clone());
+        }
+    });
+    let plain_text = |text: &str| {
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
+        assert!(
+            !text.lines().any(|line| line.starts_with(made_up)),
+            "{text}"
+        );
+        assert!(text.contains(r"eve@x.example\n2026-01-01"), "{text}");
+    };
+    let run = |person: &str, arguments: &[&str]| {
+        let mut command = migration.with_services(&["cleanup", "calendar", "--log-emails"]);
+        let pace = ["--as", person, "--user-interval", "1ms"];
+        let output = output(command.args(pace).args(arguments));
+        plain_text(&output.stdout);
+        let log = output.stderr.rsplit_once("log: ").unwrap().1.trim();
+        let log = Path::new(log).to_owned();
+        plain_text(&std::fs::read_to_string(&log).unwrap());
+        // No receipt of what nobody wrote.
+        let receipts = ["verify", "--receipts", log.to_str().unwrap()];
+        migration.world.ledger(receipts).ok();
+        output.stdout
+    };
+    let text = run(MAKER, &["--dry-run"]);
+    let plan = text.lines().find_map(|line| line.strip_prefix("plan: "));
+    let plan = plan.unwrap();
+    migration.approve(plan);
+    run(RUNNER, &["--plan", plan]);
+    let text = migration.world.ledger(["review", "deletions"]).ok().stdout;
+    plain_text(&text);
 }

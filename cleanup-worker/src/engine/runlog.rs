@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use ledger::chain::entry::Hash;
 use ledger::domain::event::Event;
 use ledger::domain::id::{RunId, Subject};
+use ledger::domain::printable::{one_line, one_word};
 use ledger::store::Appended;
 
 use super::EngineError;
@@ -76,7 +77,7 @@ impl RunLog {
         let address = self.address.as_deref();
         let address = address.map(|address| ("email", address));
         for (name, value) in words.iter().copied().chain(address) {
-            line.extend([" ", name, "=", value]);
+            line.extend([" ", name, "=", &*one_word(value)]);
         }
         self.line(&line);
     }
@@ -100,8 +101,9 @@ impl RunLog {
         self.entry(appended, &words);
     }
 
-    /// Writes a line of its own.
+    /// Writes a line of its own. It stays one, whatever others wrote of it: a line that they made up would pass for a receipt.
     pub fn line(&self, line: &str) {
+        let line = one_line(line);
         let mut file = self
             .file
             .lock()
@@ -191,7 +193,7 @@ impl Live {
             let user = user.map(ToString::to_string).unwrap_or_default();
             let address = row.email.as_deref();
             let address = address.filter(|_| self.log.names_addresses());
-            let email = address.map(|address| format!(" email={address}"));
+            let email = address.map(|address| format!(" email={}", one_word(address)));
             self.log.line(&format!(
                 "{} user subject={user} place={} found={} deleted={} already_gone={} held={} failed={} not_begun={} errors={}{}",
                 appended.entry.recorded_at,

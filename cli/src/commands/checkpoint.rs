@@ -67,7 +67,7 @@ impl Line {
         if common.json {
             output::json(self)
         } else {
-            output::line(self.note.trim_end_matches('\n'))
+            output::lines(self.note.trim_end_matches('\n'))
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn run(
     if common.json {
         output::json(&answer)?;
     } else {
-        output::line(answer.metrics().trim_end())?;
+        output::lines(answer.metrics().trim_end())?;
     }
     Ok(Exit::Yes)
 }

@@ -35,11 +35,11 @@ pub(crate) async fn run(common: &Common<'_>, args: Log) -> Result<Exit, Failure>
                 None => break,
             },
         };
-        output::line(if common.json {
-            json_line(&recorded)
+        if common.json {
+            output::exactly(&json_line(&recorded))?;
         } else {
-            text_line(&recorded)
-        })?;
+            output::line(text_line(&recorded))?;
+        }
     }
     Ok(Exit::Yes)
 }

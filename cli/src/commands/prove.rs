@@ -44,7 +44,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Prove) -> Result<Exit, Failu
     } else {
         output::note(format_args!("proves: {}", answer.proves));
         match &args.out {
-            None => output::line(answer.proof.trim_end_matches('\n'))?,
+            None => output::lines(answer.proof.trim_end_matches('\n'))?,
             Some(path) => output::line(format_args!("wrote {}", path.display()))?,
         }
     }

@@ -23,7 +23,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Show) -> Result<Exit, Failur
         ));
     };
     if common.json {
-        output::line(log::json_line(&recorded))?;
+        output::exactly(&log::json_line(&recorded))?;
     } else {
         let entry = &recorded.entry;
         let none = || "-".to_owned();
@@ -49,7 +49,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Show) -> Result<Exit, Failur
                 }
                 let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
                 let pretty = serde_json::to_string_pretty(&value).unwrap_or_default();
-                field("payload", pretty)?;
+                output::lines(format_args!("{:<12} {pretty}", "payload"))?;
             }
             PayloadText::Erased(erasure) => field("payload", erasure.words())?,
             other => field("payload", log::payload_state(other).to_owned())?,

@@ -90,7 +90,7 @@ async fn export(common: &Common<'_>, args: SubjectExport) -> Result<Exit, Failur
     session.close().await;
 
     let Some((mut file, path)) = file.zip(args.out) else {
-        output::line(text)?;
+        output::exactly(&text)?;
         return Ok(Exit::Yes);
     };
     let what = format!("write {}", path.display());

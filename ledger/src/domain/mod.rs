@@ -13,6 +13,7 @@ pub mod id;
 pub mod identify;
 pub mod observation;
 pub mod policy;
+pub mod printable;
 pub mod restoration;
 pub mod review;
 pub mod verdict;

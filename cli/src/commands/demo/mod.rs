@@ -41,7 +41,7 @@ impl Teller {
         if self.quiet {
             Ok(())
         } else {
-            output::line(text)
+            output::lines(text)
         }
     }
 
@@ -84,7 +84,7 @@ pub(crate) async fn run(common: &Common<'_>, args: &Demo) -> Result<Exit, Failur
     if common.json {
         output::json(&teller.outcome)?;
     } else {
-        output::line(if all {
+        output::lines(if all {
             "\nEverything came out as told."
         } else {
             "\nNOT as told: see above."
