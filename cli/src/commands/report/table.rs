@@ -1,5 +1,6 @@
 //! The report as one table in CSV (RFC 4180).
 
+use ledger::domain::printable::one_line;
 use ledger::projections::deletions::UserLine;
 use ledger::projections::report::{Column, Counts, ItemRow, Report};
 
@@ -176,11 +177,12 @@ fn of_item(row: &ItemRow) -> Vec<String> {
 /// A field that no spreadsheet takes for a formula: what begins like one gets an apostrophe in front, which a spreadsheet
 /// shows as text (OWASP, CSV injection).
 fn harmless(field: &str) -> String {
+    let line = one_line(field);
     let begins = field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     if begins {
-        format!("'{field}")
+        format!("'{line}")
     } else {
-        field.to_owned()
+        line.into_owned()
     }
 }
 
@@ -191,10 +193,11 @@ mod tests {
     #[test]
     fn what_begins_like_a_formula_is_text() {
         for field in ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "＝1"] {
-            assert_eq!(harmless(field), format!("'{field}"));
+            assert_eq!(harmless(field), format!("'{}", one_line(field)));
         }
         for field in ["", "1", "a=b", "person:ann", "'=1"] {
             assert_eq!(harmless(field), field);
         }
+        assert_eq!(harmless("eve\ntotal,1\u{1b}[2K"), r"eve\ntotal,1\u{1b}[2K");
     }
 }
