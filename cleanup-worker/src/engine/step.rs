@@ -548,7 +548,7 @@ impl Live {
     ) -> Result<Option<ItemEnd>, EngineError> {
         match trace {
             Trace::Tombstone(made) => {
-                let before = made.is_some_and(|made| made + TOMBSTONE_SKEW < intended_at.instant());
+                let before = made.is_some_and(|made| is_before(made, intended_at.instant()));
                 let how = match made {
                     Some(_) if before => GoneHow::AlreadyGone,
                     Some(_) => GoneHow::Deleted,
@@ -739,4 +739,25 @@ async fn trace(place: &dyn Place, item: &str, version: &str) -> Result<Trace, It
         } if now == version => Trace::Alive,
         Found::There { .. } => Trace::Changed,
     })
+}
+
+/// Whether a tombstone was made before an intent, by more than the clocks may differ. However far away the time is that it was dated with:
+/// two times have a difference, and a time moved by a span need not be one.
+fn is_before(made: DateTime<Utc>, intended: DateTime<Utc>) -> bool {
+    intended - made > TOMBSTONE_SKEW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_is_dated_however_far_its_time_is_away() {
+        let intended: DateTime<Utc> = "2026-03-02T09:00:00Z".parse().unwrap();
+        assert!(!is_before(intended, intended));
+        assert!(!is_before(intended - TOMBSTONE_SKEW, intended));
+        assert!(is_before(intended - Duration::seconds(6), intended));
+        assert!(!is_before(DateTime::<Utc>::MAX_UTC, intended));
+        assert!(is_before(DateTime::<Utc>::MIN_UTC, intended));
+    }
 }

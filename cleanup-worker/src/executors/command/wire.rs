@@ -4,20 +4,40 @@
 //! expected and never repeat what came, which may be personal.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use ledger::chain::canonical;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::Trouble;
 use crate::clients::{Effect, ErrorClass};
 use crate::executors::ItemError;
+
+/// Years that a time or a day may be of: those that RFC 3339 can write. Calculating with others could leave what can be represented.
+const YEARS: RangeInclusive<i32> = 1..=9999;
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let time = Option::<DateTime<Utc>>::deserialize(from)?;
+    let is_meant = time.is_none_or(|time| YEARS.contains(&time.year()));
+    is_meant.then_some(time).ok_or_else(far_away)
+}
+
+fn day<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NaiveDate>, D::Error> {
+    let day = Option::<NaiveDate>::deserialize(from)?;
+    let is_meant = day.is_none_or(|day| YEARS.contains(&day.year()));
+    is_meant.then_some(day).ok_or_else(far_away)
+}
+
+fn far_away<E: serde::de::Error>() -> E {
+    E::custom("a time is of the years 1 to 9999")
+}
 
 /// Version of the protocol.
 pub(super) const PROTOCOL: u64 = 1;
@@ -267,6 +287,7 @@ pub(super) struct PlaceLine {
     pub(super) items: u64,
     #[serde(default)]
     pub(super) whole: bool,
+    #[serde(default, deserialize_with = "time")]
     pub(super) date: Option<DateTime<Utc>>,
 }
 
@@ -278,7 +299,8 @@ pub(super) struct ItemLine {
     pub(super) users: Vec<Text>,
     pub(super) version: Option<Text>,
     pub(super) base64: Option<Base64>,
-    pub(super) date: Option<chrono::NaiveDate>,
+    #[serde(default, deserialize_with = "day")]
+    pub(super) date: Option<NaiveDate>,
     pub(super) covered: Option<bool>,
     pub(super) signals: BTreeMap<String, FactLine>,
     #[serde(default)]
@@ -308,6 +330,7 @@ pub(super) struct InventoryEnd {
     pub(super) count: u64,
     #[serde(default)]
     pub(super) others: u64,
+    #[serde(default, deserialize_with = "time")]
     pub(super) date: Option<DateTime<Utc>>,
 }
 
@@ -320,6 +343,7 @@ pub(super) enum ReadAnswer {
         base64: Option<Base64>,
     },
     Deleted {
+        #[serde(default, deserialize_with = "time")]
         at: Option<DateTime<Utc>>,
     },
     Absent {},
@@ -352,6 +376,7 @@ pub(super) struct DeleteAnswer {
     #[expect(dead_code, reason = "that it stands there is what it says")]
     pub(super) deleted: Yes,
     pub(super) status: Option<u16>,
+    #[serde(default, deserialize_with = "time")]
     pub(super) date: Option<DateTime<Utc>>,
 }
 
@@ -366,6 +391,7 @@ impl Answer for DeleteAnswer {
 pub(super) struct RestoreAnswer {
     pub(super) restored: RestoredLine,
     pub(super) status: Option<u16>,
+    #[serde(default, deserialize_with = "time")]
     pub(super) date: Option<DateTime<Utc>>,
 }
 
@@ -411,6 +437,7 @@ pub(super) struct ObserveEnd {
     pub(super) count: u64,
     pub(super) whole: bool,
     pub(super) cursor: Option<Text>,
+    #[serde(default, deserialize_with = "time")]
     pub(super) date: Option<DateTime<Utc>>,
 }
 
@@ -427,6 +454,7 @@ struct RefusalLine {
     retry_after_ms: Option<u64>,
     #[serde(default)]
     stops_user: bool,
+    #[serde(default, deserialize_with = "time")]
     date: Option<DateTime<Utc>>,
     reason: String,
 }

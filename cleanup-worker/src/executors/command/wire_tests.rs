@@ -131,6 +131,25 @@ fn every_other_shape_is_refused_with_what_was_expected_and_without_what_came() {
         refused::<DeleteAnswer>(line);
     }
     refused::<BackupAnswer>(r#"{"id":7}"#);
+    // No calculation with such a time could be trusted to have a result.
+    for far in [
+        "+262142-12-31T23:59:59Z",
+        "-262143-01-01T00:00:00Z",
+        "0000-06-01T00:00:00Z",
+    ] {
+        refused::<ReadAnswer>(&format!(r#"{{"id":7,"found":"deleted","at":"{far}"}}"#));
+        refused::<DeleteAnswer>(&format!(r#"{{"id":7,"deleted":true,"date":"{far}"}}"#));
+        refused::<DeleteAnswer>(&format!(
+            r#"{{"id":7,"error":{{"class":"server","reason":"x","date":"{far}"}}}}"#
+        ));
+        let day = far.split('T').next().unwrap();
+        refused::<InventoryAnswer>(&format!(
+            r#"{{"id":7,"item":{{"id":"i","users":["u"],"date":"{day}","signals":{{}}}}}}"#
+        ));
+    }
+    for near in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+        taken::<ReadAnswer>(&format!(r#"{{"id":7,"found":"deleted","at":"{near}"}}"#));
+    }
     for line in [
         r#"{"id":7,"user":{"id":"u","place":"b"},"place":{"id":"b"}}"#,
         r#"{"id":7,"user":{"id":"u","place":"b","admin":true}}"#,
