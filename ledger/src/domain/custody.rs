@@ -315,6 +315,16 @@ impl Item {
         }
     }
 
+    /// Where it stood before the attempts that are open or unresolved.
+    fn as_before(self) -> Self {
+        self.settled(self.before)
+    }
+
+    /// It was gone by our hand before these attempts.
+    fn was_gone_by_us(self) -> bool {
+        is_gone_by_us(self.before)
+    }
+
     /// What a disappearance by our hand amounts to.
     fn gone_by_us(self) -> Self {
         self.settled(if self.outside_plan {
@@ -385,22 +395,26 @@ fn while_open(item: Item, fact: Fact) -> Result<Item, Illegal> {
 fn delete_ended(item: Item, outcome: DeleteOutcome) -> Item {
     let item = Item { open: None, ..item };
     match outcome {
+        // Another plan names it too, and what this attempt met is our own deletion under the first one.
+        DeleteOutcome::AlreadyGone | DeleteOutcome::GoneCauseUnknown if item.was_gone_by_us() => {
+            item.as_before()
+        }
         DeleteOutcome::Deleted { backup: true } | DeleteOutcome::GoneCauseUnknown => {
             item.gone_by_us()
         }
         DeleteOutcome::Deleted { backup: false } => item.settled(State::Missing),
         // After an attempt that nobody knows the end of, "already gone" may well be our own doing.
         DeleteOutcome::AlreadyGone if item.unresolved == Some(Action::Delete) => item.gone_by_us(),
-        DeleteOutcome::AlreadyGone if item.before == State::Planned => {
+        DeleteOutcome::AlreadyGone if matches!(item.before, State::Planned | State::GoneBefore) => {
             item.settled(State::GoneBefore)
         }
         DeleteOutcome::AlreadyGone => item.settled(State::ChangedSince),
         DeleteOutcome::Changed | DeleteOutcome::Adopted => match item.before {
             State::Planned => item.settled(State::Held),
-            before => item.settled(before),
+            _ => item.as_before(),
         },
         DeleteOutcome::Failed if item.unresolved.is_some() => item,
-        DeleteOutcome::Failed => item.settled(item.before),
+        DeleteOutcome::Failed => item.as_before(),
         DeleteOutcome::Unknown => Item {
             unresolved: Some(Action::Delete),
             ..item
@@ -413,7 +427,7 @@ fn restore_ended(item: Item, outcome: RestoreOutcome) -> Item {
     match outcome {
         RestoreOutcome::Restored => item.settled(State::Restored),
         RestoreOutcome::Failed if item.unresolved.is_some() => item,
-        RestoreOutcome::Failed => item.settled(item.before),
+        RestoreOutcome::Failed => item.as_before(),
         RestoreOutcome::Unknown => Item {
             unresolved: Some(Action::Restore),
             ..item
@@ -441,7 +455,9 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
             _ => Ok(item.settled(State::Excluded)),
         },
         Fact::DeleteIntended { approved } => {
-            let in_plan = approved && item.before == State::Planned && !item.outside_plan;
+            // What an earlier plan deleted is still to go by this one, should it be there again.
+            let is_to_go = item.before == State::Planned || is_deleted(item.before);
+            let in_plan = approved && is_to_go && !item.outside_plan;
             Ok(Item {
                 state: State::InFlight,
                 open: Some(Action::Delete),
@@ -478,6 +494,16 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
             })
         }
     }
+}
+
+/// States of what is gone by our hand as approved.
+fn is_deleted(state: State) -> bool {
+    matches!(state, State::Deleted | State::BackupErased)
+}
+
+/// States of what is gone by our hand.
+fn is_gone_by_us(state: State) -> bool {
+    is_deleted(state) || state == State::Missing
 }
 
 /// States that a comparison can lead to, and so another one can change.
@@ -529,17 +555,23 @@ fn found_again(item: Item, disposition: Disposition) -> Item {
 fn observed(item: Item, seen: Observation) -> Item {
     let there = seen != Observation::Gone;
     match (item.state, item.unresolved) {
-        (State::InFlight, Some(Action::Delete)) if there => item.settled(item.before),
+        // A deletion under an earlier plan that is contradicted by what is there now.
+        (State::InFlight, Some(Action::Delete)) if there && is_deleted(item.before) => {
+            item.settled(State::Unaccounted)
+        }
+        (State::InFlight, Some(Action::Delete)) if there || item.was_gone_by_us() => {
+            item.as_before()
+        }
         (State::InFlight, Some(Action::Delete)) => item.gone_by_us(),
         (State::InFlight, Some(Action::Restore)) if there => item.settled(State::Restored),
-        (State::InFlight, Some(Action::Restore)) => item.settled(item.before),
+        (State::InFlight, Some(Action::Restore)) => item.as_before(),
         (State::Planned, _) if !there => item.settled(State::GoneBefore),
         (State::Protected | State::Held | State::Restored, _) if seen != Observation::Unchanged => {
             item.settled(State::ChangedSince)
         }
         (State::GoneBefore, _) if there => item.settled(State::ChangedSince),
         // The log says it is gone and it is not: one of the two is wrong.
-        (State::Deleted | State::BackupErased, _) if there => item.settled(State::Unaccounted),
+        (state, _) if there && is_deleted(state) => item.settled(State::Unaccounted),
         _ => item,
     }
 }

@@ -81,6 +81,75 @@ fn each_history_ends_in_its_state() {
             &[Found(Protect), UNAPPROVED, ended(AlreadyGone)],
             State::ChangedSince,
         ),
+        // Another plan that names the same item comes to it when it is gone by the first one.
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(AlreadyGone)],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(GoneCauseUnknown)],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, UNAPPROVED, ended(AlreadyGone)],
+            State::Deleted,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                ended(GoneCauseUnknown),
+                INTENDED,
+                ended(AlreadyGone),
+            ],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(Unknown), GONE],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(Unknown), CHANGED],
+            State::Unaccounted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(Failed)],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, DELETED],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, UNAPPROVED, DELETED],
+            State::Missing,
+        ),
+        (
+            &[plan, UNAPPROVED, DELETED, INTENDED, ended(AlreadyGone)],
+            State::Missing,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                ended(AlreadyGone),
+                INTENDED,
+                ended(AlreadyGone),
+            ],
+            State::GoneBefore,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                RestoreIntended,
+                restored,
+                INTENDED,
+                ended(AlreadyGone),
+            ],
+            State::ChangedSince,
+        ),
         // Unknown outcomes and what resolves them.
         (&[plan, INTENDED, ended(Unknown), GONE], State::Deleted),
         (&[plan, INTENDED, ended(Unknown), SAME], State::Planned),

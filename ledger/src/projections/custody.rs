@@ -91,14 +91,17 @@ struct OpenIntent {
     id: EntryId,
     evidence: Evidence,
     place: String,
+    /// The last intent before it with a true backup.
+    backup_before: Option<u64>,
 }
 
 impl OpenIntent {
-    fn new(decoded: &Decoded, place: &str) -> Self {
+    fn new(decoded: &Decoded, place: &str, backup_before: Option<u64>) -> Self {
         Self {
             id: decoded.entry.id,
             evidence: evidence(decoded),
             place: place.to_owned(),
+            backup_before,
         }
     }
 }
@@ -427,7 +430,7 @@ impl CustodyFold {
         trace.unread |= unread;
         // Two in flight at once: which of them an outcome ends cannot be told.
         trace.doubtful |= trace.open.is_some();
-        trace.open = Some(OpenIntent::new(decoded, &intent.place));
+        trace.open = Some(OpenIntent::new(decoded, &intent.place, trace.backup));
         trace.backup = if is_true(&intent.backup) {
             Some(seq)
         } else {
@@ -439,10 +442,16 @@ impl CustodyFold {
         self.fact(decoded, Fact::RestoreIntended);
         let trace = self.trace(decoded);
         trace.doubtful |= trace.open.is_some();
-        trace.open = Some(OpenIntent::new(decoded, &intent.place));
+        trace.open = Some(OpenIntent::new(decoded, &intent.place, trace.backup));
     }
 
     fn ended(&mut self, decoded: &Decoded, intent: EntryId, outcome: DeleteOutcome, changed: bool) {
+        let trace = self.trace(decoded);
+        let before = trace.open.as_ref().and_then(|open| open.backup_before);
+        // It is not by this attempt that it is gone: what an earlier one kept can put it back.
+        if !matches!(outcome, DeleteOutcome::Deleted { .. }) {
+            trace.backup = trace.backup.or(before);
+        }
         self.settled(decoded, intent, Fact::DeleteEnded(outcome), changed);
     }
 

@@ -88,6 +88,19 @@ struct Item {
     observed: Option<Observation>,
     decisions: Vec<(RunId, DecisionLine)>,
     erased: Option<ErasedLine>,
+    /// The deletion by which it was gone when the attempt in flight was begun.
+    stood: Option<Stood>,
+}
+
+/// A deletion by which an item is gone, aside while another plan tries the same.
+#[derive(Debug)]
+struct Stood {
+    place: Option<(String, String)>,
+    begun: Option<Hash>,
+    approval: Option<EntryId>,
+    backup: Option<BackupLine>,
+    outcome: Option<OutcomeLine>,
+    undo: Option<OutcomeLine>,
 }
 
 impl Projection for DeletionsFold {
@@ -221,12 +234,10 @@ impl DeletionsFold {
         let entry = Reference::to(decoded);
         match event {
             Event::ItemDeleteIntended(intent) => item.intended(entry, intent),
-            Event::ItemDeleted(deleted) => {
-                item.outcome = Some(OutcomeLine::deleted(entry, deleted));
-            }
-            Event::ItemDeleteFailed(failed) => {
-                item.outcome = Some(OutcomeLine::failed(entry, failed));
-            }
+            Event::ItemDeleted(deleted) => item.ended(OutcomeLine::deleted(entry, deleted)),
+            Event::ItemDeleteFailed(failed) => item.ended(OutcomeLine::failed(entry, failed)),
+            // Another plan came to what one has deleted: that stays the last thing that was done to it.
+            Event::ItemHeld(_) if item.stands() => {}
             Event::ItemHeld(held) => {
                 item.outcome = Some(OutcomeLine {
                     what: "held",
@@ -280,7 +291,7 @@ impl DeletionsFold {
         subject: &'a Subject,
     ) -> (&'a Subject, Option<&'a str>, Vec<UserLine>) {
         let item = self.items.get(subject);
-        let found = item.and_then(|item| self.told(item));
+        let found = item.and_then(|item| self.told(item, None));
         let found = found.map(|(_, found)| (found.place.as_str(), found.users.iter()));
         let (place, users) = found.unzip();
         let users = users.into_iter().flatten();
@@ -416,8 +427,8 @@ impl DeletionsFold {
     }
 
     /// What tells what an item is: what was found of it last. Of what is gone by an attempt it is what was found for the plan of that
-    /// attempt: a dry run that finds it gone since, or cannot reach it, adds nothing to that.
-    fn told<'a>(&self, item: &'a Item) -> Option<&'a (Hash, Found)> {
+    /// attempt: a dry run that finds it gone since, or cannot reach it, or had looked before, adds nothing to that.
+    fn told<'a>(&self, item: &'a Item, state: Option<State>) -> Option<&'a (Hash, Found)> {
         let last = item.finds.last();
         let (Some(plan), Some(intent)) = (item.begun, &item.backup) else {
             return last;
@@ -425,6 +436,12 @@ impl DeletionsFold {
         let plans = self.with_those_below(plan);
         let mut finds = item.finds.iter().rev();
         let mut told = finds.find(|(plan, _)| plans.contains(plan));
+        if matches!(
+            state,
+            Some(State::Deleted | State::BackupErased | State::Missing)
+        ) {
+            return told.or(last);
+        }
         let mut is_gone = item.is_gone();
         let since = item.finds.iter();
         for find in since.filter(|(_, found)| found.entry.seq > intent.entry.seq) {
@@ -447,7 +464,10 @@ impl DeletionsFold {
         plans: Option<&BTreeSet<Hash>>,
         executed: Option<&BTreeSet<Hash>>,
     ) -> bool {
-        let users = || self.told(item).map(|(_, found)| found.users.as_slice());
+        let users = || {
+            self.told(item, None)
+                .map(|(_, found)| found.users.as_slice())
+        };
         part.run.is_none_or(|run| item.is_of(run, executed))
             && plans.is_none_or(|asked| item.finds.iter().any(|(plan, _)| asked.contains(plan)))
             && part.users.as_ref().is_none_or(|asked| {
@@ -462,7 +482,7 @@ impl DeletionsFold {
         state: State,
         custody: &CustodyFold,
     ) -> ItemLine {
-        let told = self.told(item);
+        let told = self.told(item, Some(state));
         let found = told.map(|(_, found)| found);
         let place = found
             .map(|found| (found.place.clone(), found.item.clone()))
@@ -566,6 +586,16 @@ impl Found {
 
 impl Item {
     fn intended(&mut self, entry: Reference, intent: &DeleteIntended) {
+        if self.stands() {
+            self.stood = Some(Stood {
+                place: self.place.take(),
+                begun: self.begun,
+                approval: self.approval,
+                backup: self.backup.take(),
+                outcome: self.outcome.take(),
+                undo: self.undo.take(),
+            });
+        }
         self.place = Some((intent.place.clone(), intent.item.clone()));
         self.approval = Some(intent.approval);
         self.begun = Some(intent.plan);
@@ -579,6 +609,28 @@ impl Item {
             sha256: intent.backup.sha256,
             is_true: is_true(&intent.backup),
         });
+    }
+
+    /// It was deleted, and not put back.
+    fn stands(&self) -> bool {
+        let outcome = self.outcome.as_ref().map(|outcome| outcome.what);
+        matches!(outcome, Some("deleted" | "gone_cause_unknown")) && self.restored.is_none()
+    }
+
+    /// An attempt has its outcome. One that met the item gone by an earlier deletion, or did nothing, leaves that standing.
+    fn ended(&mut self, outcome: OutcomeLine) {
+        let what = outcome.what;
+        self.outcome = Some(outcome);
+        if what == "deleted" {
+            self.stood = None;
+        } else if let Some(stood) = self.stood.take_if(|_| what != "unknown") {
+            self.place = stood.place;
+            self.begun = stood.begun;
+            self.approval = stood.approval;
+            self.backup = stood.backup;
+            self.outcome = stood.outcome;
+            self.undo = stood.undo;
+        }
     }
 
     /// Whether a run has an entry about it, or executes these plans, by which it was to be deleted.

@@ -46,9 +46,45 @@ pub struct Deletion {
     pub open: bool,
     /// How far putting it back has come.
     pub back: Progress,
+    /// Other plans that named it, and their runs, which met it gone by this deletion.
+    pub also: Vec<(Hash, Option<RunId>)>,
+    /// The deletion by which it was gone when this attempt was begun: it stands, unless this one deleted it anew.
+    before: Option<Box<Deletion>>,
 }
 
 impl Deletion {
+    /// It is gone by this one, and not back.
+    fn stands(&self) -> bool {
+        let by_us = matches!(
+            self.gone,
+            Some(GoneHow::Deleted | GoneHow::GoneCauseUnknown)
+        );
+        by_us && !self.open && self.back.done.is_none()
+    }
+
+    /// Whether one of the plans and runs that were to delete it is meant.
+    fn is_of(&self, is_meant: &impl Fn(Hash, Option<RunId>) -> bool) -> bool {
+        is_meant(self.plan, self.run)
+            || self.also.iter().any(|(plan, run)| is_meant(*plan, *run))
+            || self.before.as_ref().is_some_and(|it| it.is_of(is_meant))
+    }
+
+    fn is_of_run(&self, run: RunId) -> bool {
+        self.is_of(&|_, of| of == Some(run))
+    }
+
+    /// An attempt that met it gone by an earlier one of ours adds nothing to that: what can be put back is what that one deleted.
+    fn met(&mut self, how: GoneHow) {
+        let Some(mut before) = self.before.take() else {
+            return;
+        };
+        if how != GoneHow::Deleted {
+            before.also.append(&mut self.also);
+            before.also.push((self.plan, self.run));
+            *self = *before;
+        }
+    }
+
     /// Why it cannot be put back, if so; in words.
     pub fn hindrance(&self) -> Option<&'static str> {
         if self.open {
@@ -135,7 +171,7 @@ pub struct Selection {
     pub item: Option<String>,
     /// Items found through these users.
     pub users: Option<BTreeSet<Subject>>,
-    /// Items that this run deleted.
+    /// Items that this run deleted, or met gone by an earlier deletion of ours.
     pub run: Option<RunId>,
     /// Items that this plan named, or one that is made of the same by decisions.
     pub plan: Option<Hash>,
@@ -241,11 +277,15 @@ impl Projection for RestoreFold {
                 if let Some(deletion) = self.of_intent(subject, deleted.intent) {
                     deletion.open = false;
                     deletion.gone = Some(deleted.outcome);
+                    deletion.met(deleted.outcome);
                 }
             }
             Event::ItemDeleteFailed(failed) => {
                 if let Some(deletion) = self.of_intent(subject, failed.intent) {
                     deletion.open = failed.outcome == NotGone::Unknown;
+                    if let Some(before) = deletion.before.take_if(|_| !deletion.open) {
+                        *deletion = *before;
+                    }
                 }
             }
             Event::ItemRestoreIntended(intent) => self.restore_intended(decoded, intent),
@@ -288,6 +328,11 @@ impl RestoreFold {
 
     fn delete_intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {
         let entry = &decoded.entry;
+        let before = match self.deletions.remove(&entry.subject) {
+            Some(stands) if stands.stands() => Some(Box::new(stands)),
+            // Of an attempt that nobody knows the end of, the one before may still stand.
+            other => other.and_then(|attempt| attempt.before),
+        };
         let deletion = Deletion {
             subject: entry.subject.clone(),
             intent: entry.id,
@@ -305,6 +350,8 @@ impl RestoreFold {
             gone: None,
             open: true,
             back: Progress::default(),
+            also: Vec::new(),
+            before,
         };
         self.deletions.insert(entry.subject.clone(), deletion);
     }
@@ -383,10 +430,10 @@ impl RestoreFold {
         };
         selection.item.as_ref().is_none_or(named)
             && selection.users.as_ref().is_none_or(of_users)
-            && selection.run.is_none_or(|run| deletion.run == Some(run))
+            && selection.run.is_none_or(|run| deletion.is_of_run(run))
             && selection
                 .plan
-                .is_none_or(|plan| self.is_of(deletion.plan, plan))
+                .is_none_or(|asked| deletion.is_of(&|plan, _| self.is_of(plan, asked)))
     }
 
     /// The last deletion of an item, whatever plan named it.
@@ -474,7 +521,7 @@ impl RestoreFold {
             let Some(done) = &deletion.back.done else {
                 continue;
             };
-            if run.is_some_and(|run| done.run != Some(run) && deletion.run != Some(run)) {
+            if run.is_some_and(|run| done.run != Some(run) && !deletion.is_of_run(run)) {
                 continue;
             }
             let user = self

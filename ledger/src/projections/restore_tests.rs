@@ -50,6 +50,88 @@ fn what_was_deleted_can_be_put_back_and_nothing_else() {
     assert_eq!((of(by_run(9)), of(by_run(1))), (2, 0));
 }
 
+/// A second plan of the same items was made before the first was executed, and is executed after it, by another run.
+fn deleted_by_the_first_of_two_plans(outcome: GoneHow) -> (Log, EntryId, Hash, Hash) {
+    let mut log = Log::default();
+    let first = log.plan(run(1), &[(1, Delete)]);
+    let second = log.plan(run(2), &[(1, Delete)]);
+    let approval = log.approve(first, "person:approver", 3600);
+    let intent = log.intend(1, first, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    let approval = log.approve(second, "person:approver", 3600);
+    let again = log.intend(1, second, approval);
+    log.of_run(run(8));
+    log.deleted(1, again, outcome);
+    log.of_run(run(8));
+    (log, intent, first, second)
+}
+
+#[test]
+fn what_a_second_plan_met_gone_is_still_what_the_first_deleted() {
+    for outcome in [GoneHow::AlreadyGone, GoneHow::GoneCauseUnknown] {
+        let (log, intent, first, second) = deleted_by_the_first_of_two_plans(outcome);
+        assert_eq!(state(&log, 1), Some(State::Deleted), "{outcome:?}");
+        let fold: RestoreFold = log.fold();
+        let by_run = |n| Selection {
+            run: Some(run(n)),
+            ..Selection::default()
+        };
+        let by_plan = |plan| Selection {
+            plan: Some(plan),
+            ..Selection::default()
+        };
+        let event = Selection {
+            item: Some("event1".to_owned()),
+            ..Selection::default()
+        };
+        for meant in [by_run(9), by_run(8), by_plan(first), by_plan(second), event] {
+            let all = fold.select(&meant);
+            let found = all.iter().map(|one| (one.intent, one.hindrance()));
+            assert_eq!(found.collect::<Vec<_>>(), [(intent, None)], "{meant:?}");
+        }
+        let review = log
+            .fold::<DeletionsFold>()
+            .review(&log.fold::<CustodyFold>(), &Part::default());
+        let line = &review.items[0];
+        assert_eq!(line.outcome.as_ref().unwrap().what, "deleted");
+        assert_eq!(line.backup.as_ref().unwrap().entry.seq, 8);
+        assert_eq!((line.plan, line.attempts), (Some(first), 2));
+        let back = Selection {
+            run: Some(run(8)),
+            ..Selection::default()
+        };
+        assert_eq!(fold.select(&back)[0].run, Some(run(9)));
+    }
+}
+
+#[test]
+fn an_attempt_that_failed_or_has_no_outcome_hides_no_deletion() {
+    let (mut log, intent, ..) = deleted_by_the_first_of_two_plans(GoneHow::AlreadyGone);
+    let third = log.plan(run(3), &[(1, Delete)]);
+    let approval = log.approve(third, "person:approver", 3600);
+    let open = log.intend(1, third, approval);
+    let hindered = |log: &Log| {
+        let fold: RestoreFold = log.fold();
+        let all = fold.select(&Selection {
+            run: Some(run(9)),
+            ..Selection::default()
+        });
+        all.iter()
+            .map(|one| one.hindrance().is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(hindered(&log), [true]);
+    log.failed(1, open, NotGone::Unknown);
+    assert_eq!(hindered(&log), [true]);
+    let open = log.intend(1, third, approval);
+    log.failed(1, open, NotGone::Failed);
+    assert_eq!(hindered(&log), [false]);
+    assert_eq!(
+        log.fold::<RestoreFold>().last(&item(1)).unwrap().intent,
+        intent
+    );
+}
+
 #[test]
 fn what_was_gone_before_or_is_in_flight_or_has_no_true_backup_is_hindered() {
     let mut log = Log::default();

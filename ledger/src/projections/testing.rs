@@ -122,6 +122,11 @@ impl Log {
         self.add(Event::SubjectErased(said), owner, "person:cid", None);
     }
 
+    /// Makes the last entry one of this run.
+    pub(super) fn of_run(&mut self, run: RunId) {
+        self.0.last_mut().unwrap().entry.run = Some(run);
+    }
+
     /// Makes the payload of an entry unreadable.
     pub(super) fn spoil(&mut self, seq: usize, why: Unreadable) {
         self.0[seq - 1].event = Err(why);

@@ -234,9 +234,8 @@ fn signal(name: &str, evidence: &Evidence, meaning: Option<String>, find: &FindL
 
 /// The question answered in one sentence.
 fn answer(item: &ItemLine, history: &History) -> String {
-    let attempt = history.attempts.last();
-    let backup = attempt.map_or(String::new(), |attempt| {
-        format!(" A whole copy of it lies in entry {}.", attempt.entry.seq)
+    let backup = item.backup.as_ref().map_or(String::new(), |backup| {
+        format!(" A whole copy of it lies in entry {}.", backup.entry.seq)
     });
     let why = match (&item.class, &item.reason) {
         (Some(class), Some(reason)) => format!(": {class}, {reason}"),

@@ -78,7 +78,7 @@ impl DeletionsFold {
 
     /// The users through whom anything was found in a place.
     fn users_at(&self, place: &str) -> BTreeSet<Subject> {
-        let finds = self.items.values().filter_map(|item| self.told(item));
+        let finds = self.items.values().filter_map(|item| self.told(item, None));
         let here = finds.filter(|(_, found)| found.place == place);
         here.flat_map(|(_, found)| found.users.clone()).collect()
     }
