@@ -224,6 +224,8 @@ pub enum Observation {
 pub enum Fact {
     /// A dry run found it, and its plan was sealed.
     Found(Disposition),
+    /// The same, as it was before the last thing that we did to it: sealed since, and nothing new.
+    FoundBefore(Disposition),
     /// Both sides were compared.
     Compared(Difference),
     /// An approved decision leaves it out.
@@ -279,6 +281,17 @@ pub struct Item {
     /// One of these attempts had no approved plan behind it.
     outside_plan: bool,
     backup_erased: bool,
+    /// It was gone by our hand, and is there again.
+    returned: Option<Returned>,
+}
+
+/// What is known of an item that was gone by our hand and is there again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Returned {
+    /// The state that it had.
+    gone: State,
+    /// A sealed plan found it so, and is to delete it.
+    planned: bool,
 }
 
 impl Item {
@@ -290,6 +303,7 @@ impl Item {
             before: state,
             outside_plan: false,
             backup_erased: false,
+            returned: None,
         }
     }
 
@@ -301,6 +315,11 @@ impl Item {
     /// Whether an intent without outcome is open.
     pub fn is_open(self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether it was gone by our hand and is there again, which no intent of ours explains.
+    pub fn is_there_again(self) -> bool {
+        self.state == State::Unaccounted && self.returned.is_some()
     }
 
     /// Settled in a state: nothing is open or unresolved any more.
@@ -317,12 +336,33 @@ impl Item {
 
     /// Where it stood before the attempts that are open or unresolved.
     fn as_before(self) -> Self {
-        self.settled(self.before)
+        Self {
+            returned: self.returned,
+            ..self.settled(self.before)
+        }
     }
 
-    /// It was gone by our hand before these attempts.
+    /// It was gone by our hand before these attempts, as far as is known.
     fn was_gone_by_us(self) -> bool {
         is_gone_by_us(self.before)
+    }
+
+    /// There although it was gone by our hand: one of the two is wrong, or somebody else put it back. `planned`: by a sealed plan it is
+    /// to go again.
+    fn there_again(self, planned: bool) -> Self {
+        let gone = self.returned.map_or(self.before, |returned| returned.gone);
+        Self {
+            returned: Some(Returned { gone, planned }),
+            ..self.settled(State::Unaccounted)
+        }
+    }
+
+    /// It is not there, without another attempt of ours: what was there again has gone again.
+    fn gone_again(self) -> Self {
+        match self.returned {
+            Some(returned) => self.settled(returned.gone),
+            None => self.as_before(),
+        }
     }
 
     /// What a disappearance by our hand amounts to.
@@ -353,7 +393,9 @@ pub fn fold(item: Option<Item>, fact: Fact) -> Result<Item, Illegal> {
 
 fn first(fact: Fact) -> Result<Item, Illegal> {
     match fact {
-        Fact::Found(disposition) => Ok(Item::new(State::of_disposition(disposition))),
+        Fact::Found(disposition) | Fact::FoundBefore(disposition) => {
+            Ok(Item::new(State::of_disposition(disposition)))
+        }
         Fact::Compared(difference) => Ok(Item::new(State::of_difference(difference))),
         Fact::Excluded => Ok(Item::new(State::Excluded)),
         // Nobody found it: whatever becomes of it was not approved.
@@ -379,7 +421,9 @@ fn while_open(item: Item, fact: Fact) -> Result<Item, Illegal> {
         (Fact::DeleteEnded(outcome), Some(Action::Delete)) => Ok(delete_ended(item, outcome)),
         (Fact::RestoreEnded(outcome), Some(Action::Restore)) => Ok(restore_ended(item, outcome)),
         // The outcome decides, whatever else was seen meanwhile.
-        (Fact::Found(_) | Fact::Observed(_) | Fact::Compared(_), _) => Ok(item),
+        (Fact::Found(_) | Fact::FoundBefore(_) | Fact::Observed(_) | Fact::Compared(_), _) => {
+            Ok(item)
+        }
         (Fact::BackupErased, _) => Ok(Item {
             backup_erased: true,
             ..item
@@ -405,10 +449,12 @@ fn delete_ended(item: Item, outcome: DeleteOutcome) -> Item {
         DeleteOutcome::Deleted { backup: false } => item.settled(State::Missing),
         // After an attempt that nobody knows the end of, "already gone" may well be our own doing.
         DeleteOutcome::AlreadyGone if item.unresolved == Some(Action::Delete) => item.gone_by_us(),
+        DeleteOutcome::AlreadyGone if item.returned.is_some() => item.gone_again(),
         DeleteOutcome::AlreadyGone if matches!(item.before, State::Planned | State::GoneBefore) => {
             item.settled(State::GoneBefore)
         }
         DeleteOutcome::AlreadyGone => item.settled(State::ChangedSince),
+        DeleteOutcome::Changed if is_deleted(item.before) => item.there_again(false),
         DeleteOutcome::Changed | DeleteOutcome::Adopted => match item.before {
             State::Planned => item.settled(State::Held),
             _ => item.as_before(),
@@ -443,7 +489,8 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
         fact,
     };
     match fact {
-        Fact::Found(_) if is_compared_only(state) => Err(illegal),
+        Fact::Found(_) | Fact::FoundBefore(_) if is_compared_only(state) => Err(illegal),
+        Fact::FoundBefore(_) => Ok(item),
         Fact::Found(disposition) => Ok(found_again(item, disposition)),
         Fact::Compared(difference) if is_compared(state) => {
             Ok(item.settled(State::of_difference(difference)))
@@ -455,8 +502,10 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
             _ => Ok(item.settled(State::Excluded)),
         },
         Fact::DeleteIntended { approved } => {
-            // What an earlier plan deleted is still to go by this one, should it be there again.
-            let is_to_go = item.before == State::Planned || is_deleted(item.before);
+            // What an earlier plan deleted is still to go by another one that names it, should it be there again.
+            let is_planned = item.before == State::Planned
+                || item.returned.is_some_and(|returned| returned.planned);
+            let is_to_go = is_planned || is_deleted(item.before);
             let in_plan = approved && is_to_go && !item.outside_plan;
             Ok(Item {
                 state: State::InFlight,
@@ -472,6 +521,12 @@ fn next(item: Item, fact: Fact) -> Result<Item, Illegal> {
             | State::GoneBefore
             | State::ChangedSince
             | State::InFlight => Ok(Item {
+                state: State::InFlight,
+                open: Some(Action::Restore),
+                ..item
+            }),
+            // It may be there by an attempt to put it back that arrived late.
+            _ if item.returned.is_some() => Ok(Item {
                 state: State::InFlight,
                 open: Some(Action::Restore),
                 ..item
@@ -528,7 +583,16 @@ fn is_compared_only(state: State) -> bool {
 /// A later dry run met an item that is known already.
 fn found_again(item: Item, disposition: Disposition) -> Item {
     let anew = State::of_disposition(disposition);
+    let is_gone = matches!(disposition, Disposition::Done | Disposition::OutOfReach);
+    let planned = disposition == Disposition::Delete;
     match (item.state, disposition) {
+        // By our hand it is gone, and it was seen there since.
+        (state, _) if !is_gone && is_gone_by_us(state) => item.there_again(planned),
+        (State::InFlight, _) if !is_gone && is_deleted(item.before) => item.there_again(planned),
+        (State::InFlight | State::Unaccounted, _) if !is_gone && item.returned.is_some() => {
+            item.there_again(planned)
+        }
+        (State::Unaccounted, Disposition::Done) => item.gone_again(),
         (State::InFlight, Disposition::Done) => observed(item, Observation::Gone),
         (State::Planned | State::OutOfReach | State::GoneBefore, Disposition::Done) => {
             item.settled(State::GoneBefore)
@@ -557,21 +621,22 @@ fn observed(item: Item, seen: Observation) -> Item {
     match (item.state, item.unresolved) {
         // A deletion under an earlier plan that is contradicted by what is there now.
         (State::InFlight, Some(Action::Delete)) if there && is_deleted(item.before) => {
-            item.settled(State::Unaccounted)
+            item.there_again(false)
         }
         (State::InFlight, Some(Action::Delete)) if there || item.was_gone_by_us() => {
             item.as_before()
         }
         (State::InFlight, Some(Action::Delete)) => item.gone_by_us(),
         (State::InFlight, Some(Action::Restore)) if there => item.settled(State::Restored),
-        (State::InFlight, Some(Action::Restore)) => item.as_before(),
+        (State::InFlight, Some(Action::Restore)) => item.gone_again(),
         (State::Planned, _) if !there => item.settled(State::GoneBefore),
         (State::Protected | State::Held | State::Restored, _) if seen != Observation::Unchanged => {
             item.settled(State::ChangedSince)
         }
         (State::GoneBefore, _) if there => item.settled(State::ChangedSince),
         // The log says it is gone and it is not: one of the two is wrong.
-        (state, _) if there && is_deleted(state) => item.settled(State::Unaccounted),
+        (state, _) if there && is_deleted(state) => item.there_again(false),
+        (State::Unaccounted, _) if !there => item.gone_again(),
         _ => item,
     }
 }

@@ -5,7 +5,9 @@ use super::*;
 
 use DeleteOutcome::{Adopted, AlreadyGone, Changed, Failed, GoneCauseUnknown, Unknown};
 use Disposition::{Delete, Done, Hold, OutOfReach, Protect};
-use Fact::{BackupErased, Compared, Excluded, Found, Observed, RestoreEnded, RestoreIntended};
+use Fact::{
+    BackupErased, Compared, Excluded, Found, FoundBefore, Observed, RestoreEnded, RestoreIntended,
+};
 
 const INTENDED: Fact = Fact::DeleteIntended { approved: true };
 const UNAPPROVED: Fact = Fact::DeleteIntended { approved: false };
@@ -254,7 +256,142 @@ fn each_history_ends_in_its_state() {
             &[plan, INTENDED, DELETED, Found(OutOfReach)],
             State::Deleted,
         ),
-        (&[plan, INTENDED, DELETED, Found(Delete)], State::Planned),
+        // There again although it was deleted, whatever a plan is to do with it now.
+        (
+            &[plan, INTENDED, DELETED, Found(Delete)],
+            State::Unaccounted,
+        ),
+        (&[plan, INTENDED, DELETED, Found(Hold)], State::Unaccounted),
+        (
+            &[plan, INTENDED, DELETED, Found(Protect)],
+            State::Unaccounted,
+        ),
+        (
+            &[plan, UNAPPROVED, DELETED, Found(Delete)],
+            State::Unaccounted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, SAME, Found(Delete)],
+            State::Unaccounted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, INTENDED, ended(Changed)],
+            State::Unaccounted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, Found(Delete), Excluded],
+            State::Excluded,
+        ),
+        // It goes again by a plan that found it so, and by no other.
+        (
+            &[plan, INTENDED, DELETED, Found(Delete), INTENDED, DELETED],
+            State::Deleted,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                Found(Delete),
+                INTENDED,
+                ended(Failed),
+                INTENDED,
+                DELETED,
+            ],
+            State::Deleted,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                Found(Delete),
+                INTENDED,
+                ended(GoneCauseUnknown),
+            ],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, Found(Delete), UNAPPROVED, DELETED],
+            State::Missing,
+        ),
+        (
+            &[plan, INTENDED, DELETED, Found(Hold), INTENDED, DELETED],
+            State::Missing,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                Found(Hold),
+                Found(Delete),
+                INTENDED,
+                DELETED,
+            ],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, SAME, INTENDED, DELETED],
+            State::Missing,
+        ),
+        // Gone again, and not by us: what we did stays what it was.
+        (&[plan, INTENDED, DELETED, SAME, GONE], State::Deleted),
+        (
+            &[plan, INTENDED, DELETED, Found(Delete), Found(Done)],
+            State::Deleted,
+        ),
+        (
+            &[plan, UNAPPROVED, DELETED, Found(Delete), Found(Done)],
+            State::Missing,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                Found(Delete),
+                INTENDED,
+                ended(AlreadyGone),
+            ],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, SAME, RestoreIntended, restored],
+            State::Restored,
+        ),
+        // A dry run that had looked before says nothing of what we did meanwhile.
+        (&[FoundBefore(Delete)], State::Planned),
+        (
+            &[plan, INTENDED, FoundBefore(Delete), DELETED],
+            State::Deleted,
+        ),
+        (
+            &[plan, INTENDED, DELETED, FoundBefore(Delete)],
+            State::Deleted,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                FoundBefore(Delete),
+                INTENDED,
+                ended(AlreadyGone),
+            ],
+            State::Deleted,
+        ),
+        (
+            &[
+                plan,
+                INTENDED,
+                DELETED,
+                RestoreIntended,
+                restored,
+                FoundBefore(Done),
+            ],
+            State::Restored,
+        ),
         (&[plan, Found(Hold)], State::Held),
         (&[Found(Hold), Found(Done)], State::ChangedSince),
         (
@@ -407,7 +544,8 @@ fn any_fact() -> impl Strategy<Value = Fact> {
         Compared(Difference::Lost),
     ]);
     prop_oneof![
-        dispositions.prop_map(Found),
+        dispositions.clone().prop_map(Found),
+        dispositions.prop_map(FoundBefore),
         outcomes.prop_map(Fact::DeleteEnded),
         others
     ]

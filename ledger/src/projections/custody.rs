@@ -71,6 +71,8 @@ struct Trace {
     /// The last entry about it, or the seal of its plan.
     last: Option<Evidence>,
     open: Option<OpenIntent>,
+    /// The last time that it went or came back by our hand, or was seen since.
+    done: Option<DoneTo>,
     /// The last intent with a true backup.
     backup: Option<u64>,
     /// The last dry run that kept a true copy.
@@ -85,12 +87,23 @@ struct Trace {
     not_met: bool,
 }
 
+/// That an item went, or came back, after an intent of ours, or was seen since.
+#[derive(Debug, Clone)]
+struct DoneTo {
+    /// The entry that says so: what was read before it was recorded may have been read before it was so.
+    seq: u64,
+    /// The version that was to be deleted last.
+    version: String,
+}
+
 /// The intent in flight, and where its item lies.
 #[derive(Debug)]
 struct OpenIntent {
     id: EntryId,
     evidence: Evidence,
     place: String,
+    /// The version that is to be deleted.
+    version: Option<String>,
     /// The last intent before it with a true backup.
     backup_before: Option<u64>,
 }
@@ -101,6 +114,7 @@ impl OpenIntent {
             id: decoded.entry.id,
             evidence: evidence(decoded),
             place: place.to_owned(),
+            version: None,
             backup_before,
         }
     }
@@ -178,7 +192,7 @@ impl Projection for CustodyFold {
                 let fact = Fact::RestoreEnded(RestoreOutcome::Failed);
                 self.settled(decoded, failed.intent, fact, false);
             }
-            Event::ItemObserved(seen) => self.fact(decoded, Fact::Observed(seen.observation)),
+            Event::ItemObserved(seen) => self.seen(decoded, seen.observation),
             Event::SubjectErased(erased) => {
                 for of in self.kinds.values_mut() {
                     of.unreached.remove(&decoded.entry.subject);
@@ -228,6 +242,13 @@ impl CustodyFold {
     fn fact(&mut self, decoded: &Decoded, fact: Fact) {
         self.custody.apply(&decoded.entry.subject, fact);
         self.trace(decoded);
+    }
+
+    fn seen(&mut self, decoded: &Decoded, seen: Observation) {
+        self.fact(decoded, Fact::Observed(seen));
+        if let Some(done) = &mut self.trace(decoded).done {
+            done.seq = decoded.entry.seq;
+        }
     }
 
     fn has_backup(&self, subject: &Subject) -> bool {
@@ -341,6 +362,10 @@ impl CustodyFold {
             self.kind(&kind).looked_at |= started.verb == "dry_run";
             self.kind_of_run.insert(run, kind);
         }
+        if started.verb == "dry_run" {
+            let dry_run = self.dry_runs.entry(run).or_default();
+            dry_run.started.get_or_insert(decoded.entry.seq);
+        }
         if started.verb == "observe" {
             self.observes(decoded, started);
         }
@@ -430,7 +455,10 @@ impl CustodyFold {
         trace.unread |= unread;
         // Two in flight at once: which of them an outcome ends cannot be told.
         trace.doubtful |= trace.open.is_some();
-        trace.open = Some(OpenIntent::new(decoded, &intent.place, trace.backup));
+        trace.open = Some(OpenIntent {
+            version: Some(intent.version.clone()),
+            ..OpenIntent::new(decoded, &intent.place, trace.backup)
+        });
         trace.backup = if is_true(&intent.backup) {
             Some(seq)
         } else {
@@ -459,10 +487,26 @@ impl CustodyFold {
     fn settled(&mut self, decoded: &Decoded, intent: EntryId, fact: Fact, changed: bool) {
         self.fact(decoded, fact);
         let recorded_at = decoded.entry.recorded_at;
+        let is_done = matches!(
+            fact,
+            Fact::RestoreEnded(RestoreOutcome::Restored)
+                | Fact::DeleteEnded(
+                    DeleteOutcome::Deleted { .. }
+                        | DeleteOutcome::AlreadyGone
+                        | DeleteOutcome::GoneCauseUnknown
+                )
+        );
         let trace = self.trace(decoded);
         match trace.open.take() {
             Some(open) => {
                 trace.doubtful |= open.id != intent;
+                if is_done {
+                    let before = trace.done.take().map(|done| done.version);
+                    trace.done = Some(DoneTo {
+                        seq: decoded.entry.seq,
+                        version: open.version.or(before).unwrap_or_default(),
+                    });
+                }
                 if changed {
                     let places = &mut self.kind(decoded.entry.subject.kind()).places;
                     let place = places.entry(open.place).or_default();
@@ -481,6 +525,10 @@ impl CustodyFold {
                 self.fact(decoded, Fact::Observed(Observation::Gone));
             }
             Some((State::Planned, false)) => self.fact(decoded, Fact::Found(Disposition::Hold)),
+            // It was read right before: another version of what was deleted under an earlier plan is there.
+            Some((State::Deleted | State::BackupErased, false)) if held.cause == "changed" => {
+                self.seen(decoded, Observation::Changed);
+            }
             Some(_) => {}
             None => self.trace(decoded).doubtful = true,
         }
@@ -509,6 +557,13 @@ impl CustodyFold {
             None if self.inventory.contains(subject) => Some(State::Unaccounted),
             None => None,
         }
+    }
+
+    /// Whether it was gone by our hand and is there again, which nothing in the log explains.
+    pub fn is_there_again(&self, subject: &Subject) -> bool {
+        let subject = self.known_as(subject).unwrap_or(subject);
+        let item = self.custody.get(subject);
+        item.is_some_and(Item::is_there_again) && self.state(subject) == Some(State::Unaccounted)
     }
 
     /// Every item of a sealed plan, and every other that something was done to; each by the name that it has now.

@@ -247,7 +247,7 @@ async fn decidable(
             if is_at_work(store, plan.hash).await? {
                 return Err(DecideError::UnderWay(subject.clone()));
             }
-        } else if state != State::Held {
+        } else if state != State::Held && !custody.is_there_again(subject) {
             return Err(DecideError::NotHeld {
                 subject: subject.clone(),
                 state,

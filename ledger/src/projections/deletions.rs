@@ -518,6 +518,7 @@ impl DeletionsFold {
             restored: item.restored.clone(),
             observed: item.observed,
             erased: item.erased.clone(),
+            there_again: custody.is_there_again(subject),
             ..ItemLine::unknown(subject.to_string(), state)
         }
     }

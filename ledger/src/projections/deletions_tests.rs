@@ -189,7 +189,8 @@ fn what_is_gone_is_told_by_the_plan_under_which_it_went() {
     let again = found_later(&mut log, run(4), "THERE_AGAIN", Disposition::Delete);
     let line = line(&log, 1, &whole).unwrap();
     assert_eq!(line.class.as_deref(), Some("THERE_AGAIN"));
-    assert_eq!((line.plan, line.state), (Some(again), State::Planned));
+    assert_eq!((line.plan, line.state), (Some(again), State::Unaccounted));
+    assert!(line.there_again);
 }
 
 #[test]

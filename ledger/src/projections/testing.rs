@@ -170,7 +170,30 @@ impl Log {
     }
 
     pub(super) fn seal(&mut self, of: RunId, items: &[(u32, Disposition)], counted: u64) -> Hash {
-        let header = BTreeMap::from([
+        let header = self.header(of);
+        self.seal_counting(of, header, lines(items), (counted, "person:maker"))
+    }
+
+    /// Seals what was found in this run, as it was found.
+    pub(super) fn seal_found(&mut self, of: RunId) -> Hash {
+        let of_run = self.0.iter().filter(|one| one.entry.run == Some(of));
+        let line = |decoded: &Decoded| match &decoded.event {
+            Ok(Event::ItemFound(found)) => Some(PlanItem {
+                subject: decoded.entry.subject.clone(),
+                version: found.version.clone().unwrap_or_default(),
+                class: found.class.clone(),
+                disposition: found.disposition.name().to_owned(),
+            }),
+            _ => None,
+        };
+        let lines: Vec<PlanItem> = of_run.filter_map(line).collect();
+        let counted = lines.len() as u64;
+        let header = self.header(of);
+        self.seal_counting(of, header, lines, (counted, "person:maker"))
+    }
+
+    fn header(&self, of: RunId) -> BTreeMap<String, String> {
+        BTreeMap::from([
             ("run".to_owned(), of.to_string()),
             ("kind".to_owned(), self.named(item(0)).kind().to_owned()),
             ("v2_export_0".to_owned(), "aa".to_owned()),
@@ -178,8 +201,7 @@ impl Log {
                 "v2_export_0_taken_at".to_owned(),
                 "2026-01-15T00:00:00Z".to_owned(),
             ),
-        ]);
-        self.seal_counting(of, header, items, (counted, "person:maker"))
+        ])
     }
 
     /// A review that decides about items of a plan over `items`, and seals what that makes of it.
@@ -244,26 +266,23 @@ impl Log {
         items: &[(u32, Disposition)],
         by: &str,
     ) -> Hash {
-        self.seal_counting(of, header, items, (items.len() as u64, by))
+        self.seal_counting(of, header, lines(items), (items.len() as u64, by))
     }
 
     fn seal_counting(
         &mut self,
         of: RunId,
         header: BTreeMap<String, String>,
-        items: &[(u32, Disposition)],
+        mut lines: Vec<PlanItem>,
         (counted, by): (u64, &str),
     ) -> Hash {
-        let mut lines = lines(items);
         for line in &mut lines {
             line.subject = self.named(line.subject.clone());
         }
         let plan = plan_hash(&serde_json::to_value(&header).unwrap(), &lines).unwrap();
         let mut dispositions = BTreeMap::new();
-        for (_, disposition) in items {
-            *dispositions
-                .entry(disposition.name().to_owned())
-                .or_default() += 1;
+        for line in &lines {
+            *dispositions.entry(line.disposition.clone()).or_default() += 1;
         }
         let event = Event::PlanSealed(PlanSealed {
             plan,
@@ -303,13 +322,23 @@ impl Log {
         approval: EntryId,
         backup: Body,
     ) -> EntryId {
+        self.intend_version(n, (plan, approval), "\"1\"", backup)
+    }
+
+    pub(super) fn intend_version(
+        &mut self,
+        n: u32,
+        (plan, approval): (Hash, EntryId),
+        version: &str,
+        backup: Body,
+    ) -> EntryId {
         let event = Event::ItemDeleteIntended(DeleteIntended {
             plan,
             approval,
             attempt: 1,
             place: "cal@example.com".to_owned(),
             item: format!("event{n}"),
-            version: "\"1\"".to_owned(),
+            version: version.to_owned(),
             backup,
         });
         self.add(event, item(n), "worker:cleanup", Some(run(9)))

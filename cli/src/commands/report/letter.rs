@@ -373,6 +373,9 @@ impl<'a> Letter<'a> {
             State::ChangedSince if item.restored.is_some() => Some(
                 "it was removed and put back, and changed or removed since, not by us".to_owned(),
             ),
+            State::Unaccounted if item.there_again => {
+                Some("it was removed, and is there again, not by us".to_owned())
+            }
             State::ChangedSince => Some("it was changed while we worked, not by us".to_owned()),
             // Gone before, or not looked at: nothing was done, and the letter says why nothing was.
             State::GoneBefore | State::OutOfReach => None,

@@ -302,6 +302,9 @@ fn item_lines(item: &ItemLine, lines: &mut Vec<String>) {
     if let Some(restored) = &item.restored {
         lines.push(restored_line(restored, item.event_id.as_deref()));
     }
+    if item.there_again {
+        lines.push("    THERE AGAIN although it was deleted, and not by us".to_owned());
+    }
     if let Some(seen) = &item.observed {
         lines.push(format!("    seen {} afterwards", super::super::word(seen)));
     }

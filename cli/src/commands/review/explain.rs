@@ -249,6 +249,9 @@ fn answer(item: &ItemLine, history: &History) -> String {
         ),
         State::InFlight => format!("Its deletion was begun, and how that ended is not known.{backup}"),
         State::Planned => format!("It is to be deleted, and has not been{why}."),
+        State::Excluded if was_deleted(item) => {
+            "It was deleted by us and was there again, and a person decided to keep it.".to_owned()
+        }
         State::Excluded => format!("It was not deleted: a person decided to keep it{why}."),
         State::Protected => format!("It was not deleted: it is left alone{why}."),
         State::Held => match left_for_a_person(item, history) {
@@ -270,6 +273,10 @@ fn answer(item: &ItemLine, history: &History) -> String {
                 .map(|back| format!(", and its id is {} now", back.event_id));
             format!("It was deleted and put back{}.{backup}", id.unwrap_or_default())
         }
+        State::Unaccounted if item.there_again => format!(
+            "It was deleted by us, and is there again, not by us: it counts as not accounted for until a new plan deletes it, a person \
+             decides to keep it, or it is gone again{why}.{backup}"
+        ),
         State::Unaccounted => {
             "What became of it cannot be told: the log contradicts itself about it, or says nothing.".to_owned()
         }
@@ -281,6 +288,12 @@ fn answer(item: &ItemLine, history: &History) -> String {
         | State::Duplicate
         | State::Unreadable => format!("It was not deleted: {}.", super::state_words(item.state)),
     }
+}
+
+/// It went by our hand, and we did not put it back.
+fn was_deleted(item: &ItemLine) -> bool {
+    let outcome = item.outcome.as_ref().map(|outcome| outcome.what);
+    matches!(outcome, Some("deleted" | "gone_cause_unknown")) && item.restored.is_none()
 }
 
 /// Why it was left for a person at the moment of deletion, unless a later plan found it anew.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::scope::{OfKind, v2_observed_at};
 use super::{CustodyFold, evidence};
 use crate::chain::plan::{PlanItem, plan_hash};
-use crate::domain::custody::Fact;
+use crate::domain::custody::{Fact, State};
 use crate::domain::event::PlanSealed;
 use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, Subject};
@@ -20,6 +20,8 @@ use crate::projections::plan::header;
 /// A run that is not sealed yet: a dry run, or one that decides about what a plan holds.
 #[derive(Debug, Default)]
 pub(super) struct DryRun {
+    /// The entry that began it, before anything was read.
+    pub(super) started: Option<u64>,
     pub(super) found: Vec<(PlanItem, Disposition)>,
     /// Where each was found.
     pub(super) ids: Vec<Id>,
@@ -158,11 +160,20 @@ impl CustodyFold {
         self.rename(&dry_run.found, &dry_run.ids, &here);
         let mut named = BTreeSet::new();
         for ((line, disposition), id) in dry_run.found.into_iter().zip(dry_run.ids) {
-            self.custody.apply(&line.subject, Fact::Found(disposition));
+            let is_before = self.was_read_before(&line, disposition, dry_run.started);
+            let fact = if is_before {
+                Fact::FoundBefore(disposition)
+            } else {
+                Fact::Found(disposition)
+            };
+            self.custody.apply(&line.subject, fact);
             self.inventory.insert(line.subject.clone());
             let trace = self.traces.entry(line.subject.clone()).or_default();
             trace.last = Some(evidence(decoded));
             trace.not_met = false;
+            if let Some(done) = trace.done.as_mut().filter(|_| !is_before) {
+                done.seq = decoded.entry.seq;
+            }
             trace.doubtful |= !named.insert(line.subject.clone());
             if disposition != Disposition::OutOfReach {
                 trace.place = Some(id.place);
@@ -181,6 +192,30 @@ impl CustodyFold {
         for subject in dry_run.unreadable {
             self.traces.entry(subject.clone()).or_default().unread = true;
             self.inventory.insert(subject);
+        }
+    }
+
+    /// Whether what a dry run found of an item was read before it went or came back by our hand, or was seen since. What was so before the dry
+    /// run began was so before it looked. Of what was done meanwhile the version tells: the one that we deleted is from before.
+    /// Without a version nothing shows that, and what is there counts as there.
+    fn was_read_before(
+        &self,
+        line: &PlanItem,
+        disposition: Disposition,
+        started: Option<u64>,
+    ) -> bool {
+        let trace = self.traces.get(&line.subject);
+        let Some(done) = trace.and_then(|trace| trace.done.as_ref()) else {
+            return false;
+        };
+        if started.is_some_and(|started| started > done.seq) {
+            return false;
+        }
+        match disposition {
+            Disposition::Delete | Disposition::Hold | Disposition::Protect => {
+                !line.version.is_empty() && line.version == done.version
+            }
+            Disposition::Done | Disposition::OutOfReach => true,
         }
     }
 
@@ -274,6 +309,10 @@ impl CustodyFold {
             taken.map(|one| (one.subject, one.decision)).collect();
         for line in found {
             let fact = match taken.get(&line.subject) {
+                // Nobody has looked at it for a decision, so what was deleted meanwhile is not there again by that.
+                Some(Decision::Delete) if self.is_gone_by_us(&line.subject) => {
+                    Fact::FoundBefore(Disposition::Delete)
+                }
                 Some(Decision::Delete) => Fact::Found(Disposition::Delete),
                 Some(Decision::Keep) => Fact::Excluded,
                 None => continue,
@@ -284,6 +323,14 @@ impl CustodyFold {
         }
     }
 
+    fn is_gone_by_us(&self, subject: &Subject) -> bool {
+        let item = self.custody.get(subject);
+        item.is_some_and(|item| {
+            let state = item.state();
+            matches!(state, State::Deleted | State::BackupErased | State::Missing)
+        })
+    }
+
     /// Holds the count of a seal against what the log has.
     fn count(&mut self, sealed: &PlanSealed, known: u64) {
         let of = self.kind_of(sealed.plan);
@@ -291,3 +338,7 @@ impl CustodyFold {
         of.extra += known.saturating_sub(sealed.items);
     }
 }
+
+#[cfg(test)]
+#[path = "plans_tests.rs"]
+mod tests;

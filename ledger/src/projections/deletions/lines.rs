@@ -366,6 +366,9 @@ pub struct ItemLine {
     pub restored: Option<RestoredLine>,
     /// What a later look showed, without an intent of ours.
     pub observed: Option<Observation>,
+    /// It was gone by our hand and is there again, which nothing in the log explains.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub there_again: bool,
     /// The erasure that took it along; then all but its state is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erased: Option<ErasedLine>,
@@ -396,6 +399,7 @@ impl ItemLine {
             undo: None,
             restored: None,
             observed: None,
+            there_again: false,
             erased: None,
         }
     }
