@@ -13,6 +13,7 @@ use std::sync::Arc;
 use self::plans::{DryRun, Id, Plan};
 use self::scope::{Look, OfKind};
 use super::fold::{Decoded, Projection, Unreadable, shared};
+use super::names::Names;
 use super::overlay::Decided;
 use super::plan::{Approval, is_true};
 use crate::chain::plan::PlanItem;
@@ -57,13 +58,15 @@ pub struct CustodyFold {
     /// The kind that a run is about.
     kind_of_run: BTreeMap<RunId, String>,
     /// Items that could not be reached when they got their names.
-    unreached: Names,
+    unreached: Unreachables,
     /// The names that they have where they were found since.
     known_as: BTreeMap<Subject, Subject>,
+    /// Other names of items that came back under another id.
+    names: Names,
 }
 
 /// Items by a user who could not be reached and their ids.
-type Names = BTreeMap<Subject, BTreeMap<String, Subject>>;
+type Unreachables = BTreeMap<Subject, BTreeMap<String, Subject>>;
 
 /// What is remembered of one item beside its state.
 #[derive(Debug, Default)]
@@ -83,6 +86,8 @@ struct Trace {
     unread: bool,
     /// Where it was found last; none as long as it could not be reached.
     place: Option<Arc<str>>,
+    /// The id under which it came back, where that is another one than it had.
+    id: Option<String>,
     /// A later inventory listed its place whole and did not meet it; nothing else has been said of it since.
     not_met: bool,
 }
@@ -170,7 +175,7 @@ impl Projection for CustodyFold {
             Event::ItemDeleted(deleted) => {
                 let outcome = match deleted.outcome {
                     GoneHow::Deleted => DeleteOutcome::Deleted {
-                        backup: self.has_backup(&decoded.entry.subject),
+                        backup: self.has_backup(self.names.of(&decoded.entry.subject)),
                     },
                     other => other.into(),
                 };
@@ -185,6 +190,8 @@ impl Projection for CustodyFold {
             Event::ItemRestoreIntended(intent) => self.restore_intended(decoded, intent),
             Event::ItemRestored(restored) => {
                 let changed = restored.outcome == BackHow::Restored;
+                let is_anew = restored.becomes != restored.item;
+                self.trace(decoded).id = is_anew.then(|| restored.becomes.clone());
                 let fact = Fact::RestoreEnded(RestoreOutcome::Restored);
                 self.settled(decoded, restored.intent, fact, changed);
             }
@@ -199,6 +206,7 @@ impl Projection for CustodyFold {
                 }
                 for (subject, state) in &erased.items {
                     self.kind(subject.kind());
+                    let subject = self.names.of(subject);
                     self.custody.apply(subject, Fact::Erased(*state));
                     let trace = self.traces.entry(subject.clone()).or_default();
                     *trace = Trace {
@@ -230,17 +238,16 @@ impl CustodyFold {
     }
 
     fn trace(&mut self, decoded: &Decoded) -> &mut Trace {
-        let trace = self
-            .traces
-            .entry(decoded.entry.subject.clone())
-            .or_default();
+        let subject = self.names.of(&decoded.entry.subject).clone();
+        let trace = self.traces.entry(subject).or_default();
         trace.last = Some(evidence(decoded));
         trace.not_met = false;
         trace
     }
 
     fn fact(&mut self, decoded: &Decoded, fact: Fact) {
-        self.custody.apply(&decoded.entry.subject, fact);
+        let subject = self.names.of(&decoded.entry.subject);
+        self.custody.apply(subject, fact);
         self.trace(decoded);
     }
 
@@ -404,9 +411,11 @@ impl CustodyFold {
         let of = self.kind(decoded.entry.subject.kind());
         of.looked_at = true;
         let place = shared(&mut of.found_at, &found.place);
+        self.names.found(&decoded.entry.subject, found);
         if found.body.as_ref().is_some_and(is_true) {
             let seq = decoded.entry.seq;
-            let trace = self.traces.entry(decoded.entry.subject.clone());
+            let subject = self.names.of(&decoded.entry.subject).clone();
+            let trace = self.traces.entry(subject);
             trace.or_default().copy = Some(seq);
         }
         let line = PlanItem {
@@ -467,6 +476,7 @@ impl CustodyFold {
     }
 
     fn restore_intended(&mut self, decoded: &Decoded, intent: &RestoreIntended) {
+        self.names.becomes(&decoded.entry.subject, intent);
         self.fact(decoded, Fact::RestoreIntended);
         let trace = self.trace(decoded);
         trace.doubtful |= trace.open.is_some();
@@ -519,7 +529,7 @@ impl CustodyFold {
 
     /// Left for a person at the moment of deletion. It says something of what was to be deleted, and of nothing else.
     fn held(&mut self, decoded: &Decoded, held: &ItemHeld) {
-        let item = self.custody.get(&decoded.entry.subject);
+        let item = self.custody.get(self.names.of(&decoded.entry.subject));
         match item.map(|item| (item.state(), item.is_open())) {
             Some((State::Planned, false)) if held.cause == "gone" => {
                 self.fact(decoded, Fact::Observed(Observation::Gone));
@@ -580,9 +590,12 @@ impl CustodyFold {
             .collect()
     }
 
-    /// The name that an item has which could not be reached when it got this one. As soon as the log says anything else of the first name, the
-    /// two are two.
+    /// The name under which an item is kept of which this is another one: it came back under an id that got this one. Or it could not be
+    /// reached when it got this one; as soon as the log says anything else of that, the two are two.
     pub fn known_as(&self, former: &Subject) -> Option<&Subject> {
+        if let Some(item) = self.names.other(former) {
+            return Some(item);
+        }
         let now = self.known_as.get(former)?;
         let item = self.custody.get(former)?;
         let trace = self.traces.get(former);
@@ -590,7 +603,14 @@ impl CustodyFold {
         (is_clear && !item.is_open() && item.state() == State::OutOfReach).then_some(now)
     }
 
-    /// The items that have another name now, with that.
+    /// An item by all its names.
+    pub fn names_of(&self, item: &Subject) -> BTreeSet<Subject> {
+        let item = self.known_as(item).unwrap_or(item);
+        let names = self.names.others(item).cloned();
+        names.chain([item.clone()]).collect()
+    }
+
+    /// The items that could not be reached when they got one name and have another now, with that.
     pub(super) fn former_names(&self) -> impl Iterator<Item = (&Subject, &Subject)> {
         let formers = self.known_as.keys();
         formers.filter_map(|former| Some((former, self.known_as(former)?)))

@@ -218,18 +218,26 @@ async fn decidable(
             newest,
         });
     }
-    let asked: BTreeSet<&Subject> = subjects.iter().collect();
-    let mut by_subject = BTreeMap::new();
+    let name_of = |subject: &Subject| custody.known_as(subject).unwrap_or(subject).clone();
+    let asked: BTreeSet<Subject> = subjects.iter().map(name_of).collect();
+    let mut by_subject: BTreeMap<Subject, PlannedItem> = BTreeMap::new();
     for item in plan.items.iter() {
         let item = item?;
-        if asked.contains(&item.subject) {
-            by_subject.insert(item.subject.clone(), item);
+        let name = name_of(&item.subject);
+        if !asked.contains(&name) {
+            continue;
+        }
+        // Of what came back under another id the plan may name the old one too, under which it is gone.
+        let is_gone = item.disposition == Disposition::Done;
+        if !is_gone || !by_subject.contains_key(&name) {
+            by_subject.insert(name, item);
         }
     }
     let mut items = Vec::new();
     let mut named = BTreeSet::new();
-    for subject in subjects {
-        if !named.insert(subject) {
+    for subject in subjects.iter().map(name_of) {
+        let subject = &subject;
+        if !named.insert(subject.clone()) {
             continue;
         }
         let item = by_subject

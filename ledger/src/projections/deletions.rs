@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::custody::CustodyFold;
 use super::fold::{Decoded, Projection};
+use super::names::{Names, is_called};
 use super::overlay::{Decided, base_of};
 use super::plan::is_true;
 use crate::domain::custody::{Observation, State, Sums};
@@ -42,6 +43,8 @@ pub struct Part {
 pub struct DeletionsFold {
     waiting: BTreeMap<RunId, Vec<(Subject, Found)>>,
     items: BTreeMap<Subject, Item>,
+    /// Other names of items that came back under another id.
+    names: Names,
     users: BTreeMap<Subject, UserLine>,
     /// The users that each run looked for.
     looked_for: BTreeMap<RunId, BTreeSet<Subject>>,
@@ -173,7 +176,8 @@ impl Projection for DeletionsFold {
             Event::LateWritten(late) => self.late_written(decoded, late),
             Event::SubjectErased(said) => {
                 for subject in said.items.keys() {
-                    let item = self.items.entry(subject.clone()).or_default();
+                    let subject = self.names.of(subject).clone();
+                    let item = self.items.entry(subject).or_default();
                     item.erased = Some(ErasedLine {
                         by: said.approved_by.clone(),
                         legal_basis: said.legal_basis.clone(),
@@ -223,13 +227,19 @@ impl DeletionsFold {
     fn of_item(&mut self, decoded: &Decoded, event: &Event) {
         let subject = &decoded.entry.subject;
         if let Event::ItemFound(found) = event {
+            self.names.found(subject, found);
             if let Some(run) = decoded.entry.run {
-                let found = (subject.clone(), Found::new(decoded, found));
+                let subject = self.names.of(subject).clone();
+                let found = (subject, Found::new(decoded, found));
                 self.waiting.entry(run).or_default().push(found);
             }
             return;
         }
-        let item = self.items.entry(subject.clone()).or_default();
+        if let Event::ItemRestoreIntended(intent) = event {
+            self.names.becomes(subject, intent);
+        }
+        let subject = self.names.of(subject).clone();
+        let item = self.items.entry(subject).or_default();
         item.runs.extend(decoded.entry.run);
         let entry = Reference::to(decoded);
         match event {
@@ -272,14 +282,15 @@ impl DeletionsFold {
     /// The items of this id in the outside system, also of the one that they got when they were put back, or of this subject or
     /// its UUID.
     pub fn items_named(&self, text: &str) -> BTreeSet<Subject> {
+        let called = self.names.called(text);
         let named = |(subject, item): &(&Subject, &Item)| {
             let found = item.finds.iter().any(|(_, found)| found.item == text);
             let place = item.place.as_ref().map(|(_, id)| id.as_str());
             let restored = item.restored.as_ref().map(|back| back.event_id.as_str());
             found
                 || [place, restored].contains(&Some(text))
-                || subject.to_string() == text
-                || subject.uuid().as_hyphenated().to_string() == text
+                || is_called(subject, text)
+                || called.contains(subject)
         };
         let named = self.items.iter().filter(named);
         named.map(|(subject, _)| subject.clone()).collect()
@@ -306,24 +317,26 @@ impl DeletionsFold {
     pub fn item(&self, subject: &Subject, custody: &CustodyFold) -> Option<ItemLine> {
         let subject = custody.known_as(subject).unwrap_or(subject);
         let state = custody.state(subject).unwrap_or(State::Unaccounted);
-        let item = self.items.get(subject)?;
+        let item = self.items.get(self.names.of(subject))?;
         Some(self.line(subject, item, state, custody))
     }
 
     /// Whether a subject is an item that something was recorded about.
     pub fn knows_item(&self, subject: &Subject) -> bool {
-        self.items.contains_key(subject)
+        self.items.contains_key(self.names.of(subject))
     }
 
     /// The last sealed plan that names an item, and the entry that found it for that.
     pub fn last_find(&self, subject: &Subject) -> Option<(Hash, &Reference)> {
-        let (plan, found) = self.items.get(subject)?.finds.last()?;
+        let item = self.items.get(self.names.of(subject))?;
+        let (plan, found) = item.finds.last()?;
         Some((*plan, &found.entry))
     }
 
     /// What a person decided about an item last, where a plan was sealed with it.
     pub fn last_decision(&self, subject: &Subject) -> Option<&DecisionLine> {
-        let decisions = self.items.get(subject)?.decisions.iter().rev();
+        let item = self.items.get(self.names.of(subject))?;
+        let decisions = item.decisions.iter().rev();
         decisions
             .map(|(_, line)| line)
             .find(|line| line.plan.is_some())
@@ -434,8 +447,14 @@ impl DeletionsFold {
             return last;
         };
         let plans = self.with_those_below(plan);
-        let mut finds = item.finds.iter().rev();
-        let mut told = finds.find(|(plan, _)| plans.contains(plan));
+        let finds = || {
+            let finds = item.finds.iter().rev();
+            finds.filter(|(plan, _)| plans.contains(plan))
+        };
+        // A plan may name what came back under its old id too, under which it is gone.
+        let id = item.place.as_ref().map(|(_, id)| id);
+        let mut told = finds().find(|(_, found)| Some(&found.item) == id);
+        told = told.or_else(|| finds().next());
         if matches!(
             state,
             Some(State::Deleted | State::BackupErased | State::Missing)
@@ -449,7 +468,9 @@ impl DeletionsFold {
                 find.1.disposition,
                 Disposition::Done | Disposition::OutOfReach
             );
-            if !(is_gone && is_nothing_new) {
+            let back = item.restored.as_ref();
+            let is_old_id = back.is_some_and(|back| back.event_id != find.1.item);
+            if !((is_gone || is_old_id) && is_nothing_new) {
                 is_gone = false;
                 told = Some(find);
             }

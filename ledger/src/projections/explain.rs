@@ -1,6 +1,6 @@
 //! Everything that the log says of one item, in order: why it was, or was not, deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -178,6 +178,8 @@ pub struct History {
 #[derive(Debug)]
 pub struct HistoryFold {
     subject: Subject,
+    /// All its names.
+    names: BTreeSet<Subject>,
     history: History,
     /// Finds and decisions that wait for the seal of their run, by their place in the history.
     waiting: BTreeMap<RunId, (Vec<usize>, Vec<usize>)>,
@@ -186,10 +188,11 @@ pub struct HistoryFold {
 }
 
 impl HistoryFold {
-    /// Of this item.
-    pub fn of(subject: Subject) -> Self {
+    /// Of this item, whatever of these names an entry is about.
+    pub fn of(subject: Subject, names: BTreeSet<Subject>) -> Self {
         Self {
             subject,
+            names,
             history: History::default(),
             waiting: BTreeMap::new(),
             meanings: BTreeMap::new(),
@@ -352,7 +355,7 @@ impl HistoryFold {
 
 impl Projection for HistoryFold {
     fn apply(&mut self, decoded: &Decoded) {
-        let is_about = decoded.entry.subject == self.subject;
+        let is_about = self.names.contains(&decoded.entry.subject);
         match &decoded.event {
             Ok(Event::PlanSealed(sealed)) => self.sealed(decoded, sealed.plan),
             Ok(Event::RunStarted(started)) => {

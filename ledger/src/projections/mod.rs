@@ -12,6 +12,7 @@ pub mod erasure;
 pub mod explain;
 pub mod fold;
 pub mod loss;
+mod names;
 pub mod overlay;
 pub mod plan;
 mod progress;

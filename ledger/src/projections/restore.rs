@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::fold::{Decoded, Projection, Unreadable, shared};
+use super::names::{Names, is_called};
 use super::overlay::base_of;
 use super::plan::is_true;
 use crate::domain::event::{
@@ -67,6 +68,10 @@ impl Deletion {
         is_meant(self.plan, self.run)
             || self.also.iter().any(|(plan, run)| is_meant(*plan, *run))
             || self.before.as_ref().is_some_and(|it| it.is_of(is_meant))
+    }
+
+    fn is_called(&self, text: &str) -> bool {
+        self.item == text || is_called(&self.subject, text)
     }
 
     fn is_of_run(&self, run: RunId) -> bool {
@@ -234,6 +239,10 @@ pub struct RestoreFold {
     places: BTreeMap<String, (u64, u64)>,
     erased: BTreeSet<Subject>,
     unreadable: BTreeMap<Subject, (u64, Unreadable)>,
+    /// Other names of items that came back under another id.
+    names: Names,
+    /// Of an item that came back and was deleted under its other name, the names in that order.
+    deleted_as: BTreeMap<Subject, Subject>,
 }
 
 impl Projection for RestoreFold {
@@ -266,6 +275,7 @@ impl Projection for RestoreFold {
                 self.places.entry(listed.place.clone()).or_default().1 = entry.seq;
             }
             Event::ItemFound(found) => {
+                self.names.found(subject, found);
                 let found = Found {
                     users: found.users.clone(),
                     class: shared(&mut self.classes, &found.class),
@@ -328,6 +338,11 @@ impl RestoreFold {
 
     fn delete_intended(&mut self, decoded: &Decoded, intent: &DeleteIntended) {
         let entry = &decoded.entry;
+        // The one deletion that can be undone is that of what came back.
+        let item = self.names.of(&entry.subject);
+        if *item != entry.subject {
+            self.deleted_as.insert(item.clone(), entry.subject.clone());
+        }
         let before = match self.deletions.remove(&entry.subject) {
             Some(stands) if stands.stands() => Some(Box::new(stands)),
             // Of an attempt that nobody knows the end of, the one before may still stand.
@@ -358,6 +373,7 @@ impl RestoreFold {
 
     fn restore_intended(&mut self, decoded: &Decoded, intent: &RestoreIntended) {
         let entry = &decoded.entry;
+        self.names.becomes(&entry.subject, intent);
         let Some(deletion) = self.of_intent(&entry.subject, intent.deletion) else {
             return;
         };
@@ -407,22 +423,34 @@ impl RestoreFold {
 
     /// The last deletion of each item that is meant, by place and id. Items whose entries cannot be read are not among them.
     pub fn select(&self, selection: &Selection) -> Vec<&Deletion> {
+        let text = selection.item.as_deref();
+        let called = text.map(|text| self.names.called(text)).unwrap_or_default();
         let mut selected: Vec<_> = self
             .deletions
             .values()
             .filter(|deletion| !self.unreadable.contains_key(&deletion.subject))
-            .filter(|deletion| self.is_meant(deletion, selection))
+            .filter(|deletion| !self.is_deleted_since(&deletion.subject))
+            .filter(|deletion| self.is_meant(deletion, selection, &called))
             .collect();
         selected.sort_by(|a, b| (&a.place, &a.item).cmp(&(&b.place, &b.item)));
         selected
     }
 
-    fn is_meant(&self, deletion: &Deletion, selection: &Selection) -> bool {
+    fn is_meant(
+        &self,
+        deletion: &Deletion,
+        selection: &Selection,
+        called: &BTreeSet<&Subject>,
+    ) -> bool {
         let subject = &deletion.subject;
         let named = |text: &String| {
-            *text == deletion.item
-                || *text == subject.to_string()
-                || *text == subject.uuid().as_hyphenated().to_string()
+            let back = deletion.back.done.as_ref();
+            let former = self.names.other(subject);
+            let former = former.and_then(|item| self.deletions.get(item));
+            deletion.is_called(text)
+                || back.is_some_and(|back| *text == back.restored.becomes)
+                || former.is_some_and(|former| former.is_called(text))
+                || called.contains(subject)
         };
         let of_users = |asked: &BTreeSet<Subject>| {
             let found = self.found.get(subject);
@@ -434,6 +462,14 @@ impl RestoreFold {
             && selection
                 .plan
                 .is_none_or(|asked| deletion.is_of(&|plan, _| self.is_of(plan, asked)))
+    }
+
+    /// What came back of it under another name was deleted since, and that was not without effect.
+    fn is_deleted_since(&self, subject: &Subject) -> bool {
+        let since = self.deleted_as.get(self.names.of(subject));
+        let since = since.filter(|since| *since != subject);
+        let since = since.and_then(|since| self.deletions.get(since));
+        since.is_some_and(|deletion| deletion.open || deletion.gone.is_some())
     }
 
     /// The last deletion of an item, whatever plan named it.

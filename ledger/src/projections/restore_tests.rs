@@ -4,6 +4,7 @@ use super::super::testing::{Log, item, run};
 use super::*;
 use crate::domain::custody::State;
 use crate::domain::event::{ContainerListed, LateItem, LateWritten, RunStarted};
+use crate::domain::identify::Disposition;
 use crate::domain::identify::Disposition::{Delete, Protect};
 use crate::domain::observation::Grade;
 use crate::domain::verdict::Scope;
@@ -363,4 +364,111 @@ fn what_the_retired_system_writes_late_is_lost_until_a_sealed_plan_names_it() {
     log.plan(run(2), &[(4, Protect)]);
     assert_eq!(sum(&log), 0);
     assert!(log.fold::<CustodyFold>().lost().is_empty());
+}
+
+/// What a dry run found: the first item under the id that it came back as, and its old id gone.
+fn found_anew(log: &mut Log, disposition: Disposition, of: RunId) -> Hash {
+    log.started("dry_run", None, "person:maker", of);
+    let mut new = super::super::testing::found(21, disposition);
+    new.item = "new1".to_owned();
+    log.add(Event::ItemFound(new), item(21), "person:maker", Some(of));
+    log.found(1, Disposition::Done, of);
+    log.found(2, Disposition::Done, of);
+    log.seal_found(of)
+}
+
+#[test]
+fn what_came_back_under_another_id_is_one_item_whatever_finds_it() {
+    let (mut log, [one, _]) = deleted();
+    let intent = log.intend_restore(1, one, 1);
+    log.restored(1, intent);
+    let plan = found_anew(&mut log, Delete, run(3));
+    let custody: CustodyFold = log.fold();
+    assert_eq!(custody.sums().total(), 3);
+    for name in [1, 21] {
+        assert_eq!(custody.state(&item(name)), Some(State::Planned), "{name}");
+        let names = custody.names_of(&item(name));
+        assert_eq!(names, [item(1), item(21)].into(), "{name}");
+    }
+    let facts = custody.facts().remove(&Scope::Calendar).unwrap();
+    assert_eq!((facts.sealed, facts.sums.total()), (Some(3), 3));
+    let deletions: DeletionsFold = log.fold();
+    for name in ["new1", "event1"] {
+        assert_eq!(deletions.items_named(name), [item(1)].into(), "{name}");
+    }
+    assert_eq!(
+        deletions.items_named(&item(21).to_string()),
+        [item(1)].into()
+    );
+    let line = deletions.item(&item(21), &custody).unwrap();
+    assert_eq!(line.subject, item(1).to_string());
+    assert_eq!(line.event_id.as_deref(), Some("new1"));
+    assert_eq!(line.plan, Some(plan));
+    let named = |log: &Log, text: &str| {
+        let fold: RestoreFold = log.fold();
+        let all = fold.select(&Selection {
+            item: Some(text.to_owned()),
+            ..Selection::default()
+        });
+        let found = all
+            .iter()
+            .map(|one| (one.subject.clone(), one.back.done.is_some()));
+        found.collect::<Vec<_>>()
+    };
+    for name in ["new1", "event1", &item(21).to_string()] {
+        assert_eq!(named(&log, name), [(item(1), true)], "{name}");
+    }
+
+    // Deleted again it is what can be put back, and there are no two of it.
+    let approval = log.approve(plan, "person:approver", 3600);
+    let event = Event::ItemDeleteIntended(DeleteIntended {
+        plan,
+        approval,
+        attempt: 1,
+        place: "cal@example.com".to_owned(),
+        item: "new1".to_owned(),
+        version: "\"1\"".to_owned(),
+        backup: super::super::testing::body("whole"),
+    });
+    let intent = log.add(event, item(21), "worker:cleanup", Some(run(11)));
+    log.deleted(21, intent, GoneHow::Deleted);
+    assert_eq!(state(&log, 1), Some(State::Deleted));
+    assert_eq!(log.fold::<CustodyFold>().sums().total(), 3);
+    for name in ["new1", "event1"] {
+        assert_eq!(named(&log, name), [(item(21), false)], "{name}");
+    }
+}
+
+#[test]
+fn that_the_old_id_is_gone_says_nothing_of_what_came_back() {
+    let (mut log, [one, _]) = deleted();
+    let intent = log.intend_restore(1, one, 1);
+    log.restored(1, intent);
+    log.plan(run(3), &[(1, Disposition::Done), (2, Disposition::Done)]);
+    assert_eq!(state(&log, 1), Some(State::Restored));
+    let review = log
+        .fold::<DeletionsFold>()
+        .review(&log.fold::<CustodyFold>(), &Part::default());
+    let of_one = item(1).to_string();
+    let mut lines = review.items.iter();
+    let line = lines.find(|line| line.subject == of_one).unwrap();
+    assert_eq!(
+        line.disposition,
+        Some(Delete),
+        "as for the plan by which it went"
+    );
+    // Left alone as something else is told as that.
+    found_anew(&mut log, Protect, run(4));
+    assert_eq!(state(&log, 1), Some(State::Protected));
+}
+
+#[test]
+fn what_is_found_under_the_id_that_a_lost_attempt_gave_it_is_there_again() {
+    let (mut log, [one, _]) = deleted();
+    let intent = log.intend_restore(1, one, 1);
+    log.not_restored(1, intent);
+    found_anew(&mut log, Delete, run(3));
+    let custody: CustodyFold = log.fold();
+    assert!(custody.is_there_again(&item(1)) && custody.is_there_again(&item(21)));
+    assert_eq!(custody.sums().total(), 3);
 }

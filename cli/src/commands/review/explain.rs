@@ -69,7 +69,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
     let folded = folded(store, at).await?;
     let subject = item_named(store, &folded, &args.event).await?;
     let (as_of, _) = folded.pass.last.unwrap_or((0, Timestamp::EPOCH));
-    let mut history = HistoryFold::of(subject.clone());
+    let mut history = HistoryFold::of(subject.clone(), folded.custody.names_of(&subject));
     let again = fold::run(store, fold::At::Seq(as_of), &mut [&mut history]).await;
     again.map_err(read_failure)?;
     session.close().await;

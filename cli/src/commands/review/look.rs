@@ -37,8 +37,7 @@ impl Look {
     }
 }
 
-/// What the log lets expect of each item, by its place and the id that it was found under: what came back under another id is an item of its
-/// own as soon as a plan names it.
+/// What the log lets expect of each item, by its place and the id that it was found under; what came back under another id is gone from there.
 pub(super) type Known = BTreeMap<(String, String), Option<&'static str>>;
 
 /// The same of these.

@@ -159,8 +159,14 @@ impl CustodyFold {
         let here: BTreeSet<Subject> = here.collect();
         self.rename(&dry_run.found, &dry_run.ids, &here);
         let mut named = BTreeSet::new();
-        for ((line, disposition), id) in dry_run.found.into_iter().zip(dry_run.ids) {
-            let is_before = self.was_read_before(&line, disposition, dry_run.started);
+        let mut met = BTreeSet::new();
+        for ((mut line, disposition), id) in dry_run.found.into_iter().zip(dry_run.ids) {
+            let is_new = named.insert(line.subject.clone());
+            line.subject = self.names.of(&line.subject).clone();
+            let is_gone = matches!(disposition, Disposition::Done | Disposition::OutOfReach);
+            // That its old id is gone says nothing of what came back under another one.
+            let is_old = is_gone && self.has_another_id(&line.subject, &id.item);
+            let is_before = is_old || self.was_read_before(&line, disposition, dry_run.started);
             let fact = if is_before {
                 Fact::FoundBefore(disposition)
             } else {
@@ -174,7 +180,11 @@ impl CustodyFold {
             if let Some(done) = trace.done.as_mut().filter(|_| !is_before) {
                 done.seq = decoded.entry.seq;
             }
-            trace.doubtful |= !named.insert(line.subject.clone());
+            trace.doubtful |= !is_new;
+            if is_old {
+                continue;
+            }
+            met.insert(line.subject.clone());
             if disposition != Disposition::OutOfReach {
                 trace.place = Some(id.place);
             } else if trace.place.is_none() {
@@ -186,13 +196,24 @@ impl CustodyFold {
             }
         }
         // What was found and cannot be read was met all the same.
-        named.extend(dry_run.erased.iter().chain(&dry_run.unreadable).cloned());
-        self.not_met(sealed.plan, &named, &dry_run.listed);
-        self.inventory.extend(dry_run.erased);
+        let unread = dry_run.erased.iter().chain(&dry_run.unreadable);
+        met.extend(unread.map(|subject| self.names.of(subject).clone()));
+        self.not_met(sealed.plan, &met, &dry_run.listed);
+        let erased = dry_run.erased.into_iter();
+        let erased = erased.map(|subject| self.names.of(&subject).clone());
+        self.inventory.extend(erased);
         for subject in dry_run.unreadable {
+            let subject = self.names.of(&subject).clone();
             self.traces.entry(subject.clone()).or_default().unread = true;
             self.inventory.insert(subject);
         }
+    }
+
+    /// Whether an item came back under another id than this one.
+    fn has_another_id(&self, subject: &Subject, id: &str) -> bool {
+        let trace = self.traces.get(subject);
+        let now = trace.and_then(|trace| trace.id.as_deref());
+        now.is_some_and(|now| now != id)
     }
 
     /// Whether what a dry run found of an item was read before it went or came back by our hand, or was seen since. What was so before the dry
@@ -223,7 +244,8 @@ impl CustodyFold {
     /// it is one item. Not where both names were known before, side by side, or still are.
     fn rename(&mut self, found: &[(PlanItem, Disposition)], ids: &[Id], here: &BTreeSet<Subject>) {
         for ((line, disposition), id) in found.iter().zip(ids) {
-            let is_new = !self.inventory.contains(&line.subject);
+            let is_new = !self.inventory.contains(&line.subject)
+                && self.names.other(&line.subject).is_none();
             if *disposition == Disposition::OutOfReach || !is_new {
                 continue;
             }
@@ -299,6 +321,7 @@ impl CustodyFold {
         plan.hidden = hidden;
         plan.take(lines.unwrap_or_default());
         for subject in run.unreadable {
+            let subject = self.names.of(&subject).clone();
             self.traces.entry(subject).or_default().unread = true;
         }
         if !is_sound {
@@ -308,17 +331,18 @@ impl CustodyFold {
         let taken: BTreeMap<Subject, Decision> =
             taken.map(|one| (one.subject, one.decision)).collect();
         for line in found {
+            let subject = self.names.of(&line.subject).clone();
             let fact = match taken.get(&line.subject) {
                 // Nobody has looked at it for a decision, so what was deleted meanwhile is not there again by that.
-                Some(Decision::Delete) if self.is_gone_by_us(&line.subject) => {
+                Some(Decision::Delete) if self.is_gone_by_us(&subject) => {
                     Fact::FoundBefore(Disposition::Delete)
                 }
                 Some(Decision::Delete) => Fact::Found(Disposition::Delete),
                 Some(Decision::Keep) => Fact::Excluded,
                 None => continue,
             };
-            self.custody.apply(&line.subject, fact);
-            let trace = self.traces.entry(line.subject).or_default();
+            self.custody.apply(&subject, fact);
+            let trace = self.traces.entry(subject).or_default();
             trace.last = Some(evidence(decoded));
         }
     }
