@@ -379,6 +379,20 @@ async fn a_fault_that_stays_costs_its_user_and_nobody_else() {
     let left = plan.deletes.iter().filter(|key| spoilt.contains(&key.0));
     assert_eq!(gone, left.cloned().collect());
     migration.sim.clear_faults();
+    // Of what an attempt did not bring back nobody promises that the next one will.
+    let mut again = migration.restore_plan(&plan.hash);
+    let preview = output(again.arg("--dry-run"));
+    assert_eq!(preview.exit, 1, "{}", preview.stderr);
+    let preview = preview.json();
+    assert!(total(&preview, "doubtful") > 0, "{preview:#}");
+    let items = preview["items"].as_array().unwrap().iter();
+    for item in items.filter(|item| item["ended"] == "doubtful") {
+        let why = item["reason"].as_str().unwrap();
+        assert!(
+            why.starts_with("the last attempt did not bring it back: "),
+            "{why}"
+        );
+    }
     output(&mut migration.restore_plan(&plan.hash)).ok();
     migration.assert_as_before(&plan.deletes);
     migration.assert_restorations_add_up();

@@ -559,6 +559,24 @@ async fn a_decision_to_delete_can_be_taken_back_until_it_is_carried_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_read_whole_can_only_be_kept() {
+    let migration = Migration::start(WorldSpec::seeded(3)).await;
+    let report = migration.dry_run();
+    let mut items = report["items"].as_array().unwrap().iter();
+    let unread = items.find(|item| {
+        item["class"] == "UNREADABLE" && item["event_id"].as_str().is_some_and(|id| !id.is_empty())
+    });
+    let event = unread.unwrap()["event_id"].as_str().unwrap();
+    refused(
+        &migration,
+        RUNNER,
+        &strs(&decide(event, "delete")),
+        "could not be read whole",
+    );
+    by(&migration, RUNNER, &strs(&decide(event, "keep"))).ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_items_of_one_id_are_told_apart_by_whose_they_are() {
     let migration = Migration::start(WorldSpec::seeded(3)).await;
     let first = Plan::of(&migration.dry_run());

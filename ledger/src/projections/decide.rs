@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::approve::{ApproveError, may_act};
 use super::custody::CustodyFold;
 use super::deletions::DeletionsFold;
-use super::explain::CONDITION;
+use super::explain::{CONDITION, is_unreadable};
 use super::fold::{At, Unreadable, run as pass};
 use super::overlay::{BASE, DECISIONS, Decided, digest};
 use super::plan::{PlanError, PlannedItem, SealedPlan, family, is_true};
@@ -17,7 +17,7 @@ use crate::chain::plan::{PlanItem, plan_hash};
 use crate::domain::custody::State;
 use crate::domain::event::{Event, ItemDecided, ItemFound, PlanSealed, RunFinished, RunStarted};
 use crate::domain::hash::Hash;
-use crate::domain::id::{Actor, NameError, RunId, Subject, Timestamp};
+use crate::domain::id::{Actor, EntryId, NameError, RunId, Subject, Timestamp};
 use crate::domain::identify::Disposition;
 use crate::domain::review::{Decision, KEPT_CHARS_MAX, may_be_kept};
 use crate::store::commands::CommandError;
@@ -102,6 +102,11 @@ pub enum DecideError {
     /// What was found of it does not suffice for a deletion that can be undone.
     #[error("no whole copy of a known version of {0} is in the log, so it could not be put back")]
     NoCopy(Subject),
+    /// Nobody can tell what it is, or whether its copy can be put back.
+    #[error(
+        "{0} could not be read whole, so it could not be judged, and perhaps could not be put back"
+    )]
+    NotRead(Subject),
     /// The reason is empty or too long, or names somebody.
     #[error("the reason must have 1 to {KEPT_CHARS_MAX} characters and no @")]
     Reason,
@@ -278,6 +283,9 @@ async fn decidable(
         if decision == Decision::Delete && !whole {
             return Err(DecideError::NoCopy(subject.clone()));
         }
+        if decision == Decision::Delete && is_unreadable(&found_before(store, &item).await?.0) {
+            return Err(DecideError::NotRead(subject.clone()));
+        }
         items.push(item);
     }
     if items.is_empty() {
@@ -356,7 +364,7 @@ impl Writer<'_> {
         let mut before = Vec::new();
         let mut drafts = Vec::new();
         for item in items {
-            let (found, id) = self.found_before(item).await?;
+            let (found, id) = found_before(self.store, item).await?;
             let owner = self.store.owner_of(&item.subject).await;
             let owner = owner.map_err(DecideError::Identity)?;
             let event = Event::ItemDecided(ItemDecided {
@@ -400,32 +408,6 @@ impl Writer<'_> {
         }
         self.append_all(drafts).await?;
         Ok(decisions)
-    }
-
-    /// What was found of an item, from the entry that the plan rests on.
-    async fn found_before(
-        &self,
-        item: &PlannedItem,
-    ) -> Result<(ItemFound, crate::domain::id::EntryId), DecideError> {
-        let seq = item.seq;
-        let unreadable = |why| DecideError::Unreadable { seq, why };
-        let recorded = self.store.get(seq).await?;
-        let recorded = recorded.ok_or(unreadable(Unreadable::Gone))?;
-        let id = recorded.entry.id;
-        let json = match &recorded.payload {
-            PayloadText::Open { json, .. } => json,
-            PayloadText::Sealed => return Err(unreadable(Unreadable::Sealed)),
-            PayloadText::Erased(_) => return Err(unreadable(Unreadable::Erased)),
-            PayloadText::Gone => return Err(unreadable(Unreadable::Gone)),
-            PayloadText::Damaged => return Err(unreadable(Unreadable::Damaged)),
-        };
-        let entry = &recorded.entry;
-        match Event::decode(entry.event_type.as_str(), entry.schema, json) {
-            Ok(Event::ItemFound(found)) if found.body.as_ref().is_none_or(is_true) => {
-                Ok((found, id))
-            }
-            _ => Err(unreadable(Unreadable::Malformed)),
-        }
     }
 
     async fn seal(
@@ -506,6 +488,30 @@ impl Writer<'_> {
             decisions,
             dispositions,
         })
+    }
+}
+
+/// What was found of an item, from the entry that the plan rests on.
+async fn found_before(
+    store: &Store,
+    item: &PlannedItem,
+) -> Result<(ItemFound, EntryId), DecideError> {
+    let seq = item.seq;
+    let unreadable = |why| DecideError::Unreadable { seq, why };
+    let recorded = store.get(seq).await?;
+    let recorded = recorded.ok_or(unreadable(Unreadable::Gone))?;
+    let id = recorded.entry.id;
+    let json = match &recorded.payload {
+        PayloadText::Open { json, .. } => json,
+        PayloadText::Sealed => return Err(unreadable(Unreadable::Sealed)),
+        PayloadText::Erased(_) => return Err(unreadable(Unreadable::Erased)),
+        PayloadText::Gone => return Err(unreadable(Unreadable::Gone)),
+        PayloadText::Damaged => return Err(unreadable(Unreadable::Damaged)),
+    };
+    let entry = &recorded.entry;
+    match Event::decode(entry.event_type.as_str(), entry.schema, json) {
+        Ok(Event::ItemFound(found)) if found.body.as_ref().is_none_or(is_true) => Ok((found, id)),
+        _ => Err(unreadable(Unreadable::Malformed)),
     }
 }
 

@@ -22,6 +22,15 @@ pub const CONDITION: &str = "condition.";
 /// What a signal means stands in the header of a dry run under this prefix, and what a condition means under [`CONDITION`].
 pub const SIGNAL: &str = "signal.";
 
+/// The signal by which an executor says that it could not read an item whole.
+pub const UNREADABLE: &str = "unreadable";
+
+/// Whether an item could not be read whole when it was found. Then nobody knows what it is, nor whether its copy would be taken back.
+pub(super) fn is_unreadable(found: &ItemFound) -> bool {
+    let signal = found.evidence.get(UNREADABLE);
+    signal.is_some_and(|signal| signal.holds)
+}
+
 /// That an item was looked at and judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FindLine {

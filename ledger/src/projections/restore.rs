@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::explain::is_unreadable;
 use super::fold::{Decoded, Projection, Unreadable, shared};
 use super::names::{Names, is_called};
 use super::overlay::base_of;
@@ -41,6 +42,8 @@ pub struct Deletion {
     pub backup_sha256: Hash,
     /// Whether the backup's bytes give that digest.
     pub is_true: bool,
+    /// It could not be read whole when it was found, so that its backup may not be taken back.
+    pub is_unreadable: bool,
     /// How it came to be gone; `None`: that is not known, or it is not gone.
     pub gone: Option<GoneHow>,
     /// The deletion has no outcome yet.
@@ -124,6 +127,8 @@ pub struct Progress {
     pub ids: BTreeSet<String>,
     /// The attempt in flight.
     pub open: Option<OpenRestore>,
+    /// Why the last attempt did not bring it back, if that is so.
+    pub failed: Option<String>,
     /// It is back, as far as the log knows.
     pub done: Option<Done>,
 }
@@ -224,6 +229,7 @@ pub struct Repoint {
 struct Found {
     users: Vec<Subject>,
     class: Arc<str>,
+    is_unreadable: bool,
 }
 
 /// Folds the deletions and what was done to undo them.
@@ -279,6 +285,7 @@ impl Projection for RestoreFold {
                 let found = Found {
                     users: found.users.clone(),
                     class: shared(&mut self.classes, &found.class),
+                    is_unreadable: is_unreadable(found),
                 };
                 self.found.insert(subject.clone(), found);
             }
@@ -301,7 +308,11 @@ impl Projection for RestoreFold {
             Event::ItemRestoreIntended(intent) => self.restore_intended(decoded, intent),
             Event::ItemRestored(restored) => self.restored(decoded, restored),
             Event::ItemRestoreFailed(failed) => {
-                self.restore_ended(subject, failed.intent);
+                if self.restore_ended(subject, failed.intent)
+                    && let Some(deletion) = self.deletions.get_mut(subject)
+                {
+                    deletion.back.failed = Some(failed.reason.clone());
+                }
             }
             Event::SubjectErased(said) => {
                 for subject in said.items.keys() {
@@ -362,6 +373,10 @@ impl RestoreFold {
             item: intent.item.clone(),
             backup_sha256: intent.backup.sha256,
             is_true: is_true(&intent.backup),
+            is_unreadable: self
+                .found
+                .get(&entry.subject)
+                .is_some_and(|found| found.is_unreadable),
             gone: None,
             open: true,
             back: Progress::default(),
@@ -380,6 +395,7 @@ impl RestoreFold {
         let back = &mut deletion.back;
         // What was put back was gone again.
         back.done = None;
+        back.failed = None;
         back.attempts = back.attempts.max(intent.attempt);
         back.ids.insert(intent.becomes.clone());
         back.open = Some(OpenRestore {

@@ -472,3 +472,38 @@ fn what_is_found_under_the_id_that_a_lost_attempt_gave_it_is_there_again() {
     assert!(custody.is_there_again(&item(1)) && custody.is_there_again(&item(21)));
     assert_eq!(custody.sums().total(), 3);
 }
+
+#[test]
+fn what_an_attempt_did_not_bring_back_and_what_could_not_be_read_is_known() {
+    let (mut log, [one, _]) = deleted();
+    let last = |log: &Log| log.fold::<RestoreFold>().last(&item(1)).cloned().unwrap();
+    assert!(!last(&log).is_unreadable);
+    assert_eq!(last(&log).back.failed, None);
+    let intent = log.intend_restore(1, one, 1);
+    log.not_restored(1, intent);
+    assert_eq!(last(&log).back.failed.as_deref(), Some("it is not there"));
+    let intent = log.intend_restore(1, one, 2);
+    assert_eq!(last(&log).back.failed, None);
+    log.restored(1, intent);
+    assert_eq!(last(&log).back.failed, None);
+
+    let mut log = Log::default();
+    let mut unread = super::super::testing::found(1, Delete);
+    let signal = crate::domain::event::Evidence {
+        holds: true,
+        detail: None,
+    };
+    unread.evidence.insert("unreadable".to_owned(), signal);
+    log.started("dry_run", None, "person:maker", run(1));
+    log.add(
+        Event::ItemFound(unread),
+        item(1),
+        "person:maker",
+        Some(run(1)),
+    );
+    let plan = log.seal_found(run(1));
+    let approval = log.approve(plan, "person:approver", 3600);
+    let intent = log.intend(1, plan, approval);
+    log.deleted(1, intent, GoneHow::Deleted);
+    assert!(last(&log).is_unreadable);
+}

@@ -204,6 +204,15 @@ pub(super) async fn preview(
     Ok(preview_of(place, deletion, &backup, stand_ins).await)
 }
 
+/// Why an attempt to put an item back may well come to nothing, if so.
+fn doubt(deletion: &Deletion) -> Option<String> {
+    if let Some(reason) = &deletion.back.failed {
+        return Some(format!("the last attempt did not bring it back: {reason}"));
+    }
+    let unread = "it could not be read whole when it was found, so it may be refused";
+    deletion.is_unreadable.then(|| unread.to_owned())
+}
+
 async fn preview_of(
     place: &dyn Place,
     deletion: &Deletion,
@@ -239,13 +248,20 @@ async fn preview_of(
         return Ok(untried(deletion, Ended::StandIn, Some(STAND_IN)));
     }
     Ok(match possible {
-        Some(way) => ItemBack {
-            new_id: Some(way.becomes),
-            way: Some(way.way.into_owned()),
-            lost: way.loses,
-            double,
-            ..untried(deletion, Ended::Possible, None)
-        },
+        Some(way) => {
+            let doubt = doubt(deletion);
+            let ended = match doubt {
+                Some(_) => Ended::Doubtful,
+                None => Ended::Possible,
+            };
+            ItemBack {
+                new_id: Some(way.becomes),
+                way: Some(way.way.into_owned()),
+                lost: way.loses,
+                double,
+                ..untried(deletion, ended, doubt.as_deref())
+            }
+        }
         None => untried(deletion, Ended::Failed, Some(NO_WAY)),
     })
 }

@@ -24,7 +24,7 @@ use ledger::store::{Appended, Draft, Fence, Store};
 use tokio_util::sync::CancellationToken;
 
 pub use self::choice::{Choice, choose};
-pub use self::report::{ItemBack, RestoreReport, UserBack};
+pub use self::report::{Ended, ItemBack, RestoreReport, UserBack};
 use super::lease::{Lease, LeaseTimes};
 use super::live::{Hands, POLL};
 use super::pace::Pace;

@@ -23,16 +23,19 @@ pub enum Ended {
     Failed,
     /// In a preview: it would be put back.
     Possible,
+    /// In a preview: it would be tried, and may be refused.
+    Doubtful,
 }
 
 impl Ended {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Restored, "restored"),
         (Self::AlreadyThere, "already_there"),
         (Self::BackBefore, "back_before"),
         (Self::StandIn, "stand_in"),
         (Self::Failed, "failed"),
         (Self::Possible, "possible"),
+        (Self::Doubtful, "doubtful"),
     ];
 
     /// Its name in reports.
@@ -94,7 +97,7 @@ impl ItemBack {
                 self.verified && self.differs.is_empty() && self.reason.is_none()
             }
             Ended::Possible => true,
-            Ended::StandIn | Ended::Failed => false,
+            Ended::StandIn | Ended::Failed | Ended::Doubtful => false,
         }
     }
 }
@@ -120,6 +123,9 @@ pub struct UserBack {
     pub doubles: u64,
     /// Not back.
     pub failed: u64,
+    /// In a preview: would be tried, and may be refused.
+    #[serde(skip_serializing_if = "is_none")]
+    pub doubtful: u64,
     /// What went wrong, with what to do.
     pub errors: Vec<String>,
     /// Each item.
@@ -153,9 +159,18 @@ impl UserBack {
             Ended::AlreadyThere | Ended::BackBefore => self.there += 1,
             Ended::StandIn => self.stand_in += 1,
             Ended::Failed => self.failed += 1,
+            Ended::Doubtful => self.doubtful += 1,
         }
         self.items.push(item);
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a restoration came to; a preview names no run.
@@ -220,7 +235,7 @@ impl RestoreReport {
         total("chosen", self.items.len());
         for (ended, name) in Ended::ALL {
             let count = self.items.iter().filter(|item| item.ended == ended).count();
-            if count > 0 || ended != Ended::Possible {
+            if count > 0 || !matches!(ended, Ended::Possible | Ended::Doubtful) {
                 total(name, count);
             }
         }
@@ -243,7 +258,10 @@ impl RestoreReport {
             let Some(way) = item.way.as_ref() else {
                 continue;
             };
-            if matches!(item.ended, Ended::Restored | Ended::Possible) {
+            if matches!(
+                item.ended,
+                Ended::Restored | Ended::Possible | Ended::Doubtful
+            ) {
                 *self.ways.entry(way.clone()).or_default() += 1;
                 let lost = self.lost.entry(way.clone()).or_default();
                 lost.extend(item.lost.iter().cloned());

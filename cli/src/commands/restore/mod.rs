@@ -8,7 +8,7 @@ use cleanup_worker::clients::retry::Timing;
 use cleanup_worker::engine::RunOptions;
 use cleanup_worker::engine::live::Hands;
 use cleanup_worker::engine::restore::{
-    Choice, RestoreReport, RestoreTold, choose, preview, restore,
+    Choice, Ended, RestoreReport, RestoreTold, choose, preview, restore,
 };
 use cleanup_worker::engine::runlog::RunLog;
 use cleanup_worker::executors::Places;
@@ -282,6 +282,15 @@ fn print(report: &RestoreReport) -> Result<(), Failure> {
             item.new_id.as_deref().unwrap_or(&item.old_id),
             if preview { "would be" } else { "are" }
         ))?;
+    }
+    for item in &report.items {
+        if let Some(doubt) = item
+            .reason
+            .as_ref()
+            .filter(|_| item.ended == Ended::Doubtful)
+        {
+            output::line(format_args!("DOUBTFUL: {}: {doubt}", item.old_id))?;
+        }
     }
     for item in report.items.iter().filter(|item| !item.differs.is_empty()) {
         output::line(format_args!(

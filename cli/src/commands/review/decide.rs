@@ -133,7 +133,7 @@ fn failure(error: DecideError) -> Failure {
                 "{nothing}; `ledger review list --state held` lists what can be decided about"
             ))
         }
-        DecideError::NoCopy(_) => {
+        DecideError::NoCopy(_) | DecideError::NotRead(_) => {
             Failure::new(Exit::No, error).hint(format!("{nothing}; it can be kept"))
         }
         DecideError::Nothing | DecideError::Reason => {
