@@ -398,6 +398,20 @@ async fn what_cannot_be_undone_is_refused_with_the_reason() {
         assert_eq!(prevented.exit, 4, "{}", prevented.stderr);
         assert!(prevented.stderr.contains("open the run's log file"));
     }
+    // An empty list of ids would read as if nothing had to be re-pointed.
+    let dry_run = &migration.log(&["run.started"])[0]["entry"]["run"];
+    let dry_run = dry_run.as_str().unwrap();
+    for (run, why) in [
+        (
+            "01a2207c-9435-7c62-a23a-b6186633873c",
+            "no run of this id was started",
+        ),
+        (dry_run, "is one of dry_run, which deletes nothing"),
+    ] {
+        let export = migration.world.ledger(["restore", "export", "--run", run]);
+        assert_eq!((export.exit, export.stdout.as_str()), (1, ""));
+        assert!(export.stderr.contains(why), "{}", export.stderr);
+    }
     let nothing_meant = migration.restore(&["--reason", "x"]);
     assert_eq!(nothing_meant.exit, 2, "{}", nothing_meant.stderr);
     let mut stranger = migration.restore_plan(&plan.hash);

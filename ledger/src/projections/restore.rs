@@ -241,6 +241,8 @@ pub struct RestoreFold {
     users: BTreeMap<Subject, User>,
     /// By plan, the one at the bottom of it as a subject: what is executed of all plans above that is one work.
     plans: BTreeMap<Hash, Subject>,
+    /// What each run is.
+    runs: BTreeMap<RunId, String>,
     /// By place, the last entry that put something back there, and the last that listed it.
     places: BTreeMap<String, (u64, u64)>,
     erased: BTreeSet<Subject>,
@@ -265,6 +267,12 @@ impl Projection for RestoreFold {
             Err(why) => return self.cannot_read(decoded, *why),
         };
         match event {
+            Event::RunStarted(started) => {
+                if let Some(run) = entry.run {
+                    let verb = self.runs.entry(run);
+                    verb.or_insert_with(|| started.verb.clone());
+                }
+            }
             Event::UserFound(found) => {
                 let user = self.users.entry(subject.clone()).or_default();
                 user.email.clone_from(&found.email);
@@ -524,6 +532,11 @@ impl RestoreFold {
     pub fn is_unseen(&self, place: &str) -> bool {
         let at = self.places.get(place);
         at.is_some_and(|(changed, listed)| changed > listed)
+    }
+
+    /// What a run is (`cleanup`, `restore`, `dry_run`, …); `None`: no run of this id was started.
+    pub fn verb(&self, run: RunId) -> Option<&str> {
+        self.runs.get(&run).map(String::as_str)
     }
 
     /// The plan at the bottom of a plan, as a subject.

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::approve::plan_failure;
 use super::export::{Draft, PRIVATE};
-use super::review::{Folded, folded};
+use super::review::{Folded, folded, no_such_run};
 use super::{Common, export, read_failure};
 use crate::args::{Format, Report as Args, ReportDeletions};
 use crate::database::Session;
@@ -129,10 +129,7 @@ async fn deletions(common: &Common<'_>, args: &ReportDeletions) -> Result<Exit, 
     if let Some(text) = &args.run {
         let run: RunId = text.parse().map_err(Failure::usage)?;
         if !folded.deletions.knows_run(run) {
-            let what = anyhow::anyhow!("no run of this id was started in this ledger");
-            return Err(
-                Failure::new(Exit::No, what).hint("`ledger log --type run.started` lists the runs")
-            );
+            return Err(no_such_run());
         }
         selection.insert("run".to_owned(), run.to_string());
         part.run = Some(run);

@@ -6,6 +6,7 @@ use ledger::projections::restore::{Repoint, RestoreFold};
 use serde::Serialize;
 
 use crate::args::{ExportFormat, RestoreExport};
+use crate::commands::review::no_such_run;
 use crate::commands::{Common, read_failure};
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -43,6 +44,9 @@ pub(super) async fn run(common: &Common<'_>, args: &RestoreExport) -> Result<Exi
     let pass = fold::run(&session.store, At::Head, &mut [&mut deletions]).await;
     session.close().await;
     pass.map_err(read_failure)?;
+    if let Some(run) = run {
+        can_have_ids(&deletions, run)?;
+    }
     let mut items = deletions.repoints(run);
     items.retain(|item| args.all || item.repoint);
     let document = Document {
@@ -66,6 +70,21 @@ pub(super) async fn run(common: &Common<'_>, args: &RestoreExport) -> Result<Exi
         ));
         Exit::Unknown
     })
+}
+
+/// Refuses a run that neither deletes nor puts back: an empty list would read as if nothing had to be re-pointed.
+fn can_have_ids(deletions: &RestoreFold, run: RunId) -> Result<(), Failure> {
+    match deletions.verb(run) {
+        None => Err(no_such_run()),
+        Some("cleanup" | "restore") => Ok(()),
+        Some(verb) => {
+            let what = anyhow::anyhow!(
+                "run {run} is one of {verb}, which deletes nothing and puts nothing back"
+            );
+            Err(Failure::new(Exit::No, what)
+                .hint("name the run that deleted, or the one that put back; `ledger log --type run.started` lists the runs"))
+        }
+    }
 }
 
 /// One record of RFC 4180, without the line feed that ends it.

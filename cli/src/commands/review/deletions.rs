@@ -82,10 +82,8 @@ fn part(
     run: Option<RunId>,
     user: Option<&str>,
 ) -> Result<Part, Failure> {
-    let refused = |what: &'static str| Failure::new(Exit::No, anyhow::anyhow!(what));
     if run.is_some_and(|run| !deletions.knows_run(run)) {
-        return Err(refused("no run of this id was started in this ledger")
-            .hint("`ledger log --type run.started` lists the runs"));
+        return Err(super::no_such_run());
     }
     let users = super::users_named(deletions, user)?;
     Ok(Part {

@@ -117,6 +117,12 @@ pub(super) async fn item_named(
     ))
 }
 
+/// Refuses a run that is not in the ledger: nothing of it is not the same as nothing.
+pub(crate) fn no_such_run() -> Failure {
+    let what = anyhow::anyhow!("no run of this id was started in this ledger");
+    Failure::new(Exit::No, what).hint("`ledger log --type run.started` lists the runs")
+}
+
 /// The users that were asked for; `None` where nobody was.
 pub(crate) fn users_named(
     deletions: &DeletionsFold,

@@ -60,10 +60,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
     if let Some(text) = &args.run {
         let run: RunId = text.parse().map_err(Failure::usage)?;
         if !folded.deletions.knows_run(run) {
-            let what = anyhow::anyhow!("no run of this id was started in this ledger");
-            return Err(
-                Failure::new(Exit::No, what).hint("`ledger log --type run.started` lists the runs")
-            );
+            return Err(super::no_such_run());
         }
         part.run = Some(run);
     }
