@@ -43,11 +43,14 @@ pub(super) type Known = BTreeMap<(String, String), Option<&'static str>>;
 /// The same of these.
 pub(super) fn known(items: Vec<ItemLine>) -> Known {
     let one = |item: ItemLine| {
-        let id = item.event_id?;
-        let back = item.restored.filter(|_| item.state == State::Restored);
+        let id = item.event_id.clone()?;
+        let back = item
+            .restored
+            .as_ref()
+            .filter(|_| item.state == State::Restored);
         let expected = match back {
             Some(back) if back.event_id != id => Some("gone"),
-            _ => expected(item.state),
+            _ => expected(&item),
         };
         Some(((item.calendar.unwrap_or_default(), id), expected))
     };
@@ -55,8 +58,10 @@ pub(super) fn known(items: Vec<ItemLine>) -> Known {
 }
 
 /// What the log lets expect of an item.
-fn expected(state: State) -> Option<&'static str> {
-    match state {
+fn expected(item: &ItemLine) -> Option<&'static str> {
+    match item.state {
+        // We deleted it: that another look saw it there since makes it no more right.
+        State::Unaccounted if item.there_again => Some("gone"),
         State::Deleted | State::BackupErased | State::Missing | State::GoneBefore => Some("gone"),
         State::Held | State::Excluded | State::Planned | State::Restored => Some("there"),
         _ => None,
@@ -144,7 +149,7 @@ async fn at(place: &dyn Place, item: &ItemLine, known: &Known) -> Look {
                 Found::There { .. } => "there",
                 Found::Deleted { .. } | Found::Absent => "gone",
             },
-            expected: of_other.unwrap_or_else(|| expected(item.state)),
+            expected: of_other.unwrap_or_else(|| expected(item)),
             why: None,
         },
         Err(error) => unknown(item, cleanup_worker::engine::with_causes(&error)),
@@ -155,7 +160,7 @@ fn unknown(item: &ItemLine, why: String) -> Look {
     Look {
         subject: item.subject.clone(),
         seen: "unknown",
-        expected: expected(item.state),
+        expected: expected(item),
         why: Some(why),
     }
 }

@@ -65,7 +65,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
         part.run = Some(run);
     }
     let review = folded.deletions.review(&folded.custody, &part);
-    let gone = |item: &&ItemLine| matches!(item.state, State::Deleted | State::BackupErased);
+    // Whoever looked at it since, it was deleted, and is picked by the same seed.
+    let gone = |item: &&ItemLine| {
+        matches!(item.state, State::Deleted | State::BackupErased) || item.there_again
+    };
     let users = review
         .items
         .iter()
@@ -109,7 +112,12 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSample) -> Result<Exit
         }
     }
     let whole = review.unreadable == 0 && folded.pass.damaged == 0;
-    Ok(if whole { looked } else { Exit::Unknown })
+    let exit = if whole { looked } else { Exit::Unknown };
+    Ok(match answer.by_the_log() {
+        Exit::No => Exit::No,
+        Exit::Unknown if looked == Exit::Yes => Exit::Unknown,
+        _ => exit,
+    })
 }
 
 /// What can be done without: reading again is what is usual, and not what is always possible.
@@ -181,6 +189,18 @@ impl Answer {
         Ok(exit)
     }
 
+    /// What the log alone says against the picked users' items: somebody saw there what we deleted, or it contradicts itself.
+    fn by_the_log(&self) -> Exit {
+        let items = || self.picked.iter().flat_map(|picked| &picked.items);
+        if items().any(|item| item.there_again) {
+            Exit::No
+        } else if items().any(|item| item.state == State::Unaccounted) {
+            Exit::Unknown
+        } else {
+            Exit::Yes
+        }
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!(
@@ -217,8 +237,13 @@ impl Answer {
                 let looks = picked.looks.iter().flatten();
                 let seen = looks.filter(|look| look.subject == item.subject);
                 let seen: Vec<String> = seen.map(|look| seen_words(look, item.state)).collect();
+                let again = if item.there_again {
+                    "; THERE AGAIN although it was deleted, by an entry of this log"
+                } else {
+                    ""
+                };
                 lines.push(format!(
-                    "  {}: {what}{} in {place} (entry {seq}){}",
+                    "  {}: {what}{} in {place} (entry {seq}){again}{}",
                     word(&item.state),
                     date.unwrap_or_default(),
                     seen.concat()

@@ -1,6 +1,6 @@
 //! `ledger review sign-off`: a person who did not do the work closes a run.
 
-use ledger::domain::custody::Sums;
+use ledger::domain::custody::{State, Sums};
 use ledger::domain::id::{Actor, RunId};
 use ledger::projections::deletions::Part;
 use ledger::projections::fold::At;
@@ -23,6 +23,9 @@ struct Answer {
     /// The statement itself.
     document: serde_json::Value,
     states: Sums,
+    /// What is not well with it, in words: the person signed knowing this.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_well: Vec<String>,
     seq: u64,
     hash: String,
     replayed: bool,
@@ -47,7 +50,14 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSignOff) -> Result<Exi
         plan: None,
     };
     let simulated = store.row().simulated_clock;
+    let not_well = not_well(&statement.sums);
     if !common.json {
+        for text in &not_well {
+            output::line(format_args!("NOT WELL: {text}"))?;
+        }
+        if !not_well.is_empty() {
+            output::line("")?;
+        }
         let review = folded.deletions.review(&folded.custody, &part);
         deletions::print(review, folded.pass.clone(), simulated)?;
     }
@@ -62,6 +72,7 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSignOff) -> Result<Exi
             statement: statement.digest.to_string(),
             document: statement.document,
             states: statement.sums,
+            not_well,
             seq: signed.seq,
             hash: signed.hash.to_string(),
             replayed: signed.replayed,
@@ -74,6 +85,30 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewSignOff) -> Result<Exi
         output::line(format_args!("entry {}  {}", signed.seq, signed.hash))?;
     }
     Ok(Exit::Yes)
+}
+
+/// What whoever signs has to know first. It may be signed all the same: what is known and written down is closed too.
+fn not_well(states: &Sums) -> Vec<String> {
+    let words = |(state, what): (State, &str)| match states.get(state) {
+        0 => None,
+        count => Some(format!("{count} {what}")),
+    };
+    let known = [
+        (
+            State::Missing,
+            "of its items are LOST: deleted without a sound approval, or without a true copy",
+        ),
+        (
+            State::LateWrite,
+            "were written by the retired system after the plan was made, and count as lost until a new plan names them",
+        ),
+        (
+            State::Unaccounted,
+            "of its items are not accounted for: they are there again although they were deleted, or the log contradicts itself about \
+             them",
+        ),
+    ];
+    known.into_iter().filter_map(words).collect()
 }
 
 fn failure(error: SignOffError) -> Failure {
