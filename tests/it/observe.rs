@@ -251,6 +251,32 @@ async fn v1_writing_again_is_recognised_and_counts_as_lost_until_a_plan_names_it
     assert_eq!(loss["scopes"]["calendar"]["verdict"], "lost", "{loss}");
     assert_eq!(loss["scopes"]["calendar"]["sum"]["late_write"], 1);
     assert_eq!(loss["lost"][0]["state"], "late_write");
+    // It can be asked about, by its id, as `loss` names it, and by the entry that tells of it.
+    let told = migration.log(&["container.late_written"]);
+    let seq = told[0]["seq"].to_string();
+    let name = loss["lost"][0]["subject"].as_str().unwrap();
+    let explain = |name: &str, json: bool| {
+        let mut all = vec!["review", "explain", name];
+        all.extend(json.then_some("--json"));
+        migration.world.ledger(all).ok()
+    };
+    let answer = explain("writtenlate1", true).json();
+    assert_eq!(
+        (&answer["state"], &answer["verb"]),
+        (&json!("late_write"), &json!("observe"))
+    );
+    for name in [name, &seq] {
+        assert_eq!(explain(name, true).json(), answer, "{name}");
+    }
+    let text = explain("writtenlate1", false).stdout;
+    assert!(
+        text.contains("It was written late: the retired system (v1) made it at "),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("a look of person:{APPROVER} at run {run}")),
+        "{text}"
+    );
     // From the next sealed plan on it is one of the items that are accounted for.
     migration.dry_run();
     let loss = migration.loss();

@@ -16,6 +16,7 @@ use crate::domain::hash::Hash;
 use crate::domain::id::{Actor, EntryId, RunId, Subject};
 use crate::domain::identify::Disposition;
 use late::Late;
+pub use late::LateLine;
 
 mod late;
 mod lines;

@@ -12,7 +12,7 @@ use ledger::projections::explain::{
 use ledger::projections::fold;
 use serde::Serialize;
 
-use super::{Common, folded, item_named, log, read_failure, short, user_words};
+use super::{Common, explain_late, folded, item_named, log, read_failure, short, user_words};
 use crate::args::ReviewExplain;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -67,6 +67,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReviewExplain) -> Result<Exi
     let session = common.open().await?;
     let store = &session.store;
     let folded = folded(store, at).await?;
+    if let Some(late) = explain_late::named(&folded, &args.event)? {
+        session.close().await;
+        return explain_late::tell(common, &folded, late);
+    }
     let subject = item_named(store, &folded, &args.event).await?;
     let (as_of, _) = folded.pass.last.unwrap_or((0, Timestamp::EPOCH));
     let mut history = HistoryFold::of(subject.clone(), folded.custody.names_of(&subject));

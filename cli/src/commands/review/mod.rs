@@ -5,6 +5,7 @@
 mod decide;
 mod deletions;
 mod explain;
+mod explain_late;
 mod list;
 mod look;
 mod sample;

@@ -3,13 +3,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::{DeletionsFold, ItemLine, Part, Reference};
 use crate::domain::custody::State;
 use crate::domain::event::LateWritten;
 use crate::domain::hash::Hash;
-use crate::domain::id::{RunId, Subject};
+use crate::domain::id::{Actor, RunId, Subject};
 use crate::projections::custody::{CustodyFold, late_subject};
 use crate::projections::fold::Decoded;
+
+/// One of them, as a person asks about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LateLine {
+    /// Where it lies and what it is called; its subject is made up, since no dry run has found it.
+    #[serde(flatten)]
+    pub item: ItemLine,
+    /// When the retired system wrote it, by the outside system.
+    pub written_at: String,
+    /// The run that had deleted there, or was about to.
+    pub after: RunId,
+    /// The run that saw it.
+    pub seen_by: Option<RunId>,
+    /// What that run was: `observe`, or the cleanup itself.
+    pub verb: Option<String>,
+    /// Who ran it.
+    pub by: Actor,
+    /// The entry that tells of it.
+    pub entry: Reference,
+    /// No sealed plan names it yet, so it counts as lost.
+    pub counts: bool,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -19,6 +43,7 @@ pub(super) struct Late {
     /// The run that saw it.
     seen_by: Option<RunId>,
     written_at: String,
+    by: Actor,
     entry: Reference,
 }
 
@@ -29,6 +54,7 @@ impl DeletionsFold {
                 after: late.run,
                 seen_by: decoded.entry.run,
                 written_at: item.written_at.clone(),
+                by: decoded.entry.actor.clone(),
                 entry: Reference::to(decoded),
             };
             let key = (late.place.clone(), item.item.clone());
@@ -44,26 +70,59 @@ impl DeletionsFold {
             let Some(late) = self.late.get(key) else {
                 continue;
             };
-            let (place, item) = key;
+            let (place, _) = key;
             let users = users_at
                 .entry(place)
                 .or_insert_with(|| self.users_at(place));
             if !late.is_part(self, part, users) {
                 continue;
             }
-            lines.push(ItemLine {
-                calendar: Some(place.clone()),
-                event_id: Some(item.clone()),
-                users: users.iter().map(|user| self.user_line(user)).collect(),
-                reason: Some(format!(
-                    "the retired system wrote it at {}, after the plan was made",
-                    late.written_at
-                )),
-                found: Some(late.entry.clone()),
-                ..ItemLine::unknown(late_subject(key), State::LateWrite)
-            });
+            lines.push(self.late_line(key, late, users));
         }
         lines
+    }
+
+    fn late_line(
+        &self,
+        key: &(String, String),
+        late: &Late,
+        users: &BTreeSet<Subject>,
+    ) -> ItemLine {
+        let (place, item) = key;
+        ItemLine {
+            calendar: Some(place.clone()),
+            event_id: Some(item.clone()),
+            users: users.iter().map(|user| self.user_line(user)).collect(),
+            reason: Some(format!(
+                "the retired system wrote it at {}, after the plan was made",
+                late.written_at
+            )),
+            found: Some(late.entry.clone()),
+            ..ItemLine::unknown(late_subject(key), State::LateWrite)
+        }
+    }
+
+    /// What was written late and is named so: by its id, by the name that the review gives it, or by the number of the entry that tells of it.
+    pub fn late_named(&self, text: &str, custody: &CustodyFold) -> Vec<LateLine> {
+        let counted: BTreeSet<&(String, String)> = custody.late().map(|(_, key, _)| key).collect();
+        let seq = text.parse::<u64>().ok();
+        let named = self.late.iter().filter(|(key, late)| {
+            key.1 == text || late_subject(key) == text || Some(late.entry.seq) == seq
+        });
+        let line = |(key, late): (&(String, String), &Late)| {
+            let run = late.seen_by.and_then(|run| self.run(run));
+            LateLine {
+                item: self.late_line(key, late, &self.users_at(&key.0)),
+                written_at: late.written_at.clone(),
+                after: late.after,
+                seen_by: late.seen_by,
+                verb: run.map(|run| run.verb.clone()),
+                by: late.by.clone(),
+                entry: late.entry.clone(),
+                counts: counted.contains(key),
+            }
+        };
+        named.map(line).collect()
     }
 
     /// Those that were seen of what a run had deleted, as what is signed about that run names them.
