@@ -309,13 +309,15 @@ async fn a_letter_tells_one_user_what_went_and_how_to_get_it_back() {
         "letter",
         "--all",
         "--json",
+        "--contact",
+        "Ann of support",
         "--out",
         folder.to_str().unwrap(),
     ];
     let written = by(&migration, &all).ok().json();
     let written = written.as_array().unwrap();
     assert!(written.len() > 5, "{written:?}");
-    let mut uncovered = 0;
+    let (mut uncovered, mut unreached) = (0, 0);
     for letter in written {
         let path = letter["path"].as_str().unwrap();
         assert!(!path.contains('@'), "{path}");
@@ -325,15 +327,38 @@ async fn a_letter_tells_one_user_what_went_and_how_to_get_it_back() {
             hex::encode(Sha256::digest(text.as_bytes()))
         );
         uncovered += u64::from(text.contains("Please check ("));
+        assert_eq!(
+            text.matches("Ask Ann of support, and name").count(),
+            1,
+            "{text}"
+        );
+        unreached += u64::from(text.contains("What we could not do"));
+        for technical in ["oauth", "attempt", "HTTP", "ENCRYPTION_KEY", "token"] {
+            assert!(!text.contains(technical), "{technical}: {text}");
+        }
     }
     let expected = items.iter().filter(|item| item["covered"] == false);
     assert!(uncovered > 0 && uncovered <= expected.count() as u64);
+    assert!(unreached > 0);
+    // Whose calendar cannot be reached is told what v1 had recorded there.
+    let out_of_reach = items.iter().find(|item| item["state"] == "out_of_reach");
+    let out_of_reach = out_of_reach.unwrap();
+    let user = out_of_reach["users"][0]["subject"].as_str().unwrap();
+    let text = by(&migration, &["report", "letter", "--user", user])
+        .ok()
+        .stdout;
+    let id = out_of_reach["event_id"].as_str().unwrap();
+    assert!(text.contains(&format!(" with the id {id}\n")), "{text}");
+    assert!(
+        text.starts_with(&format!("To {}\n", email(out_of_reach))),
+        "{text}"
+    );
     let made = migration.log(&["export.made"]);
     let letters: Vec<_> = made
         .iter()
         .filter(|line| line["payload"]["what"] == "letter")
         .collect();
-    assert_eq!(letters.len(), written.len() + 2);
+    assert_eq!(letters.len(), written.len() + 3);
     assert!(
         letters
             .iter()

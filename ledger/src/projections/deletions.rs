@@ -569,7 +569,8 @@ impl DeletionsFold {
         known.map(|(_, user)| user.clone()).collect()
     }
 
-    fn user_line(&self, subject: &Subject) -> UserLine {
+    /// What is known of a user.
+    pub fn user_line(&self, subject: &Subject) -> UserLine {
         self.users.get(subject).cloned().unwrap_or(UserLine {
             subject: subject.to_string(),
             ..UserLine::default()

@@ -6,6 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Duration;
+use cleanup_worker::executors::calendar::titles::EventType;
 use cleanup_worker::executors::{label_signal, title};
 use ledger::domain::custody::State;
 use ledger::domain::event::{Body, Event};
@@ -31,7 +32,9 @@ struct Letter<'a> {
     /// The kind of item in words.
     kind: String,
     /// Why nothing could be looked at, where that is so.
-    unreachable: Option<String>,
+    unreachable: Option<&'static str>,
+    /// What the old system recorded and nobody but its owner can get at.
+    out_of_reach: Vec<Line>,
     removed: Vec<Line>,
     /// Of these, removed without a sound approval or a true copy.
     unsound: usize,
@@ -55,6 +58,8 @@ struct Line {
     date: Option<String>,
     /// What it is called, where its copy says so; else what its kind is called.
     label: Option<String>,
+    /// Its id, where there is nothing better to tell it by.
+    id: Option<String>,
 }
 
 /// What items are called, by their subject.
@@ -97,6 +102,10 @@ pub(super) async fn run(common: &Common<'_>, args: &ReportLetter) -> Result<Exit
         let subject = one(users)?.to_string();
         let mut told = by_user(&review);
         let mut about = told.remove(subject.as_str()).unwrap_or_default();
+        // Also where nothing was found of the user.
+        let user = subject.parse().map_err(Failure::usage)?;
+        let user = folded.deletions.user_line(&user);
+        about.user = about.user.or(Some(&user));
         about.titles = writer.titles(&about).await?;
         let written = writer.letter(&subject, &about, args.out.as_deref()).await?;
         session.close().await;
@@ -302,15 +311,49 @@ impl Line {
         Self {
             date: item.date.clone(),
             label: titles.get(&item.subject).cloned().or_else(label),
+            id: None,
+        }
+    }
+
+    /// Of what nobody could look at: what v1 had recorded it for, and its id where the log has no day of it.
+    fn unseen(item: &ItemLine, titles: &Titles) -> Self {
+        let line = Self::of(item, titles);
+        let recorded = || {
+            let key = item.evidence.get("v1_recorded")?.as_deref()?;
+            Some(EventType::from_v1_key(key)?.label().to_owned())
+        };
+        Self {
+            id: item.event_id.clone().filter(|_| line.date.is_none()),
+            label: line.label.or_else(recorded),
+            date: line.date,
         }
     }
 
     fn words(&self, kind: &str) -> String {
         let label = self.label.as_deref().unwrap_or(kind);
+        if let Some(id) = &self.id {
+            return format!("{label} with the id {id}");
+        }
         match &self.date {
             Some(date) => format!("{date}  {label}"),
             None => label.to_owned(),
         }
+    }
+}
+
+/// Why a user's items could not be looked at, as the user understands it. What the services answered is for reports.
+fn why_not(user: Option<&UserLine>) -> &'static str {
+    let access = user.and_then(|user| user.access.as_deref());
+    match access.unwrap_or_default() {
+        "disconnected" => "the old system is no longer connected to your account",
+        "revoked" => "the permission that you had given the old system has ended",
+        "denied" => "your organisation does not allow it",
+        "undecryptable" => "what the old system kept of your permission can no longer be used",
+        "wrong_account" => {
+            "the old system is connected to another account than the one that it had used"
+        }
+        "unknown_owner" => "it is no longer known through which account it can be reached",
+        _ => "your account gave no answer when we asked",
     }
 }
 
@@ -323,12 +366,12 @@ impl<'a> Letter<'a> {
         contact: Option<&'a str>,
     ) -> Self {
         let kind = about.kind();
-        let reason = about.user.and_then(|user| user.reason.clone());
         let mut letter = Self {
             to: about.user.map_or(subject.to_owned(), user_words),
             basis,
             kind: kind.map_or("item".to_owned(), |kind| kind.replace('-', " ")),
-            unreachable: about.unreachable.then(|| reason.unwrap_or_default()),
+            unreachable: about.unreachable.then(|| why_not(about.user)),
+            out_of_reach: Vec::new(),
             removed: Vec::new(),
             unsound: 0,
             copy_erased: 0,
@@ -346,6 +389,7 @@ impl<'a> Letter<'a> {
             letter.add(item, &about.titles);
         }
         letter.removed.sort();
+        letter.out_of_reach.sort();
         letter.uncovered.sort();
         letter
     }
@@ -377,8 +421,12 @@ impl<'a> Letter<'a> {
                 Some("it was removed, and is there again, not by us".to_owned())
             }
             State::ChangedSince => Some("it was changed while we worked, not by us".to_owned()),
-            // Gone before, or not looked at: nothing was done, and the letter says why nothing was.
-            State::GoneBefore | State::OutOfReach => None,
+            State::OutOfReach => {
+                self.out_of_reach.push(Line::unseen(item, titles));
+                None
+            }
+            // Nothing was done.
+            State::GoneBefore => None,
             _ => {
                 self.uncertain += 1;
                 None
@@ -404,16 +452,22 @@ impl<'a> Letter<'a> {
         let kind = &self.kind;
         let lines = |lines: &[Line]| lines.iter().map(|line| line.words(kind)).collect();
         let mut out = Vec::new();
-        if let Some(why) = &self.unreachable {
-            let why = if why.is_empty() {
-                String::new()
-            } else {
-                format!(" ({why})")
-            };
-            let said = format!(
-                "We could not look at what the old system left with you{why}. Nothing was removed there by us in that case; what is there, only you can remove."
-            );
-            out.push(("What we could not do".to_owned(), vec![said], Vec::new()));
+        if self.unreachable.is_some() || !self.out_of_reach.is_empty() {
+            let because = self.unreachable.unwrap_or("we could not get at all of it");
+            let mut said = vec![format!(
+                "We could not look at what the old system left with you: {because}. Nothing was removed there by us in that case; what is there, only you can remove."
+            )];
+            if !self.out_of_reach.is_empty() {
+                said.push(format!(
+                    "The old system had made a note of these ({}); you may still have them:",
+                    self.out_of_reach.len()
+                ));
+            }
+            out.push((
+                "What we could not do".to_owned(),
+                said,
+                lines(&self.out_of_reach),
+            ));
         }
         let mut said = vec![match (self.removed.len(), self.unsound) {
             (0, _) => format!("We removed no {kind}."),
@@ -471,8 +525,18 @@ impl<'a> Letter<'a> {
                 self.undo_words(),
                 Vec::new(),
             ));
+        } else if self.contact.is_some() {
+            out.push(("Whom to ask".to_owned(), vec![self.ask_words()], Vec::new()));
         }
         out
+    }
+
+    fn ask_words(&self) -> String {
+        let ask = match self.contact {
+            Some(contact) => format!("Ask {contact}"),
+            None => "Ask who sent you this letter".to_owned(),
+        };
+        format!("{ask}, and name this number: {}", self.reference)
     }
 
     fn undo_words(&self) -> Vec<String> {
@@ -481,10 +545,6 @@ impl<'a> Letter<'a> {
             Undo::Until(time) => format!("Until {} everything that we removed can be put back as it was.", day(time)),
             Undo::Over(time) => format!("Until {} what we removed could be put back. Ask all the same: it may still be there.", day(time)),
             Undo::NoDay => "What we removed can be put back as it was. No last day was set, so please ask soon.".to_owned(),
-        };
-        let ask = match self.contact {
-            Some(contact) => format!("Ask {contact}"),
-            None => "Ask who sent you this letter".to_owned(),
         };
         let mut said = vec![until];
         if self.copy_erased > 0 {
@@ -499,7 +559,7 @@ impl<'a> Letter<'a> {
                 self.unsound
             ));
         }
-        said.push(format!("{ask}, and name this number: {}", self.reference));
+        said.push(self.ask_words());
         said
     }
 
