@@ -64,6 +64,7 @@ mod simulation;
 mod story;
 mod tamper;
 mod tamper_proof;
+mod there_again;
 mod threats;
 mod tidy;
 mod tiles;
