@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use ledger::domain::event::Event;
 use ledger::domain::id::RunId;
-use ledger::projections::approve::may_help;
 use ledger::projections::plan::{self, SealedPlan};
 use ledger::store::Store;
 use ledger::store::commands::OpenRun;
@@ -38,7 +37,6 @@ pub async fn join(
     options: &RunOptions,
     until_idle: bool,
 ) -> Result<Vec<LiveReport>, EngineError> {
-    may_help(hands.store, hands.actor).await?;
     let mut reports = Vec::new();
     // Runs of other kinds of items, which are looked at once.
     let mut others: HashSet<RunId> = HashSet::new();

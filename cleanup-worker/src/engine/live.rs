@@ -15,7 +15,6 @@ use ledger::domain::event::{Event, GateOverridden, RunFinished, RunStarted};
 use ledger::domain::hash::Hash;
 use ledger::domain::id::{Actor, RunId, Subject, Timestamp};
 use ledger::domain::identify::Disposition;
-use ledger::projections::approve::may_run;
 use ledger::projections::plan::{self, Approval, PlanError, SealedPlan};
 use ledger::store::commands::{NewCommand, NewRun};
 use ledger::store::read::Filter;
@@ -113,7 +112,6 @@ pub struct Hands<'a, E: ?Sized = dyn Executor> {
 /// What concerns the whole run. Nothing was begun where it is [`EngineError::Refused`].
 pub async fn live_run(hands: &Hands<'_>, told: &LiveRun) -> Result<LiveReport, EngineError> {
     let (store, actor) = (hands.store, hands.actor);
-    may_run(store, actor).await?;
     let plan = plan::load(store, told.plan).await?;
     of_kind(&plan, &hands.executor.kinds().item)?;
     hands.executor.accepts(&plan.sealed.header)?;

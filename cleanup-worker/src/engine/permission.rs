@@ -91,33 +91,26 @@ pub(super) fn gate(
     opens(planned_go_live(plan), told, now).err()
 }
 
-/// The time that was approved counts. A later one makes it later still; an earlier one would open the gate by what nobody has approved.
+/// The time that was approved counts, where the plan has one. A later one makes it later still; an earlier one would open the gate by what
+/// nobody has approved.
 fn opens(
     planned: Option<DateTime<Utc>>,
     told: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<(), String> {
-    let Some(planned) = planned else {
-        return Err(
-            "the plan does not say when v2 went live; make one that does (--dry-run --go-live TIME)"
-                .to_owned(),
-        );
-    };
-    let same = || format!("--go-live {}", planned.to_rfc3339());
-    let Some(told) = told else {
+    if let (Some(planned), Some(told)) = (planned, told)
+        && told < planned
+    {
         return Err(format!(
-            "when v2 went live is not told; give it as the plan has it ({})",
-            same()
-        ));
-    };
-    if told < planned {
-        return Err(format!(
-            "the plan was made with {}, and {} is earlier; give the plan's own, or make a new plan",
-            same(),
+            "the plan was made with --go-live {}, and {} is earlier; give the plan's own, or make a new plan",
+            planned.to_rfc3339(),
             told.to_rfc3339()
         ));
     }
-    let opens = told
+    let Some(live) = told.or(planned) else {
+        return Err("when v2 went live is not known (--go-live)".to_owned());
+    };
+    let opens = live
         .checked_add_signed(GATE)
         .unwrap_or(DateTime::<Utc>::MAX_UTC);
     if now < opens {
@@ -147,8 +140,10 @@ mod tests {
             Ok(())
         );
         assert!(why(Some(planned), Some(earlier), open).contains("is earlier"));
-        assert!(why(Some(planned), None, open).contains("is not told"));
-        assert!(why(None, Some(earlier), open).contains("does not say"));
+        assert_eq!(opens(Some(planned), None, open), Ok(()));
+        assert!(why(Some(planned), None, shut).contains("before go-live + 24 h"));
+        assert_eq!(opens(None, Some(planned), open), Ok(()));
+        assert!(why(None, None, open).contains("not known"));
         let far = Some(DateTime::<Utc>::MAX_UTC);
         assert!(why(Some(planned), far, open).contains("before go-live + 24 h"));
     }

@@ -241,7 +241,7 @@ impl Live {
         last: bool,
     ) -> Result<Option<ItemEnd>, EngineError> {
         // Also asked again once nothing has to be waited for any more; here it spares the requests.
-        if let Some(reason) = self.executor.relied_on(&item.item).await {
+        if let Some(reason) = self.executor.relied_on(&item.item).await? {
             return self.hold(owner, item, "adopted", &reason).await.map(Some);
         }
         let version = item.version.as_deref().unwrap_or_default();
@@ -349,7 +349,7 @@ impl Live {
             return Ok(Some(ItemEnd::RunStopped(reason)));
         }
         // After the line above, which may have looked what the new system relies on by now.
-        if let Some(reason) = self.executor.relied_on(&item.item).await {
+        if let Some(reason) = self.executor.relied_on(&item.item).await? {
             return self.hold(owner, item, "adopted", &reason).await.map(Some);
         }
         Ok(None)

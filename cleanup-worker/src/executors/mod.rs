@@ -110,7 +110,10 @@ pub trait Executor: Places {
     fn accepts(&self, plan_header: &BTreeMap<String, String>) -> Result<(), EngineError>;
 
     /// Why the new system relies on this item by now, if it does: then it is held.
-    async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>>;
+    ///
+    /// # Errors
+    /// It cannot be looked up; nothing is begun then.
+    async fn relied_on(&self, item: &str) -> Result<Option<Cow<'static, str>>, EngineError>;
 
     /// So many processes work on the run now: what all of them may send together is shared among them.
     fn share(&self, _processes: u64) {}

@@ -11,10 +11,8 @@ use cleanup_worker::executors::Executor;
 use cleanup_worker::executors::calendar::executor::CalendarExecutor;
 use cleanup_worker::executors::command::CommandExecutor;
 use ledger::domain::id::Actor;
-use ledger::projections::approve::may_help;
 
 use super::Common;
-use super::approve::approve_failure;
 use super::cleanup::{calendar, command, engine_failure, exit_of, print_live, stop};
 use crate::args::{Pace, Worker, WorkerCalendar, WorkerCommand};
 use crate::database::Session;
@@ -31,7 +29,7 @@ pub(crate) async fn run(common: &Common<'_>, args: Worker) -> Result<Exit, Failu
 async fn calendars(common: &Common<'_>, args: &WorkerCalendar) -> Result<Exit, Failure> {
     let (reader, told) = calendar(common, &args.sources, &args.pace)?;
     let options = told.options.clone();
-    let session = open(common).await?;
+    let session = common.open().await?;
     let timing: Arc<dyn Timing> = reader.timing.clone();
     let clock = session.store.clock().clone();
     let executor = CalendarExecutor::open(reader, told, clock)
@@ -51,7 +49,7 @@ async fn calendars(common: &Common<'_>, args: &WorkerCalendar) -> Result<Exit, F
 async fn program(common: &Common<'_>, args: &WorkerCommand) -> Result<Exit, Failure> {
     let (told, options) = command::told(common, &args.program, &args.pace)?;
     let timing: Arc<dyn Timing> = told.timing.clone();
-    let session = open(common).await?;
+    let session = common.open().await?;
     let executor = CommandExecutor::for_live_run(told)
         .await
         .map_err(engine_failure)?;
@@ -64,14 +62,6 @@ async fn program(common: &Common<'_>, args: &WorkerCommand) -> Result<Exit, Fail
         (&args.pace, args.until_idle),
     )
     .await
-}
-
-/// The ledger, where who acts may help: the engine asks that too, but only once v2 was read or a program started.
-async fn open(common: &Common<'_>) -> Result<Session, Failure> {
-    let session = common.open().await?;
-    let may = may_help(&session.store, &actor(common)?).await;
-    may.map_err(approve_failure)?;
-    Ok(session)
 }
 
 async fn work(

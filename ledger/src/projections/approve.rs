@@ -153,36 +153,20 @@ pub async fn may_act(store: &Store, person: &Actor) -> Result<(), ApproveError> 
     if !is_person(person) {
         return Err(ApproveError::NotAPerson(person.clone()));
     }
-    may_run(store, person).await
+    if is_named(store, person).await? {
+        return Ok(());
+    }
+    Err(ApproveError::UnknownPerson(person.clone()))
 }
 
-/// Refuses who may not make a plan or run it: where the ledger names its persons, it takes one of them, since a name that nobody
-/// gave to anybody could be the approver's second one. Where it names none, everybody may.
+/// Whether the ledger names this person, or names nobody, so that everybody may act. Who makes a plan and runs it need not be named: they
+/// answer for nothing that somebody who is has not approved.
 ///
 /// # Errors
-/// As [`may_act`].
-pub async fn may_run(store: &Store, actor: &Actor) -> Result<(), ApproveError> {
+/// The ledger could not be read.
+pub async fn is_named(store: &Store, actor: &Actor) -> Result<bool, ApproveError> {
     let persons = persons(store).await?;
-    if persons.is_empty() || persons.contains(actor) {
-        return Ok(());
-    }
-    Err(if is_person(actor) {
-        ApproveError::UnknownPerson(actor.clone())
-    } else {
-        ApproveError::NotAPerson(actor.clone())
-    })
-}
-
-/// Refuses who may not help with a run that a person began and another one approved. A worker may, under any name: it answers for nothing,
-/// and does not have to be one of the ledger's persons.
-///
-/// # Errors
-/// As [`may_act`].
-pub async fn may_help(store: &Store, actor: &Actor) -> Result<(), ApproveError> {
-    if actor.is_worker() {
-        return Ok(());
-    }
-    may_run(store, actor).await
+    Ok(persons.is_empty() || persons.contains(actor))
 }
 
 /// The persons that the ledger was told of; none where everybody may act.

@@ -306,16 +306,9 @@ impl Executor for CalendarExecutor {
         Ok(())
     }
 
-    async fn relied_on(&self, item: &str) -> Option<Cow<'static, str>> {
-        match self.v2.relies_on(item).await {
-            Ok(relied_on) => {
-                relied_on.then_some("v2 records this event by now and relies on it".into())
-            }
-            Err(error) => {
-                let why = crate::engine::with_causes(&error);
-                Some(format!("whether v2 relies on it could not be looked up: {why}").into())
-            }
-        }
+    async fn relied_on(&self, item: &str) -> Result<Option<Cow<'static, str>>, EngineError> {
+        let relied_on = self.v2.relies_on(item).await.map_err(CalendarError::from)?;
+        Ok(relied_on.then_some("v2 records this event by now and relies on it".into()))
     }
 
     fn share(&self, processes: u64) {

@@ -231,7 +231,7 @@ impl Executor for CommandExecutor {
         Ok(())
     }
 
-    async fn relied_on(&self, _item: &str) -> Option<Cow<'static, str>> {
-        None
+    async fn relied_on(&self, _item: &str) -> Result<Option<Cow<'static, str>>, EngineError> {
+        Ok(None)
     }
 }

@@ -25,7 +25,7 @@ use cleanup_worker::executors::calendar::reader::Reader;
 use cleanup_worker::executors::calendar::signals::VOCABULARY;
 use ledger::domain::id::Timestamp;
 use ledger::domain::policy::Policy;
-use ledger::projections::approve::may_run;
+use ledger::projections::approve::is_named;
 use ledger::projections::plan;
 use ledger::store::is_away;
 use ledger::store::lease::LeaseError;
@@ -75,11 +75,16 @@ async fn dry(common: &Common<'_>, args: &CleanupCalendar) -> Result<Exit, Failur
     .await
 }
 
-/// The ledger, where who acts may make plans and run them: the engine asks that too, but only once v2 was read or a program started.
+/// The ledger, and a word where it does not know who acts.
 async fn open(common: &Common<'_>) -> Result<Session, Failure> {
     let session = common.open().await?;
-    let may = may_run(&session.store, &common.actor()?).await;
-    may.map_err(super::approve::approve_failure)?;
+    let actor = common.actor()?;
+    let named = is_named(&session.store, &actor).await;
+    if !named.map_err(super::approve::approve_failure)? {
+        output::note(format_args!(
+            "{actor} is not among the persons of this ledger (--as NAME); who approves has to be"
+        ));
+    }
     Ok(session)
 }
 
