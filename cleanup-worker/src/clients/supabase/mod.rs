@@ -147,7 +147,8 @@ impl RowPages<'_> {
         let total = *self.total.get_or_insert(page.total);
         let came = page.rows.len() as u64;
         // The filter `id > last` counts what is left, so a row that came or went meanwhile shows at once.
-        let left_as_counted = self.received + page.total == total;
+        let counted = self.received.checked_add(page.total);
+        let left_as_counted = counted == Some(total);
         self.received += came;
         let order = page.rows.iter().try_fold(self.last_id.take(), |last, row| {
             (last.is_none_or(|last| rows::is_before(&last, &row.id))).then(|| Some(row.id.clone()))

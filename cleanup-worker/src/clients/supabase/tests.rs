@@ -23,6 +23,8 @@ struct Database {
     /// Called before each answer, with its number.
     before: Option<fn(usize, &mut Tables)>,
     answered: usize,
+    /// What it says that there are, where that is not true.
+    counted: Option<u64>,
     limits: Vec<String>,
     error: Option<(u16, &'static str)>,
 }
@@ -76,11 +78,12 @@ async fn select(
             .expect("a limit")
             .min(database.max_rows),
     );
+    let total = database.counted.unwrap_or(total as u64);
     let range = match rows.len() {
         0 => format!("*/{total}"),
         came => format!("0-{}/{total}", came - 1),
     };
-    let status = if rows.len() < total {
+    let status = if (rows.len() as u64) < total {
         StatusCode::PARTIAL_CONTENT
     } else {
         StatusCode::OK
@@ -115,6 +118,19 @@ fn tables<const N: usize>(tables: [(&'static str, usize); N]) -> Database {
         tables,
         max_rows: 1_000,
         ..Database::default()
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_cannot_be_true_is_no_whole_read() {
+    for counted in [u64::MAX, u64::MAX - 1, 7] {
+        let (_server, _, reader) = world(Database {
+            counted: Some(counted),
+            ..tables([("cases", 3)])
+        })
+        .await;
+        let refused = reader.read_table("cases").await.err();
+        assert!(refused.expect("no whole read").is_incomplete(), "{counted}");
     }
 }
 
