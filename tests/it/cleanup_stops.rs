@@ -399,3 +399,39 @@ async fn what_v1_writes_between_plan_and_run_is_told() {
     let loss = migration.loss();
     assert_eq!(loss["scopes"]["calendar"]["sum"]["late_write"], 1, "{loss}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_plan_has_deleted_is_not_begun_again() {
+    let migration = Migration::start(plain(64, 4, 6)).await;
+    // Two inventories of the same items, both approved before either is run.
+    let plans = [migration.approved_plan(), migration.approved_plan()];
+    assert_eq!(plans[0].deletes, plans[1].deletes);
+    let all = plans[0].deletes.len() as u64;
+    migration.live_run(&plans[0].hash).ok();
+    let done = migration.log(&["item.delete_intended", "item.deleted"]);
+    let sent = migration.sim.calendar_writes().len();
+    for _ in 0..2 {
+        let report = migration.live_run(&plans[1].hash).ok().json();
+        assert_eq!(report["status"], "complete", "{report:#}");
+        assert_eq!(total(&report, "deleted"), all, "{report:#}");
+        assert_eq!(total(&report, "already_gone"), 0, "it was our own doing");
+    }
+    assert_eq!(migration.sim.calendar_writes().len(), sent);
+    assert_eq!(
+        migration.log(&["item.delete_intended", "item.deleted"]),
+        done
+    );
+    let sum = migration.loss()["scopes"]["calendar"]["sum"].clone();
+    assert_eq!(sum["deleted"], all, "{sum}");
+
+    // What came back meanwhile and is gone again is not ours.
+    let run = migration.log(&["run.finished"])[2]["entry"]["run"].clone();
+    let run = run.as_str().unwrap();
+    let key = plans[0].deletes.first().unwrap();
+    migration.restore(&["--run", run, "--event", &key.1]).ok();
+    let cancelled = json!({"status": "cancelled"});
+    assert!(migration.sim.edit_event(&key.0, &key.1, &cancelled));
+    let report = migration.live_run(&plans[1].hash).json();
+    assert_eq!(total(&report, "already_gone"), 1, "{report:#}");
+    assert_eq!(total(&report, "deleted"), all - 1, "{report:#}");
+}
