@@ -5,15 +5,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Duration, Utc};
-use futures_util::StreamExt as _;
-use ledger::domain::custody::{DeleteOutcome, Observation};
+use ledger::domain::custody::DeleteOutcome;
 use ledger::domain::event::{
     Body, DeleteFailed, DeleteIntended, Event, GoneHow, ItemDeleted, ItemHeld, NotGone, UserFailed,
 };
 use ledger::domain::id::{EntryId, IdempotencyKey, Subject, Timestamp};
 use ledger::projections::plan::{self, Approval, OpenIntent, PlannedItem, Progress, SealedPlan};
-use ledger::store::read::{Filter, ReadError};
-use ledger::store::{Appended, Draft, Store};
+use ledger::store::{Appended, Draft};
 use tokio_util::sync::CancellationToken;
 
 use super::dry_run::body_of;
@@ -717,7 +715,7 @@ impl Live {
     /// Whether the last that the log says of an item is that it is gone by our hand: another inventory found it before, and its plan was
     /// executed. Nothing is left to be done then, and an answer that it is gone already would be recorded as somebody else's doing.
     async fn is_deleted_by_us(&self, item: &Subject) -> Result<bool, EngineError> {
-        patiently(|| last_said_deleted(&self.recorder.store, item)).await
+        patiently(|| plan::is_deleted(&self.recorder.store, item)).await
     }
 
     /// The copy that the plan kept, which was checked against its digest when the plan was loaded.
@@ -741,36 +739,6 @@ struct Attempt<'a> {
     item: &'a PlannedItem,
     intent: &'a Appended,
     number: u32,
-}
-
-async fn last_said_deleted(store: &Store, item: &Subject) -> Result<bool, ReadError> {
-    let types = [
-        "item.found",
-        "item.deleted",
-        "item.restored",
-        "item.observed",
-    ];
-    let types = types.map(str::parse).into_iter().flatten().collect();
-    let mut entries = std::pin::pin!(store.read(Filter {
-        types,
-        subject: Some(item.clone()),
-        ..Filter::default()
-    }));
-    let mut is_deleted = false;
-    while let Some(recorded) = entries.next().await {
-        let recorded = recorded?;
-        let entry = &recorded.entry;
-        let json = recorded.payload.json().unwrap_or_default();
-        is_deleted = match Event::decode(entry.event_type.as_str(), entry.schema, json) {
-            Ok(Event::ItemDeleted(deleted)) => deleted.outcome != GoneHow::AlreadyGone,
-            // Not there any more: that is no news of what we have deleted.
-            Ok(Event::ItemFound(found)) if found.version.is_none() => is_deleted,
-            Ok(Event::ItemObserved(seen)) if seen.observation == Observation::Gone => is_deleted,
-            // Alive again, or not to be told: then it is asked for as any other item.
-            _ => false,
-        };
-    }
-    Ok(is_deleted)
 }
 
 async fn trace(place: &dyn Place, item: &str, version: &str) -> Result<Trace, ItemError> {

@@ -18,7 +18,7 @@ use self::items::{Collector, lines};
 pub use self::lines::{Lines, LinesError};
 use super::fold::{Decoded, Unreadable};
 use super::overlay::{Below, Decided, OverlayError, base_of};
-pub use super::progress::{OpenIntent, Progress, Reached, family, progress};
+pub use super::progress::{OpenIntent, Progress, Reached, family, is_deleted, progress};
 use crate::chain::canonical::CanonicalError;
 use crate::chain::entry::Entry;
 use crate::chain::plan::PlanItem;

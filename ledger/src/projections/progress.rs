@@ -3,19 +3,22 @@
 //! What the log says of each item lies outside of memory, item by item: see [`Reached`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::fold::Unreadable;
+use super::fold::{Decoded, Unreadable};
 use super::overlay::base_of;
 use super::plan::{PlanError, for_each, unreadable};
-use crate::domain::custody::DeleteOutcome;
-use crate::domain::event::Event;
+use crate::domain::custody::{DeleteOutcome, Observation};
+use crate::domain::event::{Event, GoneHow};
 use crate::domain::hash::Hash;
 use crate::domain::id::{EntryId, RunId, Subject, Timestamp};
 use crate::domain::review::Decision;
 use crate::store::Store;
+use crate::store::read::Filter;
 use crate::store::sorted::{Sorted, Sorter};
 use crate::store::spool::SpoolError;
 
@@ -252,4 +255,36 @@ pub async fn progress(store: &Store, plan: Hash) -> Result<Reached, PlanError> {
     })
     .await?;
     steps.0.done().map(Reached).map_err(PlanError::Items)
+}
+
+/// Whether the last that the log says of an item is that it is gone by our hand, under whatever plan.
+///
+/// # Errors
+/// The log cannot be read.
+pub async fn is_deleted(store: &Store, item: &Subject) -> Result<bool, PlanError> {
+    const TYPES: [&str; 4] = [
+        "item.found",
+        "item.deleted",
+        "item.restored",
+        "item.observed",
+    ];
+    let types = TYPES.map(str::parse).into_iter().flatten().collect();
+    let mut entries = pin!(store.read(Filter {
+        types,
+        subject: Some(item.clone()),
+        ..Filter::default()
+    }));
+    let mut is_deleted = false;
+    while let Some(recorded) = entries.next().await {
+        let decoded = Decoded::from(recorded.map_err(PlanError::Read)?);
+        is_deleted = match decoded.event {
+            Ok(Event::ItemDeleted(deleted)) => deleted.outcome != GoneHow::AlreadyGone,
+            // Not there any more: that is no news of what we have deleted.
+            Ok(Event::ItemFound(found)) if found.version.is_none() => is_deleted,
+            Ok(Event::ItemObserved(seen)) if seen.observation == Observation::Gone => is_deleted,
+            // Alive again, or not to be told: then it is asked for as any other item.
+            _ => false,
+        };
+    }
+    Ok(is_deleted)
 }
