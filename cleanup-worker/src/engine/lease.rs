@@ -130,7 +130,11 @@ impl Lease {
         &self.fence
     }
 
-    async fn renew(&self) -> Result<(), LeaseError> {
+    /// Holds it for its whole length from now on.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] where somebody else has it by now.
+    pub async fn renew(&self) -> Result<(), LeaseError> {
         // Counted from before the request: the database's clock started no earlier.
         let asked = Instant::now();
         self.store

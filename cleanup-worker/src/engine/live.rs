@@ -530,7 +530,8 @@ pub(super) async fn finish(
         .await
     {
         Ok(appended) => live.log_end(&appended, places, &report).await?,
-        Err(EngineError::Append(AppendError::KeyReused { .. })) => {}
+        // Who stood still meanwhile knows no more what came of the run than that somebody else ended it.
+        Err(EngineError::Append(AppendError::KeyReused { .. })) => live.lease.renew().await?,
         Err(error) => return Err(error),
     }
     patiently(|| live.recorder.store.close_run(run)).await?;

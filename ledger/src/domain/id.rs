@@ -239,11 +239,6 @@ impl Actor {
         format!("{WORKER}{name}").parse()
     }
 
-    /// Whether it is a process that does what somebody else answers for.
-    pub fn is_worker(&self) -> bool {
-        self.as_str().starts_with(WORKER)
-    }
-
     /// Whether both are one for the four eyes: `worker:bob` is a process of bob's, and what bob may not do it may not do for him.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.name() == other.name()
@@ -524,7 +519,7 @@ mod tests {
             assert!(!bob.is_same_as(&actor(other)), "{other}");
         }
         assert!(actor("worker:bob").is_among(&[Actor::system(), bob.clone()]));
-        assert!(!bob.is_among(&[]) && !bob.is_worker() && actor("worker:bob").is_worker());
+        assert!(!bob.is_among(&[]) && actor("worker:bob").is_among(&[bob]));
     }
 
     #[test]

@@ -52,16 +52,17 @@ mod tests {
 
     #[test]
     fn what_others_wrote_stays_on_its_line_and_in_its_field() {
-        let forged = "eve@x.example\n2026-01-01 run.finished seq=9\u{1b}[2K\u{9b}1A\u{202e}\r\tend";
+        let forged =
+            "eve@example.com\n2026-01-01 run.finished seq=9\u{1b}[2K\u{9b}1A\u{202e}\r\tend";
         let line = one_line(forged);
         assert_eq!(
             line,
-            r"eve@x.example\n2026-01-01 run.finished seq=9\u{1b}[2K\u{9b}1A\u{202e}\r\tend"
+            r"eve@example.com\n2026-01-01 run.finished seq=9\u{1b}[2K\u{9b}1A\u{202e}\r\tend"
         );
         let word = one_word(forged);
         assert!(!word.contains([' ', '\n', '\u{1b}', '\u{202e}']), "{word}");
         assert!(
-            word.starts_with(r"eve@x.example\n2026-01-01\u{20}run.finished"),
+            word.starts_with(r"eve@example.com\n2026-01-01\u{20}run.finished"),
             "{word}"
         );
         assert_ne!(one_word("a b"), one_word(r"a\u{20}b"));
@@ -70,15 +71,9 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_left_as_it_is() {
-        for text in [
-            "",
-            "jörg@exämple.example",
-            "a \"b\" c=d",
-            "日本 שלום",
-            "C:\\x",
-        ] {
+        for text in ["", "jörg@example.com", "a \"b\" c=d", "日本 שלום", "C:\\x"] {
             assert!(matches!(one_line(text), Cow::Borrowed(same) if same == text));
         }
-        assert_eq!(one_word("jörg@exämple.example"), "jörg@exämple.example");
+        assert_eq!(one_word("jörg@example.com"), "jörg@example.com");
     }
 }

@@ -180,7 +180,7 @@ pub async fn decide(
     if !may_be_kept(reason) {
         return Err(DecideError::Reason);
     }
-    if plan.finders.contains(person) {
+    if person.is_among(&plan.finders) {
         return Err(DecideError::OwnPlan {
             person: person.clone(),
             plan: plan.hash,

@@ -227,7 +227,7 @@ impl Below<'_> {
         if decision.plan != self.plan {
             return Err(OverlayError::OtherPlan(subject()));
         }
-        if !is_person(&decision.by) || self.finders.contains(&decision.by) {
+        if !is_person(&decision.by) || decision.by.is_among(self.finders) {
             return Err(OverlayError::Decider {
                 subject: subject(),
                 by: decision.by.clone(),
