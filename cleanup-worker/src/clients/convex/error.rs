@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use ledger::store::spool::SpoolError;
 use serde_json::Value;
 
 use super::ExportError;
@@ -49,6 +50,8 @@ pub enum ConvexErrorKind {
     ExportUnfinished(Duration),
     /// The export that was downloaded cannot be read.
     Export(Box<ExportError>),
+    /// What was read could not be kept here; the deployment is not to blame.
+    Keep(SpoolError),
 }
 
 impl fmt::Display for ConvexError {
@@ -73,6 +76,9 @@ impl fmt::Display for ConvexError {
                 f,
                 "there is no table {table}: is the address that of v2's deployment?"
             ),
+            ConvexErrorKind::Document(table, id, what) if id.is_empty() => {
+                write!(f, "a document of the table {table} cannot be read: {what}")
+            }
             ConvexErrorKind::Document(table, id, what) => {
                 write!(
                     f,
@@ -88,6 +94,7 @@ impl fmt::Display for ConvexError {
                 limit.as_secs()
             ),
             ConvexErrorKind::Export(_) => f.write_str("read the export that was downloaded"),
+            ConvexErrorKind::Keep(_) => f.write_str("keep what was read"),
         }
     }
 }
@@ -97,6 +104,7 @@ impl Error for ConvexError {
         match &self.kind {
             ConvexErrorKind::Transport(error) => Some(error.as_ref()),
             ConvexErrorKind::Export(error) => Some(error.as_ref()),
+            ConvexErrorKind::Keep(error) => Some(error),
             _ => None,
         }
     }

@@ -412,7 +412,7 @@ struct ExportState {
 }
 
 fn not_kept(error: SpoolError) -> ConvexError {
-    failed(ConvexErrorKind::Export(Box::new(error.into())))
+    failed(ConvexErrorKind::Keep(error))
 }
 
 fn failed(kind: ConvexErrorKind) -> ConvexError {

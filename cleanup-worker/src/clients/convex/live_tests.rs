@@ -385,6 +385,30 @@ async fn a_watch_learns_what_v2_records_and_is_never_older_than_allowed() {
     }
 }
 
+/// As where the disk is full: whoever reads it is not sent to look at the deployment.
+#[tokio::test]
+async fn what_cannot_be_kept_is_no_fault_of_the_deployments() {
+    struct Full;
+    impl V2Sink for Full {
+        fn case(&mut self, _: V2Case) -> Result<(), SpoolError> {
+            Err(SpoolError::File(std::io::ErrorKind::StorageFull.into()))
+        }
+        fn profile(&mut self, _: V2Profile) -> Result<(), SpoolError> {
+            Ok(())
+        }
+    }
+    for streaming_export in [true, false] {
+        let sim = sim(ConvexConfig {
+            streaming_export,
+            ..ConvexConfig::default()
+        })
+        .await;
+        let error = production(&sim).read(&mut Full).await.expect_err("full");
+        assert!(matches!(error.kind, ConvexErrorKind::Keep(_)), "{error}");
+        assert!(crate::engine::with_causes(&error).contains("TMPDIR"));
+    }
+}
+
 /// A deployment whose clock is ahead would look fresh until then.
 #[tokio::test]
 async fn what_is_said_to_be_of_the_future_is_of_now() {

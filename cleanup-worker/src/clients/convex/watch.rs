@@ -14,8 +14,8 @@ use ledger::store::spool::SpoolError;
 use tokio::sync::RwLock;
 
 use super::{
-    ConvexReader, ExportError, Origin, TakenAt, V2Case, V2Export, V2Profile, V2Recorder, V2Records,
-    V2Sink, off_thread, read_export,
+    ConvexError, ConvexErrorKind, ConvexReader, ExportError, Origin, TakenAt, V2Case, V2Export,
+    V2Profile, V2Recorder, V2Records, V2Sink, off_thread, read_export,
 };
 use crate::coalesce::Coalesced;
 use crate::config::Deployment;
@@ -67,11 +67,16 @@ impl V2Sources {
 }
 
 async fn read_live(reader: &ConvexReader, sink: &mut dyn V2Sink) -> Result<V2Export, ExportError> {
-    let read = reader.read(sink).await;
-    read.map_err(|source| ExportError::Live {
-        deployment: reader.deployment(),
-        source: Box::new(source),
-    })
+    match reader.read(sink).await {
+        Err(ConvexError {
+            kind: ConvexErrorKind::Keep(error),
+            ..
+        }) => Err(error.into()),
+        read => read.map_err(|source| ExportError::Live {
+            deployment: reader.deployment(),
+            source: Box::new(source),
+        }),
+    }
 }
 
 async fn read_file(

@@ -24,7 +24,7 @@ pub enum CalendarError {
     Client(#[source] TokenError),
     /// v2 could not be read.
     #[error("read what v2 records")]
-    Export(#[from] ExportError),
+    Export(#[source] ExportError),
     /// No stored token opens with the key: it is another project's key.
     #[error("open v1's stored tokens: ENCRYPTION_KEY opens none of {0}")]
     EncryptionKey(usize),
@@ -36,8 +36,8 @@ pub enum CalendarError {
     /// The HTTP client could not be made.
     #[error("set up the HTTP client")]
     Http(#[from] HttpSetupError),
-    /// What was read could not be kept for the second pass.
-    #[error("keep the calendars that were read")]
+    /// What was read, of v1, of v2 or of calendars, could not be kept here until it was needed.
+    #[error("keep what was read")]
     Spool(#[from] SpoolError),
     /// Our clock and an outside service's differ too much.
     #[error("this machine's clock differs from {service}'s by {} s", skew.as_secs())]
@@ -47,6 +47,15 @@ pub enum CalendarError {
         /// By how much.
         skew: Duration,
     },
+}
+
+impl From<ExportError> for CalendarError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Keep(error) => Self::Spool(error),
+            error => Self::Export(error),
+        }
+    }
 }
 
 impl CalendarError {
