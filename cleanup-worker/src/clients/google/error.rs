@@ -69,7 +69,7 @@ impl fmt::Display for GoogleError {
                 f.write_str(": the sync token is too old, list from the start")
             }
             GoogleErrorKind::Malformed(what) => write!(f, ": {what}"),
-            GoogleErrorKind::PageLoop => f.write_str(": the pages lead in a circle"),
+            GoogleErrorKind::PageLoop => f.write_str(": the pages lead in a circle, or never end"),
             GoogleErrorKind::UnusableId => f.write_str(": the id cannot be part of an address"),
             GoogleErrorKind::UnusableVersion => f.write_str(": the etag names no version"),
         }

@@ -26,6 +26,7 @@ use crate::clients::convex::{V2Records, V2Sources, V2Watch};
 use crate::clients::http::WriteTransport;
 use crate::clients::supabase::UsersTable;
 use crate::config::Deployment;
+use crate::engine::permission::GO_LIVE;
 use crate::engine::{EngineError, RunOptions};
 use crate::executors::calendar::error::CalendarError;
 use crate::executors::{
@@ -89,7 +90,7 @@ impl CalendarExecutor {
             live: reader.v2.clone(),
             files: told.v2_exports.clone(),
         };
-        let (exports, records) = sources.read().await.map_err(CalendarError::Export)?;
+        let (exports, records) = sources.read().await.map_err(CalendarError::from)?;
         let records = Arc::new(records);
         let v2 = V2Watch::new(&sources, &exports, records.clone(), told.v2_max_age);
         let writing = Writing::new(&reader, &told.options);
@@ -198,7 +199,7 @@ impl Executor for CalendarExecutor {
             |at: Option<DateTime<Utc>>| at.map_or("unknown".to_owned(), |at| at.to_rfc3339());
         let options = &self.told.options;
         let mut header = BTreeMap::from([
-            ("go_live".to_owned(), time(options.go_live)),
+            (GO_LIVE.to_owned(), time(options.go_live)),
             (
                 "freeze".to_owned(),
                 time(options.freeze.or(options.go_live)),

@@ -46,10 +46,12 @@ pub(super) fn part_strangers(
         }
     }
     for (user, first, address) in strangers {
+        let account = name(first);
         tracing::warn!(
-            "two of v1's users lead to calendars that say the same address and are not the same: they are kept apart"
+            account,
+            "a calendar says the address of another user's and is not the same: it is kept apart"
         );
-        rename(accounts, user, &address, &name(first));
+        rename(accounts, user, &address, &account);
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What v1 and v2 say: v1's users, cases and watch channels from Supabase, v2's cases from its deployments or their exports.
+//! What is read before any calendar is asked: v1's users and watch channels, and, for an inventory, its cases, which go to [`Records`] beside what
+//! v2 said.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
